@@ -1,0 +1,63 @@
+# Everything from a bare checkout: needs git, make and Python 3.11 or newer, installs the rest into .uv and .venv.
+#   make run SOURCE=replay:DIR PORT=18080 DATA=/some/folder
+#   make test
+
+UV_VERSION := 0.13.8
+UV := .uv/bin/uv
+BIN := .venv/bin
+
+SOURCE ?=
+EXCHANGES ?=
+PORT ?=
+TLS_PORT ?=
+DATA ?=
+
+.PHONY: run test check test-fast test-cluster bench format install web clean
+.DEFAULT_GOAL := run
+
+run: install
+	@$(BIN)/rayfeed up $(if $(SOURCE),--source $(SOURCE)) $(if $(EXCHANGES),--exchanges $(EXCHANGES)) $(if $(PORT),--port $(PORT)) $(if $(TLS_PORT),--tls-port $(TLS_PORT)) $(if $(DATA),--data $(DATA))
+
+test: check test-fast test-cluster
+
+# The static part.
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+# Without Ray: pure cores, storage, servers on loopback.
+test-fast: install
+	$(BIN)/pytest --ignore=tests/cluster
+
+# The whole system, started as a user would.
+test-cluster: install
+	$(BIN)/pytest tests/cluster
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: .venv/.installed web
+
+.venv/.installed: $(UV) pyproject.toml uv.lock
+	$(UV) sync --frozen --quiet --compile-bytecode
+	@touch $@
+
+$(UV):
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+web: serve_apps/web/dist/index.html
+
+WEB_SOURCES := $(shell find serve_apps/web -path '*/node_modules' -prune -o -path '*/dist' -prune -o -type f -print 2>/dev/null)
+
+serve_apps/web/dist/index.html: .venv/.installed $(WEB_SOURCES)
+	cd serve_apps/web && ../../$(BIN)/npm ci --silent --no-audit --no-fund && ../../$(BIN)/npm run --silent build
+
+clean:
+	rm -rf .venv .uv serve_apps/web/node_modules serve_apps/web/dist .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Pure kernels over columns of events; no Ray, no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""The `rayfeed` command: bring-up and tear-down, the edge, child processes."""

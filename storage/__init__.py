@@ -1,0 +1,1 @@
+"""Where events live: schemas, column files, ClickHouse, Redis."""

@@ -1,0 +1,93 @@
+"""Settings: every source counts in its order, and a mistake is one line that names it."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from config import SettingsError, load
+
+
+def test_defaults_alone_make_complete_settings(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    assert settings.source == "sim"
+    assert settings.port == 8080
+    assert settings.data == tmp_path
+    assert "BTCUSDT" in settings.exchanges["binance"].symbols
+
+
+def test_file_then_environment_then_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "settings.yaml").write_text("shards: 3\nport: 1001\ntls_port: 2001\n")
+    monkeypatch.setenv("RAYFEED_PORT", "1002")
+    monkeypatch.setenv("RAYFEED_TLS_PORT", "2002")
+    settings = load(tmp_path, {"tls_port": 2003, "port": None})
+    assert (settings.shards, settings.port, settings.tls_port) == (3, 1002, 2003)
+
+
+def test_one_value_deep_inside_can_be_changed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYFEED_EXCHANGES__COINBASE__SYMBOLS", '["BTC-USD"]')
+    settings = load(tmp_path, {"exchanges": {"binance": {"enabled": False}}})
+    assert settings.exchanges["coinbase"].symbols == ["BTC-USD"]
+    assert settings.exchanges["coinbase"].rest.startswith("https://")
+    assert not settings.exchanges["binance"].enabled
+    assert settings.exchanges["binance"].symbols
+
+
+def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKHOUSE_URL", "clickhouse://host/market")
+    monkeypatch.setenv("REDIS_URL", "redis://host")
+    monkeypatch.setenv("RAY_ADDRESS", "host:6380")
+    settings = load(tmp_path)
+    assert settings.clickhouse_url == "clickhouse://host/market"
+    assert settings.redis_url == "redis://host"
+    assert settings.ray_address == "host:6380"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("RAYFEED_SHARDZ", "3", "shardz"),
+        ("RAYFEED_SHARDS", "many", "shards"),
+        ("RAYFEED_SHARDS", "0", "shards"),
+        ("RAYFEED_PORT", "70000", "port"),
+        ("RAYFEED_SOURCE", "tape", "source"),
+        ("RAYFEED_SOURCE", "replay:", "source"),
+        ("RAYFEED_EXCHANGES__NASDAQ__SYMBOLS", '["A"]', "exchanges.nasdaq"),
+        ("RAYFEED_EXCHANGES__BINANCE__SYMBOLS", "[]", "exchanges.binance.symbols"),
+        ("RAYFEED_EXCHANGES__BINANCE__SYMBOLS", '["../etc"]', "exchanges.binance.symbols.0"),
+        ("RAYFEED_EXCHANGES__BINANCE__SYMBOLS", "BTCUSDT", "exchanges"),
+        ("RAYFEED_EXCHANGES__BINANCE__SPEED", "9", "exchanges.binance.speed"),
+        ("RAYFEED_EXCHANGES__BINANCE__WEBSOCKET", "ftp://x", "exchanges.binance.websocket"),
+        ("RAYFEED_REPLAY__SPEED", "-1", "replay.speed"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path)
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("shardz: 3", "shardz"),
+        ("collector:\n  max_framez: 3", "collector.max_framez"),
+        ("- a list", "settings.yaml"),
+        ("shards: [", "settings.yaml line"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_names_it(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path)
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_travel_to_other_processes(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"shards": 5})
+    assert pickle.loads(pickle.dumps(settings)) == settings
