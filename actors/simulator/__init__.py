@@ -1,0 +1,1 @@
+"""Simulated exchanges: real WebSocket and REST servers that play recordings or a made-up market."""

@@ -1,0 +1,97 @@
+"""The simulated exchanges of an instance: a replay of recorded ones, or a made-up market.
+
+I own their servers on loopback ports and every task behind them. I keep nothing on disk: started again, a replay
+plays from the beginning and a market goes on from the present with new trade ids.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from actors.simulator.captures import read_captures, recordings
+from actors.simulator.market_server import MarketServer
+from actors.simulator.replay import ReplayServer
+from config import Settings, SettingsError
+
+_SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one simulated exchange is (scheme, host, port) and which symbols it has."""
+
+    websocket: str
+    rest: str
+    symbols: tuple[str, ...]
+
+
+class Simulator:
+    """The exchanges for a `settings.source` of `replay:DIR` or `sim`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._servers: dict[str, ReplayServer | MarketServer] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._skipped: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"<Simulator {self._settings.source}: {', '.join(map(repr, self._servers.values())) or 'stopped'}>"
+
+    async def start(self) -> dict[str, Endpoint]:
+        """Start the servers, if they do not run yet; returns the endpoint of each exchange.
+
+        Raises `CaptureError` for captures that cannot be played and `SettingsError` for symbols no market can have.
+        """
+        if self._servers:
+            return self._endpoints
+        symbols = await self._prepare()
+        try:
+            addresses = {exchange: await server.start() for exchange, server in self._servers.items()}
+        except BaseException:
+            await self.stop()
+            raise
+        self._endpoints = {name: Endpoint(*addresses[name], symbols[name]) for name in addresses}
+        return self._endpoints
+
+    async def stop(self) -> None:
+        """Close all servers and connections."""
+        servers, self._servers = self._servers, {}
+        for result in await asyncio.gather(*(one.stop() for one in servers.values()), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def progress(self) -> dict[str, Mapping[str, int | bool]]:
+        """For each exchange `frames`, `sent` (on the connection that has come furthest), `connections` and
+        `finished`."""
+        return {exchange: server.progress() for exchange, server in self._servers.items()}
+
+    async def status(self) -> dict[str, Any]:
+        """`running`, `skipped` (captures of exchanges that cannot be played) and the progress of each exchange."""
+        return {
+            "actor": repr(self),
+            "running": bool(self._servers),
+            "skipped": self._skipped,
+            "progress": await self.progress(),
+        }
+
+    async def _prepare(self) -> dict[str, tuple[str, ...]]:
+        """Make the servers; returns the symbols of each exchange."""
+        folder = self._settings.replay_folder
+        if folder is not None:
+            captures = await asyncio.to_thread(read_captures, folder)
+            self._skipped = [capture.path.name for capture in captures if capture.exchange is None]
+            played = await asyncio.to_thread(recordings, captures)
+            speed = self._settings.replay.speed
+            self._servers = {one.exchange: ReplayServer(one, speed) for one in played}
+            return {one.exchange: one.symbols for one in played}
+        if self._settings.source != "sim":
+            raise ValueError(f"nothing to simulate for source {self._settings.source}")
+        market = self._settings.simulator
+        symbols = tuple(dict.fromkeys(market.symbols))
+        for symbol in symbols:
+            if not _SYMBOL.fullmatch(symbol):
+                raise SettingsError(f"setting 'simulator.symbols' has {symbol!r}: expected letters A-Z and digits")
+        self._servers = {"binance": MarketServer(market.seed, symbols, market.trades_per_second)}
+        return {"binance": symbols}

@@ -1,0 +1,188 @@
+import asyncio
+import json
+import pickle
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from websockets.asyncio.client import connect
+
+import config
+from actors import recorded_clock
+from actors.simulator import market_server
+from actors.simulator.captures import CaptureError
+from actors.simulator.market_server import MarketServer
+from actors.simulator.simulator import Endpoint, Simulator
+from tests.actors.simulator import capture_files
+from tests.actors.simulator.capture_files import line, trade
+
+Start = Callable[..., Awaitable[tuple[Simulator, dict[str, Endpoint]]]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    simulators: list[Simulator] = []
+
+    async def start(source: str, **market: Any) -> tuple[Simulator, dict[str, Endpoint]]:
+        settings = config.load(tmp_path / "data", {"source": source, "simulator": market})
+        simulators.append(Simulator(settings))
+        return simulators[-1], await simulators[-1].start()
+
+    before = asyncio.all_tasks() - {asyncio.current_task()}
+    yield start
+    for simulator in simulators:
+        await asyncio.wait_for(simulator.stop(), 5)
+    assert asyncio.all_tasks() - {asyncio.current_task()} == before, "a task was left behind"
+
+
+async def rest(endpoint: Endpoint, path: str) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as http, http.get(endpoint.rest + path) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_a_replay_offers_each_recorded_exchange_and_tells_how_far_it_is(recordings: Path, start: Start) -> None:
+    simulator, endpoints = await start(f"replay:{recordings}")
+    assert set(endpoints) == {"binance", "coinbase"}
+    assert "NKNUSDT" in endpoints["binance"].symbols
+    assert "YFI-BTC" in endpoints["coinbase"].symbols
+    assert "bitfinex.jsonl" in (await simulator.status())["skipped"]
+    assert await simulator.start() == endpoints
+    assert pickle.loads(pickle.dumps(endpoints)) == endpoints
+    before = (await simulator.progress())["binance"]
+    assert before == {"frames": 265, "sent": 0, "connections": 0, "finished": False}
+    async with connect(endpoints["binance"].websocket + "/ws/lrcbtc@aggTrade") as client:
+        assert json.loads(await client.recv())["a"] == 9213679
+        after = (await simulator.progress())["binance"]
+    assert after == {"frames": 1, "sent": 1, "connections": 1, "finished": True}
+    assert f"replay:{recordings}" in repr(simulator)
+
+
+async def test_a_capture_that_cannot_be_read_starts_nothing(tmp_path: Path, start: Start) -> None:
+    path = capture_files.write(tmp_path, [line("recv", trade(1)), "{"])
+    with pytest.raises(CaptureError, match="line 2: not JSON") as error:
+        await start(f"replay:{tmp_path}")
+    assert str(path) in str(pickle.loads(pickle.dumps(error.value)))
+
+
+async def test_the_market_goes_by_the_wall_clock_and_all_connections_see_the_same(start: Start) -> None:
+    _, endpoints = await start("sim", symbols=["BTCUSDT", "ETHUSDT"], trades_per_second=500)
+    endpoint = endpoints["binance"]
+    assert endpoint.symbols == ("BTCUSDT", "ETHUSDT")
+    address = endpoint.websocket + "/stream?streams=btcusdt@aggTrade/ethusdt@aggTrade"
+    async with connect(address) as first, connect(address, additional_headers=recorded_clock.HEADERS) as second:
+        left = [json.loads(await first.recv()) for _ in range(200)]
+        assert abs(left[-1]["data"]["T"] - time.time() * 1000) < 1000
+        right = [json.loads(await second.recv()) for _ in range(200)]
+    shared = {json.dumps(event) for event in left} & {json.dumps(event) for event in right}
+    assert len(shared) > 100
+    for symbol in endpoint.symbols:
+        ids = [event["data"]["a"] for event in left if event["data"]["s"] == symbol]
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+async def test_only_the_streams_asked_for_come_and_they_can_change(start: Start) -> None:
+    _, endpoints = await start("sim", symbols=["BTCUSDT", "ETHUSDT"], trades_per_second=500)
+    async with connect(endpoints["binance"].websocket + "/ws") as client:
+        await client.send('{"method":"SUBSCRIBE","params":["ethusdt@aggTrade"],"id":1}')
+        assert json.loads(await client.recv()) == {"result": None, "id": 1}
+        for _ in range(50):
+            event = json.loads(await client.recv())
+            assert (event["e"], event["s"]) == ("aggTrade", "ETHUSDT")
+        await client.send('{"method":"UNSUBSCRIBE","params":["ethusdt@aggTrade"],"id":2}')
+        while "id" not in json.loads(await client.recv()):
+            pass
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.recv(), 0.1)
+
+
+async def test_missed_trades_are_found_over_rest(start: Start) -> None:
+    _, endpoints = await start("sim", symbols=["BTCUSDT"], trades_per_second=2000)
+    endpoint = endpoints["binance"]
+    async with connect(endpoint.websocket + "/ws/btcusdt@aggTrade") as client:
+        live = [json.loads(await client.recv()) for _ in range(50)]
+    first = live[0]["a"]
+    status, trades = await rest(endpoint, f"/api/v3/aggTrades?symbol=BTCUSDT&fromId={first}&limit=50")
+    assert status == 200
+    assert trades == [{name: event[name] for name in ("a", "p", "q", "f", "l", "T", "m", "M")} for event in live]
+    _, newest = await rest(endpoint, "/api/v3/aggTrades?symbol=BTCUSDT&limit=3")
+    assert [one["a"] for one in newest] == list(range(newest[0]["a"], newest[0]["a"] + 3))
+    assert newest[0]["a"] > first
+    assert (await rest(endpoint, f"/api/v3/aggTrades?symbol=BTCUSDT&fromId={10**17}"))[1] == []
+    assert (await rest(endpoint, "/api/v3/aggTrades?symbol=BTCUSDT&fromId=0&limit=1"))[1][0]["a"] <= first
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/api/v3/aggTrades", -1102),
+        ("/api/v3/aggTrades?symbol=btcusdt", -1121),
+        ("/api/v3/aggTrades?symbol=BTCUSDT&fromId=-1", -1130),
+        ("/api/v3/aggTrades?symbol=BTCUSDT&fromId=%C2%B2", -1130),
+        ("/api/v3/aggTrades?symbol=BTCUSDT&limit=" + "9" * 40, -1130),
+        ("/api/v3/exchangeInfo?symbol=NONE", -1121),
+    ],
+)
+async def test_a_bad_request_is_binance_s_own_error(start: Start, path: str, code: int) -> None:
+    _, endpoints = await start("sim", symbols=["BTCUSDT"])
+    status, error = await rest(endpoints["binance"], path)
+    assert (status, error["code"]) == (400, code)
+
+
+async def test_the_exchange_tells_its_time_and_its_symbols(start: Start) -> None:
+    simulator, endpoints = await start("sim", symbols=["BTCUSDT", "NEWBTC", "BTCUSDT"])
+    _, answer = await rest(endpoints["binance"], "/api/v3/time")
+    assert abs(answer["serverTime"] - time.time() * 1000) < 1000
+    _, information = await rest(endpoints["binance"], "/api/v3/exchangeInfo")
+    assert [(one["symbol"], one["baseAsset"], one["quoteAsset"]) for one in information["symbols"]] == [
+        ("BTCUSDT", "BTC", "USDT"),
+        ("NEWBTC", "NEW", "BTC"),
+    ]
+    assert information["symbols"][0]["filters"][0]["tickSize"] == "0.01000000"
+    assert (await simulator.progress())["binance"]["finished"] is False
+
+
+async def test_symbols_no_market_can_have_are_named(start: Start) -> None:
+    with pytest.raises(config.SettingsError, match=r"'simulator\.symbols' has 'btc-usd'"):
+        await start("sim", symbols=["btc-usd"])
+
+
+async def test_a_client_that_does_not_read_is_cut_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_server, "_MAX_UNREAD", 100_000)
+    server = MarketServer(1, ["BTCUSDT"], 20_000)
+    websocket, _ = await server.start()
+    address = websocket + "/stream?streams=btcusdt@aggTrade/btcusdt@bookTicker"
+    try:
+        async with connect(address, max_queue=1) as deaf, connect(address) as other:
+            async with asyncio.timeout(20):
+                while server.progress()["connections"] == 2:
+                    await other.recv()
+                await other.recv()
+            deaf.transport.abort()
+            other.transport.abort()
+    finally:
+        await asyncio.wait_for(server.stop(), 5)
+
+
+async def test_two_simulators_run_at_once(tmp_path: Path, start: Start) -> None:
+    capture_files.write(tmp_path, [line("recv", trade(1))])
+    (_, market), (_, replay) = await asyncio.gather(start("sim"), start(f"replay:{tmp_path}"))
+    async with (
+        connect(market["binance"].websocket + "/ws/btcusdt@aggTrade") as first,
+        connect(replay["binance"].websocket + "/stream?streams=btcusdt@aggTrade") as second,
+    ):
+        assert json.loads(await first.recv())["s"] == "BTCUSDT"
+        assert await second.recv() == trade(1)
+
+
+async def test_a_stopped_simulator_can_be_stopped_again_and_started_again(start: Start) -> None:
+    simulator, first = await start("sim")
+    await simulator.stop()
+    await simulator.stop()
+    assert "stopped" in repr(simulator)
+    with pytest.raises(OSError, match="Connect call failed"):
+        await connect(first["binance"].websocket + "/ws")
+    again = await simulator.start()
+    assert (await rest(again["binance"], "/api/v3/time"))[0] == 200
