@@ -1,0 +1,29 @@
+"""Where a shard's rows go besides its files. Tables travel as one shared object that every sink reads."""
+
+import asyncio
+from typing import Any
+
+
+class Sinks:
+    """Sends each kind of rows to the actors that want it; returns when they took it."""
+
+    def __init__(self, database: Any, publisher: Any) -> None:
+        self._database = database
+        self._publisher = publisher
+
+    async def __call__(self, kind: str, exchange: str, shared: Any) -> None:
+        match kind:
+            case "trades":
+                await asyncio.gather(
+                    self._database.insert.remote("trades", exchange, shared),
+                    self._publisher.publish_trades.remote(exchange, shared),
+                )
+            case "quotes":
+                await self._publisher.publish_quotes.remote(exchange, shared)
+            case "bars":
+                await asyncio.gather(
+                    self._database.insert.remote("bars", exchange, shared),
+                    self._publisher.publish_bars.remote(exchange, shared),
+                )
+            case _:
+                raise ValueError(f"no sink for {kind!r}")

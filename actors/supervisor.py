@@ -1,0 +1,172 @@
+"""Supervisor: I turn the settings into running actors and keep them running. I own no data; when I die, I find the
+others by name again. Ray restarts a process that died, I start its work again and say in `status` what I saw.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import ray
+
+from actors.collector import Collector
+from actors.database import Database
+from actors.publisher import Publisher
+from actors.simulator.simulator import Endpoint, Simulator
+from actors.sinks import Sinks
+from actors.symbol_shard import SymbolShard
+from config import Settings, SettingsError
+
+NAMESPACE = "rayfeed"
+NAME = "supervisor"
+SIMULATOR = "simulator"
+WATCH_INTERVAL_S = 0.5
+ANSWER_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 3.0
+
+
+def start_actor(name: str, actor: type, *arguments: Any) -> Any:
+    """The actor of that name, made now if it does not run yet. Restarted for ever; calls to it wait meanwhile."""
+    return (
+        ray.remote(actor)
+        .options(
+            name=name,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+        .remote(*arguments)
+    )
+
+
+def find_actor(name: str) -> Any:
+    """The running actor of that name; ValueError when there is none."""
+    return ray.get_actor(name, namespace=NAMESPACE)
+
+
+def shard_name(index: int) -> str:
+    return f"shard:{index}"
+
+
+def collector_name(exchange: str) -> str:
+    return f"collector:{exchange}"
+
+
+class Supervisor:
+    """Starts and watches everything of one instance."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        self._settings = settings
+        self._redis_url = redis_url
+        self._recorded = settings.replay_folder is not None
+        self._actors: dict[str, Any] = {}
+        self._status: dict[str, dict[str, Any]] = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Supervisor({len(self._actors)} actors)"
+
+    async def start(self) -> None:
+        """Start everything, or find it running; returns when all actors have answered.
+
+        Raises `CaptureError` when the captures of a replay cannot be read, `SettingsError` when nothing is to collect.
+        """
+        settings = self._settings
+        endpoints = await self._endpoints()
+        if not endpoints:
+            raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
+        database = self._add("database", Database, settings)
+        publisher = self._add("publisher", Publisher, settings, self._redis_url)
+        shards = [
+            self._add(
+                shard_name(index), SymbolShard, index, settings, ray.put, Sinks(database, publisher), self._recorded
+            )
+            for index in range(settings.shards)
+        ]
+        for exchange, endpoint in endpoints.items():
+            symbols = endpoint.symbols
+            arguments = (exchange, endpoint.websocket, symbols, settings.collector, shards, self._recorded)
+            self._add(collector_name(exchange), Collector, *arguments)
+        await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
+        await self._look()
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._watch_forever())
+
+    async def status(self) -> dict[str, dict[str, Any]]:
+        """By actor name, what each said last, with `age_s` since then and `answers` false if it no longer does."""
+        now = time.monotonic()
+        return {
+            name: {**{k: v for k, v in said.items() if k != "at"}, "age_s": round(now - said["at"], 3)}
+            for name, said in self._status.items()
+        }
+
+    async def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether requests can be served, and the state of each feed."""
+        silent = [name for name in self._actors if not self._status.get(name, {}).get("answers")]
+        feeds = {
+            said["exchange"]: {key: said[key] for key in ("state", "lag_ms", "last_error", "failure")}
+            for said in self._status.values()
+            if "exchange" in said
+        }
+        ready = bool(self._actors) and not silent and self._watch is not None
+        degraded = any(feed["state"] != "streaming" for feed in feeds.values())
+        status = "starting" if not ready else "degraded" if degraded else "ready"
+        return ready, {"status": status, "feeds": feeds, "not_answering": silent}
+
+    async def stop(self) -> None:
+        """Stop in the order of the data: nothing received is left behind."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        for kinds in (("collector:",), ("shard:",), ("database", "publisher"), (SIMULATOR,)):
+            group = [actor for name, actor in self._actors.items() if name.startswith(kinds)]
+            stops = (asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S) for actor in group)
+            await asyncio.gather(*stops, return_exceptions=True)
+        for actor in self._actors.values():
+            ray.kill(actor, no_restart=True)
+        self._actors.clear()
+
+    def _add(self, name: str, actor: type, *arguments: Any) -> Any:
+        self._actors[name] = handle = start_actor(name, actor, *arguments)
+        return handle
+
+    async def _endpoints(self) -> dict[str, Endpoint]:
+        """Where each exchange is: outside, or in our own simulator."""
+        wanted = {name: exchange for name, exchange in self._settings.exchanges.items() if exchange.enabled}
+        if self._settings.source == "live":
+            return {
+                name: Endpoint(exchange.websocket, exchange.rest, tuple(exchange.symbols))
+                for name, exchange in wanted.items()
+            }
+        simulator = self._add(SIMULATOR, Simulator, self._settings)
+        endpoints: dict[str, Endpoint] = await simulator.start.remote()
+        return {name: endpoint for name, endpoint in endpoints.items() if name in wanted}
+
+    async def _relocate(self, endpoints: dict[str, Endpoint]) -> None:
+        """A restarted simulator listens on other ports."""
+        for exchange, endpoint in endpoints.items():
+            if collector := self._actors.get(collector_name(exchange)):
+                await asyncio.wait_for(collector.relocate.remote(endpoint.websocket), ANSWER_TIMEOUT_S)
+
+    async def _watch_forever(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        await asyncio.gather(*(self._ask(name, actor) for name, actor in self._actors.items()))
+
+    async def _ask(self, name: str, actor: Any) -> None:
+        try:
+            said = await asyncio.wait_for(actor.status.remote(), ANSWER_TIMEOUT_S)
+            self._status[name] = {**said, "answers": True, "at": time.monotonic()}
+            if said.get("running") is False:
+                # Its process was restarted, or its work failed.
+                answer = await asyncio.wait_for(actor.start.remote(), ANSWER_TIMEOUT_S)
+                if name == SIMULATOR:
+                    await self._relocate(answer)
+        except (TimeoutError, ray.exceptions.RayError) as error:
+            before = self._status.get(name, {"at": time.monotonic()})
+            self._status[name] = {**before, "answers": False, "failure": str(error) or "does not answer"}

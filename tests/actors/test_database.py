@@ -1,0 +1,243 @@
+"""The gateway against real engines, also while they are away."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from actors.database import Database
+from config.settings import Settings, load
+from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
+from storage.schema import BARS, TRADES
+from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
+
+HOSTILE = "x'; DROP TABLE trades --"
+MINUTE = 60_000_000_000
+START = 1_700_000_040_000_000_000
+
+
+def settings(data: Path, url: str | None = None, max_pending: int = 100) -> Settings:
+    # Whatever the environment says: these tests empty tables.
+    return load(data, {"sinks": {"max_pending": max_pending}}).model_copy(update={"clickhouse_url": url})
+
+
+def trades(count: int, first_id: int = 1, symbol: str = "BTCUSDT") -> pa.Table:
+    columns = {
+        "symbol": pa.array([symbol] * count).dictionary_encode(),
+        "ts_event": START + np.arange(count),
+        "ts_recv": START + np.arange(count),
+        "trade_id": first_id + np.arange(count),
+        "price": np.full(count, 1.5),
+        "size": np.full(count, 0.1),
+        "side": np.zeros(count, np.uint8),
+        "maker_order_id": pa.nulls(count, pa.binary(16)),
+        "taker_order_id": pa.nulls(count, pa.binary(16)),
+    }
+    return pa.table(columns).cast(TRADES)
+
+
+def bars(minutes: list[int], close: float = 1.5, symbol: str = "BTCUSDT", revision: int = 0) -> pa.Table:
+    count = len(minutes)
+    columns = {name: np.full(count, close) for name in BARS.names} | {
+        "symbol": pa.array([symbol] * count).dictionary_encode(),
+        "timeframe": ["1m"] * count,
+        "time": START + MINUTE * np.array(minutes, np.int64),
+        "trade_count": np.ones(count, np.int64),
+        "revision": np.full(count, revision, np.int32),
+        "closed": [True] * count,
+    }
+    return pa.table(columns).cast(BARS)
+
+
+async def count(database: Database) -> int:
+    rows = await database.query("SELECT count() AS n, uniqExact(trade_id) AS different FROM trades FINAL")
+    assert rows["n"] == rows["different"]
+    return int(rows["n"][0].as_py())
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 (polls from outside)
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer | None]:
+    if CLICKHOUSE_SERVER is None:
+        yield None
+    else:
+        with ClickHouseServer(tmp_path_factory.mktemp("clickhouse-server")) as running:
+            yield running
+
+
+@pytest.fixture(params=["embedded", pytest.param("server", marks=needs_clickhouse_server)])
+async def database(
+    request: pytest.FixtureRequest, server: ClickHouseServer | None, tmp_path: Path
+) -> AsyncIterator[Database]:
+    url = server.url if server is not None and request.param == "server" else None
+    opened = Database(settings(tmp_path, url))
+    for table in ("trades", "bars"):
+        await opened.query(f"TRUNCATE TABLE {table}")
+    yield opened
+    await opened.stop()
+
+
+async def test_queued_tables_are_written_and_counted(database: Database) -> None:
+    for number in range(5):
+        await database.insert("trades", "binance", trades(100, first_id=1 + number * 100))
+    assert await database.flush()
+    health = await database.status()
+    assert (health["rows_written"], health["pending"], health["available"]) == (500, 0, True)
+    assert await count(database) == 500
+
+
+async def test_the_exchange_is_part_of_a_trades_identity(database: Database) -> None:
+    for exchange in ("binance", "coinbase", "binance"):
+        await database.insert("trades", exchange, trades(3))
+    assert await database.flush()
+    rows = await database.query("SELECT exchange, count() AS n FROM trades FINAL GROUP BY exchange ORDER BY exchange")
+    assert rows.to_pydict() == {"exchange": ["binance", "coinbase"], "n": [3, 3]}
+
+
+async def test_bars_come_back_ascending_in_their_schema(database: Database) -> None:
+    await database.insert("bars", "binance", bars([3, 1, 2, 4]))
+    await database.insert("bars", "binance", bars([9], symbol="ETHUSDT"))
+    await database.flush()
+    newest = await database.bars("binance", "BTCUSDT", "1m", limit=3)
+    assert newest.schema == BARS
+    assert newest.equals(bars([2, 3, 4]))
+    before = await database.bars("binance", "BTCUSDT", "1m", limit=2, before_ns=START + 3 * MINUTE)
+    assert before.equals(bars([1, 2]))
+    assert (await database.bars("coinbase", "BTCUSDT", "1m", limit=2)).equals(bars([]))
+
+
+async def test_the_bar_that_came_last_wins_whatever_its_revision(database: Database) -> None:
+    twice = pa.concat_tables([bars([1], close=1.0, revision=7), bars([1], close=2.0)])
+    await database.insert("bars", "binance", twice)
+    assert (await database.flush(), (await database.bars("binance", "BTCUSDT", "1m", 5))["close"].to_pylist()) == (
+        True,
+        [2.0],
+    )
+    await database.insert("bars", "binance", bars([1], close=3.0))
+    await database.flush()
+    assert (await database.bars("binance", "BTCUSDT", "1m", 5))["close"].to_pylist() == [3.0]
+
+
+async def test_a_hostile_symbol_is_data(database: Database) -> None:
+    await database.insert("bars", HOSTILE, bars([1], symbol=HOSTILE))
+    await database.insert("trades", HOSTILE, trades(2, symbol=HOSTILE))
+    await database.flush()
+    assert (await database.bars(HOSTILE, HOSTILE, "1m", 5))["symbol"].to_pylist() == [HOSTILE]
+    assert (await database.bars("binance", HOSTILE, "1m", 5)).num_rows == 0
+    assert await count(database) == 2
+
+
+async def test_wrong_arguments_are_said_at_once(database: Database) -> None:
+    with pytest.raises(ValueError, match="no table 'quotes'"):
+        await database.insert("quotes", "binance", trades(1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no rows of bars"):
+        await database.insert("bars", "binance", trades(1))
+    no_price = trades(1).set_column(4, "price", pa.nulls(1, pa.float64()))
+    with pytest.raises(ValueError, match=r"no rows of trades: .*price"):
+        await database.insert("trades", "binance", no_price)
+    with pytest.raises(ValueError, match="limit"):
+        await database.bars("binance", "BTCUSDT", "1m", 0)
+    with pytest.raises(QueryFailed):
+        await database.query("SELECT nothing FROM nowhere")
+
+
+async def test_a_refused_table_does_not_take_its_neighbours_along(tmp_path: Path) -> None:
+    database = Database(settings(tmp_path))
+    await database.query("ALTER TABLE trades ADD CONSTRAINT no_two CHECK trade_id != 2")
+    for number in (1, 2, 3):
+        await database.insert("trades", "binance", trades(1, first_id=number))
+    assert await database.flush()
+    assert await count(database) == 2
+    health = await database.status()
+    assert (health["tables_rejected"], health["rows_written"], health["pending"]) == (1, 2, 0)
+    await database.stop()
+
+
+async def test_a_long_query_blocks_neither_the_loop_nor_writing(database: Database) -> None:
+    await database.flush()
+    slow = asyncio.ensure_future(database.query("SELECT max(cityHash64(number)) FROM numbers(300000000)"))
+    started = time.monotonic()
+    await asyncio.sleep(0)
+    await database.insert("trades", "binance", trades(10))
+    assert await database.flush()
+    assert not slow.done(), "the query was too quick to show anything"
+    assert time.monotonic() - started < 5
+    await slow
+
+
+async def test_embedded_rows_survive_closing(tmp_path: Path) -> None:
+    first = Database(settings(tmp_path))
+    await first.insert("trades", "binance", trades(10))
+    await first.stop()
+    second = Database(settings(tmp_path))
+    assert await count(second) == 10
+    assert (await second.status())["kind"] == "embedded"
+    await second.stop()
+
+
+async def test_without_a_server_nothing_raises_and_the_oldest_are_dropped(tmp_path: Path) -> None:
+    url = f"clickhouse://default:geheim@127.0.0.1:{free_port()}/rayfeed"
+    database = Database(settings(tmp_path, url, max_pending=3))
+
+    async def tried() -> bool:
+        return (await database.status())["available"] is False
+
+    for number in range(5):
+        await database.insert("trades", "binance", trades(1, first_id=number))
+    await until(tried)
+    health = await database.status()
+    assert (health["pending"], health["tables_dropped"]) == (3, 2)
+    assert "cannot be reached" in health["last_error"]
+    assert "geheim" not in f"{health} {database!r}"
+    assert not await database.flush(timeout=0.05)
+    with pytest.raises(DatabaseUnavailable):
+        await database.bars("binance", "BTCUSDT", "1m", 1)
+    await database.stop(timeout=0.05)
+
+
+@needs_clickhouse_server
+async def test_rows_inserted_while_the_server_is_away_arrive_once(tmp_path: Path) -> None:
+    with ClickHouseServer(tmp_path / "server") as server:
+        database = Database(settings(tmp_path, server.url))
+        await database.insert("trades", "binance", trades(100))
+        assert await database.flush()
+        await asyncio.to_thread(server.stop)
+        for number in range(1, 5):
+            await database.insert("trades", "binance", trades(100, first_id=1 + number * 100))
+            await database.insert("bars", "binance", bars([number]))
+
+        async def noticed() -> bool:
+            return (await database.status())["available"] is False
+
+        await until(noticed)
+        await asyncio.to_thread(server.start)
+        assert await database.flush()
+        assert await count(database) == 500
+        assert (await database.bars("binance", "BTCUSDT", "1m", 10)).num_rows == 4
+        health = await database.status()
+        assert (health["tables_dropped"], health["tables_rejected"], health["pending"]) == (0, 0, 0)
+        await database.stop()
+
+
+async def test_a_server_that_lost_its_tables_gets_them_again(server: ClickHouseServer | None, tmp_path: Path) -> None:
+    if server is None:
+        pytest.skip("clickhouse-server is not installed (apt-get install clickhouse-server)")
+    database = Database(settings(tmp_path, server.url))
+    await database.insert("trades", "binance", trades(1))
+    assert await database.flush()
+    other = open_clickhouse(server.url, tmp_path)
+    other.query("DROP DATABASE rayfeed")
+    other.close()
+    await database.insert("trades", "binance", trades(7, first_id=100))
+    assert await database.flush()
+    assert await count(database) == 7
+    await database.stop()
