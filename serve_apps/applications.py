@@ -1,0 +1,103 @@
+"""The Ray Serve applications of rayfeed: which ASGI application runs where, in how many replicas.
+
+`rayfeed up` deploys them; `serve_config.yaml` names the same builders for `serve deploy`, with the instance's data
+folder as their argument.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from pydantic import BaseModel
+from ray import serve
+
+from actors.aggregation.bars import TIMEFRAME
+from actors.placement import shard_of
+from actors.supervisor import NAME as SUPERVISOR
+from actors.supervisor import find_actor, shard_name
+from config import Settings, load
+from serve_apps.asgi import Receive, Scope, Send
+from serve_apps.data import build as build_data
+from serve_apps.market import MarketApp, live_then_stored
+from serve_apps.pages import PagesApp
+from storage.column_reader import ColumnReader
+
+WEB = Path(__file__).parent / "web" / "dist"
+READINESS_TIMEOUT_S = 2.0
+
+Asgi = Callable[[Scope, Receive, Send], Any]
+
+
+class Instance(BaseModel):
+    """What `serve_config.yaml` tells a builder: the data folder of the instance."""
+
+    data: str = "data"
+
+
+def data(instance: Instance) -> Any:
+    """`/api/data`, `/api/symbols`."""
+    return data_application(load(instance.data))
+
+
+def market(instance: Instance) -> Any:
+    """`/api/v1/...`."""
+    return market_application(load(instance.data))
+
+
+def pages(instance: Instance) -> Any:
+    """`/`, `/healthz`, `/readyz`."""
+    return pages_application(load(instance.data))
+
+
+def data_application(settings: Settings) -> Any:
+    def build() -> Asgi:
+        return build_data(settings)
+
+    return _application("DataApi", build, settings.serving.data_replicas)
+
+
+def market_application(settings: Settings) -> Any:
+    def build() -> Asgi:
+        async def live(exchange: str, symbol: str, limit: int) -> pa.RecordBatch:
+            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            bars: pa.RecordBatch = await shard.bars.remote(exchange, symbol, limit)
+            return bars
+
+        async def stored(exchange: str, symbol: str, limit: int, before_ns: int | None) -> pa.Table:
+            bars: pa.Table = await find_actor("database").bars.remote(exchange, symbol, TIMEFRAME, limit, before_ns)
+            return bars
+
+        return MarketApp(live_then_stored(live, stored), ColumnReader(settings.columns).symbols)
+
+    return _application("MarketApi", build, settings.serving.market_replicas)
+
+
+def pages_application(settings: Settings) -> Any:
+    def build() -> Asgi:
+        return PagesApp(WEB, readiness)
+
+    return _application("Pages", build, settings.serving.page_replicas)
+
+
+async def readiness() -> tuple[bool, dict[str, Any]]:
+    """What the supervisor says; not ready when it does not answer."""
+    try:
+        return await asyncio.wait_for(find_actor(SUPERVISOR).readiness.remote(), READINESS_TIMEOUT_S)
+    except (TimeoutError, ValueError, ray.exceptions.RayError):
+        return False, {"status": "starting", "feeds": {}}
+
+
+def _application(name: str, build: Callable[[], Asgi], replicas: int) -> Any:
+    deployment = serve.deployment(
+        serve.ingress(build)(),
+        name=name,
+        num_replicas=replicas,
+        max_ongoing_requests=1000,
+        graceful_shutdown_timeout_s=2,
+        ray_actor_options={"num_cpus": 0},
+        logging_config={"enable_access_log": False},
+    )
+    return deployment.bind()

@@ -1,0 +1,67 @@
+"""The few pieces of ASGI that applications without a framework share.
+
+A whole answer in two messages, errors as `application/problem+json`, and the life cycle messages that a
+server sends before the first request.
+"""
+
+import http
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+type Scope = MutableMapping[str, Any]
+type Message = MutableMapping[str, Any]
+type Receive = Callable[[], Awaitable[Message]]
+type Send = Callable[[Message], Awaitable[None]]
+type Headers = Iterable[tuple[bytes, bytes]]
+
+ANY_ORIGIN: Final = (b"access-control-allow-origin", b"*")
+_OPTIONS_HEADERS: Final = (
+    ANY_ORIGIN,
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-allow-headers", b"Content-Type"),
+)
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Answer with `body` as it is; Content-Length is added."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(send: Send, status: int, detail: str, headers: Headers = ()) -> None:
+    """Answer with an error after RFC 9457; `detail` says what is wrong and what to do."""
+    problem = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    body = json.dumps(problem, separators=(",", ":")).encode()
+    await send_whole(send, status, [*headers, (b"content-type", b"application/problem+json")], body)
+
+
+async def send_options(send: Send) -> None:
+    """Answer OPTIONS, for every path alike: pages of other origins may ask."""
+    await send_whole(send, 200, _OPTIONS_HEADERS, b"")
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone away; reads and drops what it still sends."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def serve_lifespan(receive: Receive, send: Send) -> None:
+    """The life cycle of an application that has nothing to start or stop."""
+    while True:
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            return

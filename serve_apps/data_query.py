@@ -1,0 +1,147 @@
+"""The query string of `/api/data`: bytes in, a checked `DataQuery` or a `BadRequest` out. Pure.
+
+Keys, order of checks and texts are those of the legacy server: form-urlencoded, the last duplicate of a key
+wins, `start` and `end` are u32 seconds with both ends included. Where it crashed, leaked or served wrong
+bytes this module decides otherwise:
+
+- A column the row type does not have is a 400 (it was a 500 that showed a path), after all legacy checks.
+  For a row type nobody writes, which has no rows, any column of any type is known.
+- A column asked for k times comes k times with n rows each (it was k*n rows each); at most `MAX_COLUMNS`.
+- Columns of 8 and 16 bytes have their true record size (it was 4 for all).
+- An empty exchange is an unknown one (it was a layout without that level).
+- `start` after `end` is a range without rows, whatever the distance.
+- ASGI does not tell a bare `?` from no `?`: both are `Missing query string`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from storage.schema import COLUMNS
+
+MAX_COLUMNS: Final = 64
+
+_U32_MAX: Final = 2**32 - 1
+_SECOND_NS: Final = 1_000_000_000
+_SHOWN_NAME: Final = 40
+
+#: Bytes of one value, per row type and column; then of any type's column.
+_SIZES: Final[dict[str, dict[str, int]]] = {
+    row_type: {name: kind.itemsize for name, kind in columns.items()} for row_type, columns in COLUMNS.items()
+}
+_SIZES_OF_ALL: Final = {name: size for sizes in _SIZES.values() for name, size in sizes.items()}
+
+
+class BadRequest(ValueError):
+    """The request cannot be answered; the message is the body of the 400, fit to be shown anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataQuery:
+    """A range of rows and the columns wanted of them, in order, repeated where asked twice."""
+
+    exchange: str
+    symbol: str
+    #: As asked: `MD`, `TRADES`, or a name nobody writes.
+    row_type: str
+    #: Nanoseconds since the epoch, both ends included; an empty range when `start_ns > end_ns`.
+    start_ns: int
+    end_ns: int
+    columns: tuple[str, ...]
+    #: Bytes of one value of each of `columns`.
+    record_sizes: tuple[int, ...]
+    max_points: int | None
+
+
+def parse(query_string: bytes) -> DataQuery:
+    """Raises `BadRequest` for the first check that fails."""
+    if not query_string:
+        raise BadRequest("Missing query string")
+    values = _form(query_string)
+    symbol = _required(values, "symbol")
+    row_type = _required(values, "type")
+    start = _seconds(values, "start")
+    end = _seconds(values, "end")
+    columns, record_sizes = _columns(row_type, _required(values, "columns"))
+    return DataQuery(
+        exchange=values.get("exchange", "coinbase"),
+        symbol=symbol,
+        row_type=row_type,
+        start_ns=start * _SECOND_NS,
+        end_ns=end * _SECOND_NS + _SECOND_NS - 1,
+        columns=columns,
+        record_sizes=record_sizes,
+        max_points=_max_points(values["max_points"]) if "max_points" in values else None,
+    )
+
+
+def parse_u32(text: str) -> int:
+    """A decimal u32 as Rust's `u32::from_str` reads it; raises `ValueError` with Rust's text.
+
+    Rust reads from the left and stops at the first fault, so a number that has grown too large is reported
+    before a bad character behind it.
+    """
+    if len(text) < 11 and text.isascii() and text.isdigit() and (number := int(text)) <= _U32_MAX:
+        return number
+    if not text:
+        raise ValueError("cannot parse integer from empty string")
+    digits = text[1:] if text[0] == "+" else text
+    leading = digits.removesuffix(digits.lstrip("0123456789"))
+    significant = leading.lstrip("0") or "0"
+    if len(significant) > 10 or int(significant) > _U32_MAX:
+        raise ValueError("number too large to fit in target type")
+    if leading != digits or not digits:
+        raise ValueError("invalid digit found in string")
+    return int(significant)
+
+
+def _form(query_string: bytes) -> dict[str, str]:
+    if b"%" in query_string or b"+" in query_string:
+        encoded = [pair.partition(b"=") for pair in query_string.split(b"&") if pair]
+        return {_decode(key): _decode(value) for key, _, value in encoded}
+    pairs = [pair.partition("=") for pair in query_string.decode(errors="replace").split("&") if pair]
+    return {key: value for key, _, value in pairs}
+
+
+def _decode(text: bytes) -> str:
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode(errors="replace")
+
+
+def _required(values: dict[str, str], key: str) -> str:
+    value = values.get(key)
+    if value is None:
+        raise BadRequest(f"Missing {key}")
+    return value
+
+
+def _seconds(values: dict[str, str], key: str) -> int:
+    text = _required(values, key)
+    try:
+        return parse_u32(text)
+    except ValueError as error:
+        raise BadRequest(f"Invalid {key}: {error}") from None
+
+
+def _columns(row_type: str, text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    columns = tuple([name.strip() for name in text.split(",")])
+    if len(columns) > MAX_COLUMNS:
+        raise BadRequest(f"Too many columns: at most {MAX_COLUMNS}")
+    known = _SIZES.get(row_type, _SIZES_OF_ALL)
+    try:
+        return columns, tuple([known[name] for name in columns])
+    except KeyError as error:
+        raise BadRequest(f"Unknown column: {_harmless(error.args[0])}") from None
+
+
+def _max_points(text: str) -> int | None:
+    # No selection has more than u32 rows, so a larger limit is no limit, as is one that is not a number.
+    try:
+        return parse_u32(text) or None
+    except ValueError:
+        return None
+
+
+def _harmless(name: str) -> str:
+    # The body has no content type: nothing in it may be taken for markup.
+    shown = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "?" for c in name[:_SHOWN_NAME])
+    return shown + "..." * (len(name) > _SHOWN_NAME) or "(empty)"
