@@ -1,0 +1,76 @@
+"""For notebooks: attach this process to a running instance and look at its live actors."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import ray
+
+from actors.placement import shard_of
+from actors.supervisor import NAME as SUPERVISOR
+from actors.supervisor import find_actor, shard_name
+from cluster import ray_head
+from cluster.instance import Instance, InstanceError
+
+
+class Attached:
+    """A running instance, its actors at hand. Everything returned is as of now."""
+
+    def __init__(self, details: Any) -> None:
+        self.details = details
+        self._supervisor = find_actor(SUPERVISOR)
+
+    def actors(self) -> pd.DataFrame:
+        """One row per actor: what it says of itself, and its state."""
+        said: dict[str, dict[str, Any]] = ray.get(self._supervisor.status.remote())
+        rows = [
+            {
+                "name": name,
+                "actor": status.get("actor", ""),
+                "state": status.get("state", "running") if status["answers"] else "not answering",
+                "lag_ms": status.get("lag_ms"),
+            }
+            for name, status in sorted(said.items())
+        ]
+        return pd.DataFrame(rows).set_index("name")
+
+    def symbols(self) -> dict[str, list[str]]:
+        """Exchange -> the symbols that have traded."""
+        said: dict[str, dict[str, Any]] = ray.get(self._supervisor.status.remote())
+        found: dict[str, list[str]] = {}
+        for name, status in said.items():
+            if name.startswith("shard:"):
+                for exchange, symbols in status["symbols"].items():
+                    found.setdefault(exchange, []).extend(symbols)
+        return {exchange: sorted(symbols) for exchange, symbols in sorted(found.items())}
+
+    def shard(self, exchange: str, symbol: str) -> Any:
+        """The handle of the actor that owns a symbol."""
+        return find_actor(shard_name(shard_of(exchange, symbol, self._shards())))
+
+    def last_trades(self, exchange: str, symbol: str, rows: int = 1000) -> pa.Table:
+        """The newest trades (`storage.schema.TRADES`), read where they lie in the object store."""
+        (reference,) = ray.get(self.shard(exchange, symbol).last_trades.remote(exchange, symbol, rows))
+        table: pa.Table = ray.get(reference)
+        return table
+
+    def bars(self, exchange: str, symbol: str, limit: int = 500) -> pd.DataFrame:
+        """The newest one-minute bars, indexed by the start of their minute (UTC)."""
+        batch: pa.RecordBatch = ray.get(self.shard(exchange, symbol).bars.remote(exchange, symbol, limit))
+        frame: pd.DataFrame = batch.to_pandas()
+        return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
+
+    def _shards(self) -> int:
+        said: dict[str, Any] = ray.get(self._supervisor.status.remote())
+        return sum(name.startswith("shard:") for name in said)
+
+
+def attach(data: Path | str = "data") -> Attached:
+    """Attach to the instance on that data folder; InstanceError when nothing runs there."""
+    running = Instance.read(Path(data).absolute())
+    if running is None or running.details is None:
+        raise InstanceError(f"nothing runs on {data}; start it with: rayfeed up --data {data}")
+    if not ray.is_initialized():
+        ray_head.connect(running.details)
+    return Attached(running.details)

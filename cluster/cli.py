@@ -1,0 +1,143 @@
+"""The `rayfeed` command."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from cluster.instance import Instance, InstanceError, stop_running
+from config import SettingsError, load
+
+DETACH_TIMEOUT_S = 180.0
+DOWN_TIMEOUT_S = 20.0
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Market data on Ray: collect, store, serve.",
+)
+notes = Console(stderr=True)
+
+Data = Annotated[Path, typer.Option("--data", help="The folder of the instance.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one line on stderr and exit status 1."""
+    try:
+        app()
+    except (SettingsError, InstanceError) as error:
+        print(f"rayfeed: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+@app.command()
+def up(
+    data: Data = Path("data"),
+    source: Annotated[str | None, typer.Option(help="sim, live or replay:DIR")] = None,
+    exchanges: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    port: Annotated[int | None, typer.Option(help="HTTP port of the front door.")] = None,
+    tls_port: Annotated[int | None, typer.Option(help="HTTPS port of the front door.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
+) -> None:
+    """Start everything; Ctrl-C stops it."""
+    chosen: dict[str, Any] = {"source": source, "port": port, "tls_port": tls_port}
+    settings = load(data, {**chosen, "exchanges": _only(exchanges, data) if exchanges else None})
+    if detach:
+        _detach(settings.data)
+        return
+    from cluster.up import run
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    began = time.monotonic()
+
+    def progress(what: str) -> None:
+        notes.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {what}", highlight=False)
+
+    asyncio.run(run(settings, progress, lambda url: print(f"ready {url}", flush=True)))  # noqa: T201
+
+
+@app.command()
+def down(data: Data = Path("data"), as_json: AsJson = False) -> None:
+    """Stop the instance of that data folder."""
+    stopped = stop_running(data.absolute(), DOWN_TIMEOUT_S) is not None
+    if as_json:
+        typer.echo(json.dumps({"stopped": stopped}))
+    else:
+        typer.echo("stopped" if stopped else f"nothing runs on {data}")
+
+
+@app.command()
+def status(data: Data = Path("data"), as_json: AsJson = False) -> None:
+    """What runs: actors, symbols, lag."""
+    running = Instance.read(data.absolute())
+    if running is None:
+        if as_json:
+            typer.echo(json.dumps({"running": False}))
+        else:
+            typer.echo(f"nothing runs on {data}; start it with: rayfeed up --data {data}")
+        raise typer.Exit(1)
+    if running.details is None:
+        raise InstanceError(f"{running}; ask again in a moment")
+    from cluster.status import actors, table
+
+    said = actors(running.details)
+    if as_json:
+        details = msgspec.to_builtins(running.details)
+        secret = ("redis_url", "clickhouse_url")
+        shown = {key: value for key, value in details.items() if key not in secret}
+        typer.echo(
+            json.dumps({"running": True, "pid": running.pid, "url": running.details.url, **shown, "actors": said})
+        )
+        return
+    Console().print(table(running.details, said))
+
+
+def _only(names: str, data: Path) -> dict[str, Any]:
+    """Every known exchange switched on or off."""
+    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    known = set(load(data).exchanges)
+    if not wanted or wanted - known:
+        unknown = ", ".join(sorted(wanted - known)) or names
+        raise SettingsError(f"--exchanges: no exchange called {unknown}; there are {', '.join(sorted(known))}")
+    return {name: {"enabled": name in wanted} for name in known}
+
+
+def _detach(data: Path) -> None:
+    """Run the same command in the background and wait until it is ready or has failed."""
+    data.mkdir(parents=True, exist_ok=True)
+    log = data / "rayfeed.log"
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command line again
+            [sys.executable, "-m", "cluster.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + DETACH_TIMEOUT_S
+    while time.monotonic() < deadline:
+        lines = log.read_text(errors="replace").splitlines()
+        if ready := next((line for line in lines if line.startswith("ready ")), None):
+            typer.echo(ready)
+            return
+        if process.poll() is not None:
+            reason = lines[-1].removeprefix("rayfeed: ") if lines else f"exit status {process.returncode}"
+            raise InstanceError(reason)
+        time.sleep(0.1)
+    process.terminate()
+    raise InstanceError(f"not ready after {DETACH_TIMEOUT_S:g} s; see {log}")
+
+
+if __name__ == "__main__":
+    main()

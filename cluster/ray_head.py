@@ -1,0 +1,126 @@
+"""Ray for one instance: started here with everything it writes kept apart from other instances, or joined where
+`RAY_ADDRESS` points. What Ray and Serve read from the environment has to be there before Ray starts, because its
+workers inherit it.
+"""
+
+import os
+import secrets
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.supervisor import NAMESPACE
+from cluster.instance import Details, InstanceError, free_ports
+from config import Settings
+
+#: Serve's HAProxy takes socket paths of 97 characters and adds 73 to this folder (a node id, `/metrics.sock`).
+LONGEST_FOLDER = 24
+#: Logical: actors of rayfeed ask for none of it, so this only bounds what users' own tasks may take.
+LEAST_CPUS = 2
+QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+
+
+def runtime_folder(data: Path) -> Path:
+    """The instance's folder under the system's temporary one, for sockets and Ray's session; made private."""
+    name = f"rf-{zlib.crc32(f'{os.getuid()}:{data.resolve()}'.encode()):08x}"
+    folder = Path(tempfile.gettempdir()) / name
+    if len(str(folder)) > LONGEST_FOLDER:
+        folder = Path("/tmp") / name  # noqa: S108 - private by mode, and owned by us or refused below
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if folder.is_symlink() or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise InstanceError(f"{folder} is not a private folder of this user; remove it and start again")
+    return folder
+
+
+def is_joined(settings: Settings) -> bool:
+    """Whether Ray runs without us and outlives us."""
+    return settings.ray_address is not None
+
+
+def session_folder(runtime: Path) -> Path:
+    """What Ray keeps while it runs."""
+    return runtime / "ray"
+
+
+def token_file(settings: Settings) -> Path:
+    """Ray asks every client for this token; whoever can read the data folder can operate the instance."""
+    return settings.data / "secrets" / "ray_token"
+
+
+def prepare_environment(settings: Settings, runtime: Path) -> None:
+    """Set what Ray and Serve read from the environment, for this process and all workers."""
+    os.environ.update(
+        {
+            # Workers are started with this interpreter, not with a rebuilt environment.
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
+    )
+    if is_joined(settings):
+        return
+    token = token_file(settings)
+    if not token.exists():
+        token.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+    haproxy = runtime / "s"
+    haproxy.mkdir(exist_ok=True)
+    metrics_port, stats_port, fallback_port = free_ports(3)
+    os.environ.update(
+        {
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
+            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+            # The edge stops sending before replicas stop, so there is nothing to wait for.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        }
+    )
+
+
+def start(settings: Settings, runtime: Path) -> dict[str, Any]:
+    """Start Ray, or join it; gives its address and, where it is ours, the dashboard's."""
+    if is_joined(settings):
+        try:
+            context = ray.init(address=settings.ray_address, **QUIET)
+        except ConnectionError as error:
+            raise InstanceError(f"cannot join Ray at {settings.ray_address} (RAY_ADDRESS): {error}") from None
+    else:
+        (dashboard_port,) = free_ports(1)
+        context = ray.init(
+            address="local",
+            num_cpus=max(LEAST_CPUS, os.cpu_count() or LEAST_CPUS),
+            object_store_memory=settings.ray.object_store_mb * 1024 * 1024,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            dashboard_port=dashboard_port,
+            _temp_dir=str(session_folder(runtime)),
+            **QUIET,
+        )
+    dashboard = context.dashboard_url
+    return {"ray_address": context.address_info["gcs_address"], "dashboard": dashboard and f"http://{dashboard}"}
+
+
+def connect(details: Details) -> None:
+    """Attach this process to the Ray of a running instance."""
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    if details.ray_token_file is None:
+        ray.init(address=details.ray_address, **QUIET)
+    else:
+        os.environ["RAY_AUTH_TOKEN_PATH"] = details.ray_token_file
+        # Given an address, Ray would not look at the token; found by its folder, it does.
+        ray.init(address="auto", _temp_dir=details.ray_folder, **QUIET)

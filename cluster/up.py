@@ -1,0 +1,235 @@
+"""Brings one instance up and takes it down again: data folder, Redis, Ray, actors, Serve, edge, in this order and
+back. Everything started here ends here, whatever the reason.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import secrets
+import shutil
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import ray
+import redis.asyncio
+from ray import serve
+from ray.serve.api import RunTarget
+
+from actors.simulator.captures import CaptureError
+from actors.supervisor import NAME as SUPERVISOR
+from actors.supervisor import SIMULATOR, Supervisor, start_actor
+from cluster import ray_head
+from cluster.certificate import self_signed
+from cluster.child import Child
+from cluster.edge import Edge, Route, edge_child
+from cluster.instance import Details, Instance, InstanceError, check_port_free, free_ports
+from config import Settings, SettingsError
+from serve_apps import applications
+from storage import redis as redis_storage
+
+STOP_TIMEOUT_S = 7.0
+CHILD_TIMEOUT_S = 20.0
+READY_TIMEOUT_S = 60.0
+Progress = Callable[[str], None]
+
+
+class Interrupted(Exception):
+    """The user asked to stop before everything was up."""
+
+
+async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
+    """Run an instance until SIGINT or SIGTERM; `ready` is told the address once it answers.
+
+    Raises `InstanceError` with one line for the user when it cannot start.
+    """
+    stop = asyncio.Event()
+    instance = Instance.claim(settings.data)
+    try:
+        check_port_free(settings.host, settings.port, "HTTP", "--port")
+        check_port_free(settings.host, settings.tls_port, "HTTPS", "--tls-port")
+        async with contextlib.AsyncExitStack() as started:
+            try:
+                details = await _bring_up(settings, started, stop, progress)
+            except Interrupted:
+                progress("stopped before it was up")
+                return
+            instance.write(details)
+            ready(details.url)
+            await stop.wait()
+            progress("stopping")
+    finally:
+        instance.release()
+
+
+async def _bring_up(
+    settings: Settings, started: contextlib.AsyncExitStack, stop: asyncio.Event, progress: Progress
+) -> Details:
+    runtime = ray_head.runtime_folder(settings.data)
+    logs = settings.data / "logs"
+    logs.mkdir(exist_ok=True)
+
+    async def step(what: str, doing: Any) -> Any:
+        progress(what)
+        return await _unless_stopped(doing, stop)
+
+    redis_url = settings.redis_url or await step("redis", started.enter_async_context(_redis(settings, logs)))
+    progress("ray")
+    shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
+    ray_head.prepare_environment(settings, runtime)
+    # In the main thread, as Ray installs signal handlers; ours take their place right after.
+    addresses = ray_head.start(settings, runtime)
+    started.callback(ray.shutdown)
+    _stop_on_signals(stop)
+    supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
+    started.push_async_callback(_stop_actors, supervisor)
+    await step(f"actors ({settings.source})", _start_actors(supervisor))
+    if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
+        progress(f"not played, as there is no feed for them: {', '.join(skipped)}")
+    if settings.source == "live":
+        await step("exchanges", _first_answer(supervisor, settings))
+    serve_port = await step("serve", asyncio.to_thread(_deploy, settings))
+    if ray_head.is_joined(settings):
+        started.push_async_callback(asyncio.to_thread, _undeploy)
+    (metrics_port,) = free_ports(1)
+    certificate = self_signed(settings.data, socket.gethostname(), datetime.datetime.now(datetime.UTC))
+    routes = [Route([("127.0.0.1", serve_port)])]
+    edge = Edge(settings.host, settings.port, settings.tls_port, certificate, routes, metrics_port)
+    door = edge_child(edge, runtime / "edge", logs / "edge.log")
+    await step("edge", started.enter_async_context(_running(door)))
+    joined = ray_head.is_joined(settings)
+    details = Details(
+        host=settings.host,
+        port=settings.port,
+        tls_port=settings.tls_port,
+        source=settings.source,
+        redis_url=redis_url,
+        clickhouse_url=settings.clickhouse_url,
+        ray_address=addresses["ray_address"],
+        ray_dashboard=addresses["dashboard"],
+        ray_folder=None if joined else str(ray_head.session_folder(runtime)),
+        ray_token_file=None if joined else str(ray_head.token_file(settings)),
+        ports={"edge metrics": metrics_port, "serve": serve_port},
+    )
+    await step("waiting for the first answer", _answers(details.url))
+    return details
+
+
+async def _unless_stopped(doing: Any, stop: asyncio.Event) -> Any:
+    """The result of `doing`, or Interrupted as soon as the user wants to stop."""
+    task, stopping = asyncio.ensure_future(doing), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Interrupted
+    finally:
+        for left in (task, stopping):
+            left.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await left
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(which, stop.set)
+
+
+@contextlib.asynccontextmanager
+async def _redis(settings: Settings, logs: Path) -> AsyncIterator[str]:
+    (port,) = free_ports(1)
+    password = secrets.token_urlsafe(24)
+    command = redis_storage.embedded_command(settings.data / "redis", port, password)
+    url = redis_storage.url(port, password)
+
+    async def answers() -> bool:
+        async with redis.asyncio.from_url(url) as client:
+            return bool(await client.ping())
+
+    async with _running(Child("redis", command, logs / "redis.log", answers)):
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def _running(child: Child) -> AsyncIterator[None]:
+    """The child process, ready inside, ended outside."""
+    life = asyncio.create_task(child.run())
+    try:
+        await child.wait_ready(CHILD_TIMEOUT_S)
+        yield
+    finally:
+        await child.stop()
+        await life
+
+
+async def _start_actors(supervisor: Any) -> None:
+    try:
+        await supervisor.start.remote()
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, CaptureError | SettingsError):
+            raise InstanceError(str(cause)) from None
+        raise
+
+
+async def _stop_actors(supervisor: Any) -> None:
+    """Collectors, shards and sinks write down what they hold; a stuck one does not keep us."""
+    with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
+        await asyncio.wait_for(supervisor.stop.remote(), STOP_TIMEOUT_S)
+    ray.kill(supervisor, no_restart=True)
+
+
+async def _first_answer(supervisor: Any, settings: Settings) -> None:
+    """Wait until any exchange sends something."""
+    deadline = time.monotonic() + settings.live.answer_timeout_s
+    while True:
+        _, health = await supervisor.readiness.remote()
+        feeds = health["feeds"]
+        if any(feed["state"] == "streaming" for feed in feeds.values()):
+            return
+        if time.monotonic() > deadline:
+            why = "; ".join(f"{name}: {feed['last_error'] or feed['state']}" for name, feed in feeds.items())
+            raise InstanceError(
+                f"no exchange answered within {settings.live.answer_timeout_s:g} s ({why}); "
+                "check the network, or try --source sim"
+            )
+        await asyncio.sleep(0.2)
+
+
+def _deploy(settings: Settings) -> int:
+    """Deploy the Serve applications; gives the loopback port Serve listens on."""
+    (port,) = free_ports(1)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    targets = (
+        ("data", "/api", applications.data_application(settings)),
+        ("market", "/api/v1", applications.market_application(settings)),
+        ("pages", "/", applications.pages_application(settings)),
+    )
+    serve.run_many([RunTarget(target=target, name=name, route_prefix=prefix) for name, prefix, target in targets])
+    return port
+
+
+def _undeploy() -> None:
+    for name in ("data", "market", "pages"):
+        serve.delete(name)
+
+
+async def _answers(url: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    said = ""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session:
+        while time.monotonic() < deadline:
+            try:
+                async with session.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+                    said = f"{answer.status} {(await answer.text())[:200]}"
+            except (aiohttp.ClientError, TimeoutError) as error:
+                said = str(error)
+            await asyncio.sleep(0.1)
+    raise InstanceError(f"{url}/readyz is not ready after {READY_TIMEOUT_S:g} s: {said}")
