@@ -55,11 +55,13 @@ class EdgeError(Exception):
 @dataclass(frozen=True)
 class Route:
     """Servers (host, port) of one part of the site. `prefix` `/api/data` means that path and all below it;
-    None means whatever no other route takes. A server is up while GET `health_path` answers 200."""
+    None means whatever no other route takes. A server is up while GET `health_path` answers 200. `backups` are
+    asked only while no server is up."""
 
     servers: Sequence[tuple[str, int]]
     prefix: str | None = None
     health_path: str = "/-/healthz"
+    backups: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True)

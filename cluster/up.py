@@ -92,12 +92,17 @@ async def _bring_up(
         progress(f"not played, as there is no feed for them: {', '.join(skipped)}")
     if settings.source == "live":
         await step("exchanges", _first_answer(supervisor, settings))
-    serve_port = await step("serve", asyncio.to_thread(_deploy, settings))
+    serve_port, lane_port, metrics_port = free_ports(3)
+    await step("serve", asyncio.to_thread(_deploy, settings, serve_port, lane_port))
     if ray_head.is_joined(settings):
         started.push_async_callback(asyncio.to_thread, _undeploy)
-    (metrics_port,) = free_ports(1)
     certificate = self_signed(settings.data, socket.gethostname(), datetime.datetime.now(datetime.UTC))
-    routes = [Route([("127.0.0.1", serve_port)])]
+    through_serve = ("127.0.0.1", serve_port)
+    routes = [
+        Route([through_serve]),
+        Route([through_serve], "/api/v1"),
+        Route([("127.0.0.1", lane_port)], "/api", health_path="/api/symbols", backups=[through_serve]),
+    ]
     edge = Edge(settings.host, settings.port, settings.tls_port, certificate, routes, metrics_port)
     door = edge_child(edge, runtime / "edge", logs / "edge.log")
     await step("edge", started.enter_async_context(_running(door)))
@@ -113,7 +118,7 @@ async def _bring_up(
         ray_dashboard=addresses["dashboard"],
         ray_folder=None if joined else str(ray_head.session_folder(runtime)),
         ray_token_file=None if joined else str(ray_head.token_file(settings)),
-        ports={"edge metrics": metrics_port, "serve": serve_port},
+        ports={"edge metrics": metrics_port, "serve": serve_port, "data": lane_port},
     )
     await step("waiting for the first answer", _answers(details.url))
     return details
@@ -201,17 +206,15 @@ async def _first_answer(supervisor: Any, settings: Settings) -> None:
         await asyncio.sleep(0.2)
 
 
-def _deploy(settings: Settings) -> int:
-    """Deploy the Serve applications; gives the loopback port Serve listens on."""
-    (port,) = free_ports(1)
+def _deploy(settings: Settings, port: int, lane_port: int) -> None:
+    """Deploy the Serve applications on loopback."""
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     targets = (
-        ("data", "/api", applications.data_application(settings)),
+        ("data", "/api", applications.data_application(settings, lane_port)),
         ("market", "/api/v1", applications.market_application(settings)),
         ("pages", "/", applications.pages_application(settings)),
     )
     serve.run_many([RunTarget(target=target, name=name, route_prefix=prefix) for name, prefix, target in targets])
-    return port
 
 
 def _undeploy() -> None:

@@ -21,6 +21,7 @@ from actors.supervisor import find_actor, shard_name
 from config import Settings, load
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.data import build as build_data
+from serve_apps.fast_lane import FastLane
 from serve_apps.market import MarketApp, live_then_stored
 from serve_apps.pages import PagesApp
 from storage.column_reader import ColumnReader
@@ -52,9 +53,12 @@ def pages(instance: Instance) -> Any:
     return pages_application(load(instance.data))
 
 
-def data_application(settings: Settings) -> Any:
+def data_application(settings: Settings, lane_port: int | None = None) -> Any:
+    """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
+
     def build() -> Asgi:
-        return build_data(settings)
+        app = build_data(settings)
+        return app if lane_port is None else FastLane(app, lane_port)
 
     return _application("DataApi", build, settings.serving.data_replicas)
 

@@ -1,0 +1,78 @@
+"""A second door of a replica: its ASGI application served straight from a port of the node, without Serve's work on
+each request. Serve still starts, checks, scales and stops the replica; the lane opens and closes with it.
+
+All replicas of a node listen on the same port and the kernel spreads connections over them, so nobody has to be
+told when one comes or goes; while none is there, the edge asks Serve.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from serve_apps.asgi import Message, Receive, Scope, Send
+
+#: Requests on their way when the replica stops may take this long.
+DRAIN_S = 1
+#: Connections one replica takes; the edge keeps few and uses them again.
+MAX_CONNECTIONS = 2000
+
+Asgi = Callable[[Scope, Receive, Send], Any]
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the process of the replica, not to this server in it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class FastLane:
+    """`app` as it is, which also listens on `port` of the loopback interface while its life cycle lasts."""
+
+    def __init__(self, app: Asgi, port: int) -> None:
+        self._app = app
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        async with contextlib.AsyncExitStack() as lane:
+
+            async def opened(message: Message) -> None:
+                if message["type"] == "lifespan.startup.complete":
+                    await lane.enter_async_context(self._listening())
+                await send(message)
+
+            await self._app(scope, receive, opened)
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> Any:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", self._port))
+        config = uvicorn.Config(
+            self._app,
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has nothing to await
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            server.should_exit = True
+            await serving
