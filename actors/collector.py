@@ -4,6 +4,7 @@ the socket. I survive lost connections (back-off, resubscribe); when I fail, the
 """
 
 import asyncio
+import os
 import random
 import ssl
 import time
@@ -17,10 +18,10 @@ import pyarrow as pa
 
 from actors import recorded_clock
 from actors.connection import Connection
+from actors.directory import shard_of
 from actors.feeds import FEEDS
 from actors.feeds.feed import Decoded, RejectedFrame
 from actors.frame_receiver import FrameReceiver
-from actors.placement import shard_of
 from config.settings import CollectorSettings
 from storage.schema import symbols_of
 
@@ -94,6 +95,7 @@ class Collector:
         waiting_frames, waiting_bytes = self._receiver.waiting if self._receiver else (0, 0)
         return {
             "actor": repr(self),
+            "pid": os.getpid(),
             "exchange": self.exchange,
             "running": self._task is not None and not self._task.done(),
             "failure": self._failure,

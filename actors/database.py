@@ -7,6 +7,7 @@ when the queue is full, and what was half written is written again, which the ta
 
 import asyncio
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -114,6 +115,7 @@ class Database:
         self._start()
         return {
             "actor": repr(self),
+            "pid": os.getpid(),
             "kind": self._database.kind,
             "available": self._available,
             "rows_written": self._rows_written,

@@ -5,6 +5,7 @@ gets the present and not the past. I survive that Redis is down or restarts empt
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -65,6 +66,7 @@ class Publisher:
         self._start()
         return {
             "actor": repr(self),
+            "pid": os.getpid(),
             "available": self._available,
             "written": self._written,
             "pending": len(self._pending),

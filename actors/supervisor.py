@@ -10,15 +10,13 @@ import ray
 
 from actors.collector import Collector
 from actors.database import Database
+from actors.directory import DATABASE, NAMESPACE, PUBLISHER, SIMULATOR, collector_name, shard_name
 from actors.publisher import Publisher
 from actors.simulator.simulator import Endpoint, Simulator
 from actors.sinks import Sinks
 from actors.symbol_shard import SymbolShard
 from config import Settings, SettingsError
 
-NAMESPACE = "rayfeed"
-NAME = "supervisor"
-SIMULATOR = "simulator"
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
@@ -39,19 +37,6 @@ def start_actor(name: str, actor: type, *arguments: Any) -> Any:
         )
         .remote(*arguments)
     )
-
-
-def find_actor(name: str) -> Any:
-    """The running actor of that name; ValueError when there is none."""
-    return ray.get_actor(name, namespace=NAMESPACE)
-
-
-def shard_name(index: int) -> str:
-    return f"shard:{index}"
-
-
-def collector_name(exchange: str) -> str:
-    return f"collector:{exchange}"
 
 
 class Supervisor:
@@ -77,8 +62,8 @@ class Supervisor:
         endpoints = await self._endpoints()
         if not endpoints:
             raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
-        database = self._add("database", Database, settings)
-        publisher = self._add("publisher", Publisher, settings, self._redis_url)
+        database = self._add(DATABASE, Database, settings)
+        publisher = self._add(PUBLISHER, Publisher, settings, self._redis_url)
         shards = [
             self._add(
                 shard_name(index), SymbolShard, index, settings, ray.put, Sinks(database, publisher), self._recorded
@@ -120,7 +105,7 @@ class Supervisor:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        for kinds in (("collector:",), ("shard:",), ("database", "publisher"), (SIMULATOR,)):
+        for kinds in (("collector:",), ("shard:",), (DATABASE, PUBLISHER), (SIMULATOR,)):
             group = [actor for name, actor in self._actors.items() if name.startswith(kinds)]
             stops = (asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S) for actor in group)
             await asyncio.gather(*stops, return_exceptions=True)

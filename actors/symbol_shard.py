@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from actors.aggregation import bars as bar_kernels
 from actors.aggregation.bars import BUCKET_NS, Bars
-from actors.placement import shard_of
+from actors.directory import shard_of
 from config import Settings
 from storage.column_layout import from_columns, to_columns
 from storage.column_reader import ColumnReader, Selection

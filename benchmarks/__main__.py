@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.table import Row, UnavailableError, show
 
-MODULES = ["decode"]
+MODULES = ["decode", "data_api"]
 
 
 def rows_of(name: str) -> list[Row]:

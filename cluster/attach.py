@@ -7,9 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import ray
 
-from actors.placement import shard_of
-from actors.supervisor import NAME as SUPERVISOR
-from actors.supervisor import find_actor, shard_name
+from actors.directory import SUPERVISOR, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.instance import Instance, InstanceError
 

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cluster.instance import InstanceError
+
 LIFETIME = timedelta(days=825)
 RENEW_BEFORE = timedelta(days=7)
 
 
-class CertificateError(Exception):
+class CertificateError(InstanceError):
     """A PEM file without a usable certificate and key; the message is one line for the user."""
 
 

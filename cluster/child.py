@@ -14,6 +14,8 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from cluster.instance import InstanceError
+
 MAX_LOG_BYTES = 16 * 1024 * 1024
 STEADY_S = 10.0
 _LOG_CHECK_S = 60.0
@@ -31,7 +33,7 @@ os.execv(argv[0], argv)
 """
 
 
-class ChildError(Exception):
+class ChildError(InstanceError):
     """The process cannot be started or does not become ready; the message is one line for the user."""
 
 

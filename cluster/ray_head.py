@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-from actors.supervisor import NAMESPACE
+from actors.directory import NAMESPACE
 from cluster.instance import Details, InstanceError, free_ports
 from config import Settings
 
@@ -118,9 +119,9 @@ def start(settings: Settings, runtime: Path) -> dict[str, Any]:
 def connect(details: Details) -> None:
     """Attach this process to the Ray of a running instance."""
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    if details.ray_token_file is None:
-        ray.init(address=details.ray_address, **QUIET)
-    else:
+    if details.ray_token_file is not None:
         os.environ["RAY_AUTH_TOKEN_PATH"] = details.ray_token_file
-        # Given an address, Ray would not look at the token; found by its folder, it does.
-        ray.init(address="auto", _temp_dir=details.ray_folder, **QUIET)
+        # Ray reads its own mode once, when it is imported, and looks for a token by itself only where it also
+        # looks for the cluster; with several on a machine it may find another one.
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    ray.init(address=details.ray_address, **QUIET)

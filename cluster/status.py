@@ -6,8 +6,7 @@ import ray
 from rich.console import Group
 from rich.table import Table
 
-from actors.supervisor import NAME as SUPERVISOR
-from actors.supervisor import find_actor
+from actors.directory import SUPERVISOR, find_actor
 from cluster import ray_head
 from cluster.instance import Details
 

@@ -17,12 +17,13 @@ from typing import Any
 import aiohttp
 import ray
 import redis.asyncio
+import redis.exceptions
 from ray import serve
 from ray.serve.api import RunTarget
 
-from actors.simulator.captures import CaptureError
-from actors.supervisor import NAME as SUPERVISOR
-from actors.supervisor import SIMULATOR, Supervisor, start_actor
+from actors.directory import SIMULATOR, SUPERVISOR
+from actors.simulator.captures import CaptureError, read_captures
+from actors.supervisor import Supervisor, start_actor
 from cluster import ray_head
 from cluster.certificate import self_signed
 from cluster.child import Child
@@ -48,6 +49,9 @@ async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
     Raises `InstanceError` with one line for the user when it cannot start.
     """
     stop = asyncio.Event()
+    _stop_on_signals(stop)
+    if settings.replay_folder is not None:
+        _check_captures(settings.replay_folder)
     instance = Instance.claim(settings.data)
     try:
         check_port_free(settings.host, settings.port, "HTTP", "--port")
@@ -66,6 +70,14 @@ async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
         instance.release()
 
 
+def _check_captures(folder: Path) -> None:
+    """The simulator reads them again, but Ray takes seconds to start and a typing mistake should not."""
+    try:
+        read_captures(folder)
+    except CaptureError as error:
+        raise InstanceError(str(error)) from None
+
+
 async def _bring_up(
     settings: Settings, started: contextlib.AsyncExitStack, stop: asyncio.Event, progress: Progress
 ) -> Details:
@@ -79,23 +91,27 @@ async def _bring_up(
 
     redis_url = settings.redis_url or await step("redis", started.enter_async_context(_redis(settings, logs)))
     progress("ray")
-    shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
+    session = ray_head.session_folder(runtime)
+    shutil.rmtree(session, ignore_errors=True)
     ray_head.prepare_environment(settings, runtime)
-    # In the main thread, as Ray installs signal handlers; ours take their place right after.
+    # Ray's logs are worth keeping where something went wrong, until the next start.
+    started.push(lambda kind, *_: shutil.rmtree(session, ignore_errors=True) if kind is None else None)
+    # In the main thread, as Ray installs signal handlers; ours take their place again right after.
     addresses = ray_head.start(settings, runtime)
     started.callback(ray.shutdown)
     _stop_on_signals(stop)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
-    await step(f"actors ({settings.source})", _start_actors(supervisor))
+    serve_port, lane_port, metrics_port = free_ports(3)
+    # Both mostly wait for processes to start.
+    both = asyncio.gather(_start_actors(supervisor), asyncio.to_thread(_deploy, settings, serve_port, lane_port))
+    await step(f"actors ({settings.source}) and serve", both)
+    if ray_head.is_joined(settings):
+        started.push_async_callback(asyncio.to_thread, _undeploy)
     if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
         progress(f"not played, as there is no feed for them: {', '.join(skipped)}")
     if settings.source == "live":
         await step("exchanges", _first_answer(supervisor, settings))
-    serve_port, lane_port, metrics_port = free_ports(3)
-    await step("serve", asyncio.to_thread(_deploy, settings, serve_port, lane_port))
-    if ray_head.is_joined(settings):
-        started.push_async_callback(asyncio.to_thread, _undeploy)
     certificate = self_signed(settings.data, socket.gethostname(), datetime.datetime.now(datetime.UTC))
     through_serve = ("127.0.0.1", serve_port)
     routes = [
@@ -116,7 +132,6 @@ async def _bring_up(
         clickhouse_url=settings.clickhouse_url,
         ray_address=addresses["ray_address"],
         ray_dashboard=addresses["dashboard"],
-        ray_folder=None if joined else str(ray_head.session_folder(runtime)),
         ray_token_file=None if joined else str(ray_head.token_file(settings)),
         ports={"edge metrics": metrics_port, "serve": serve_port, "data": lane_port},
     )
@@ -153,8 +168,11 @@ async def _redis(settings: Settings, logs: Path) -> AsyncIterator[str]:
     url = redis_storage.url(port, password)
 
     async def answers() -> bool:
-        async with redis.asyncio.from_url(url) as client:
-            return bool(await client.ping())
+        try:
+            async with redis.asyncio.from_url(url) as client:
+                return bool(await client.ping())
+        except redis.exceptions.ConnectionError:
+            return False
 
     async with _running(Child("redis", command, logs / "redis.log", answers)):
         yield url
@@ -176,9 +194,8 @@ async def _start_actors(supervisor: Any) -> None:
     try:
         await supervisor.start.remote()
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, CaptureError | SettingsError):
-            raise InstanceError(str(cause)) from None
+        if isinstance(error.cause, CaptureError | SettingsError):
+            raise InstanceError(str(error.cause)) from None
         raise
 
 

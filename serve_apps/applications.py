@@ -14,10 +14,7 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
-from actors.aggregation.bars import TIMEFRAME
-from actors.placement import shard_of
-from actors.supervisor import NAME as SUPERVISOR
-from actors.supervisor import find_actor, shard_name
+from actors.directory import DATABASE, SUPERVISOR, find_actor, shard_name, shard_of
 from config import Settings, load
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.data import build as build_data
@@ -25,6 +22,7 @@ from serve_apps.fast_lane import FastLane
 from serve_apps.market import MarketApp, live_then_stored
 from serve_apps.pages import PagesApp
 from storage.column_reader import ColumnReader
+from storage.schema import MINUTE
 
 WEB = Path(__file__).parent / "web" / "dist"
 READINESS_TIMEOUT_S = 2.0
@@ -71,7 +69,7 @@ def market_application(settings: Settings) -> Any:
             return bars
 
         async def stored(exchange: str, symbol: str, limit: int, before_ns: int | None) -> pa.Table:
-            bars: pa.Table = await find_actor("database").bars.remote(exchange, symbol, TIMEFRAME, limit, before_ns)
+            bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, MINUTE, limit, before_ns)
             return bars
 
         return MarketApp(live_then_stored(live, stored), ColumnReader(settings.columns).symbols)

@@ -10,13 +10,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.aggregation.bars import TIMEFRAME
 from serve_apps.asgi import ANY_ORIGIN, Receive, Scope, Send, send_options, send_problem, send_whole, serve_lifespan
+from storage.schema import MINUTE
 
 CHARTS: Final = "/api/v1/charts/"
 LONGEST: Final = 5000
 DEFAULT_LIMIT: Final = 1000
-TIMEFRAMES: Final = (TIMEFRAME,)
+TIMEFRAMES: Final = (MINUTE,)
 _BAR_FIELDS: Final = ("open", "high", "low", "close", "volume", "trade_count", "revision", "closed")
 _HEADERS: Final = (
     ANY_ORIGIN,
@@ -78,7 +78,7 @@ class MarketApp:
             {
                 "exchange": exchange,
                 "symbol": symbol,
-                "timeframe": TIMEFRAME,
+                "timeframe": MINUTE,
                 "bars": [dict(zip(names, bar, strict=True)) for bar in zip(*columns, strict=True)],
                 "indicators": None,
             }
@@ -87,7 +87,7 @@ class MarketApp:
 
     def _parse(self, symbol: str, query_string: bytes) -> tuple[str, int]:
         query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
-        timeframe = query.get("timeframe", TIMEFRAME)
+        timeframe = query.get("timeframe", MINUTE)
         if timeframe not in TIMEFRAMES:
             raise BadRequest(400, f"timeframe must be one of: {', '.join(TIMEFRAMES)}.")
         limit = query.get("limit", str(DEFAULT_LIMIT))

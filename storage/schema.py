@@ -53,6 +53,9 @@ QUOTES: Final = pa.schema(
     ]
 )
 
+#: The timeframe of bars.
+MINUTE: Final = "1m"
+
 #: One row per bar. `time` is the start of the bucket (ns); `revision` counts changes after the bar closed.
 BARS: Final = pa.schema(
     [

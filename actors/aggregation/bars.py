@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from storage.schema import BARS, symbols_of
+from storage.schema import BARS, MINUTE, symbols_of
 
-TIMEFRAME: Final = "1m"
 BUCKET_NS: Final = 60_000_000_000
 
 #: A bar as it is kept: `first_*` and `last_*` are (ts_event, trade_id) of the trades that gave open and close.
@@ -193,7 +192,7 @@ class Bars:
         return pa.RecordBatch.from_arrays(
             [
                 symbol,
-                pa.repeat(pa.scalar(TIMEFRAME), len(rows)),
+                pa.repeat(pa.scalar(MINUTE), len(rows)),
                 *(pa.array(columns[n]) for n in BARS.names[2:]),
             ],
             schema=BARS,

@@ -5,6 +5,7 @@ plays from the beginning and a market goes on from the present with new trade id
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Simulator:
         """`running`, `skipped` (captures of exchanges that cannot be played) and the progress of each exchange."""
         return {
             "actor": repr(self),
+            "pid": os.getpid(),
             "running": bool(self._servers),
             "skipped": self._skipped,
             "progress": await self.progress(),

@@ -1,0 +1,32 @@
+"""Where actors are found: their names, the namespace they share, and which shard owns a symbol. Every part of the
+system asks here, so all agree without asking each other.
+"""
+
+import zlib
+from typing import Any, Final
+
+import ray
+
+NAMESPACE: Final = "rayfeed"
+SUPERVISOR: Final = "supervisor"
+SIMULATOR: Final = "simulator"
+DATABASE: Final = "database"
+PUBLISHER: Final = "publisher"
+
+
+def shard_name(index: int) -> str:
+    return f"shard:{index}"
+
+
+def collector_name(exchange: str) -> str:
+    return f"collector:{exchange}"
+
+
+def shard_of(exchange: str, symbol: str, shards: int) -> int:
+    """The shard (0..shards-1) of a symbol; stable over processes and restarts."""
+    return zlib.crc32(f"{exchange}:{symbol}".encode()) % shards
+
+
+def find_actor(name: str) -> Any:
+    """The running actor of that name; ValueError when there is none."""
+    return ray.get_actor(name, namespace=NAMESPACE)

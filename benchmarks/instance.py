@@ -1,0 +1,72 @@
+"""A running instance to measure, started and stopped as a user does it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.decode import RECORDINGS
+from benchmarks.table import UnavailableError
+from cluster.instance import free_ports
+
+COMMAND = Path(sys.executable).with_name("rayfeed")
+
+READY_WITHIN_S = 120.0
+STOPPED_WITHIN_S = 30.0
+
+
+@contextmanager
+def running_instance(data: Path) -> Iterator[str]:
+    """The address of the front door of an instance on the folder `data`; it is gone when the block is left.
+
+    Its source is the replay of the recordings, or the made-up market where there are none. Raises
+    `UnavailableError` with its last words when it does not come up.
+    """
+    if not COMMAND.exists():
+        raise UnavailableError("the rayfeed command is missing: run make install")
+    port, tls_port = free_ports(2)
+    source = f"replay:{RECORDINGS}" if RECORDINGS.is_dir() else "sim"
+    options = {"--source": source, "--port": port, "--tls-port": tls_port, "--data": data}
+    said, notes = data / "stdout.txt", data / "stderr.txt"
+    with said.open("wb") as output, notes.open("wb") as errors:
+        process = subprocess.Popen(
+            [COMMAND, "up", *(str(part) for option in options.items() for part in option)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
+    try:
+        yield _ready(process, said, notes)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def ports(data: Path) -> dict[str, int]:
+    """The loopback ports of the parts of the instance on `data`, by what they are for."""
+    answer = subprocess.run(
+        [COMMAND, "status", "--json", "--data", str(data)], capture_output=True, text=True, check=True
+    )
+    found: dict[str, int] = json.loads(answer.stdout)["ports"]
+    return found
+
+
+def _ready(process: subprocess.Popen[bytes], said: Path, notes: Path) -> str:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while True:
+        for line in said.read_text().splitlines():
+            if line.startswith("ready "):
+                return line.removeprefix("ready ")
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = notes.read_text(errors="replace").strip().splitlines()[-1:]
+            raise UnavailableError(f"no instance came up: {' '.join(last)}")
+        time.sleep(0.1)

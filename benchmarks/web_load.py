@@ -1,0 +1,135 @@
+"""Load on a web server (wrk) and the server that ours is compared with (nginx), both Debian's packages."""
+
+import getpass
+import grp
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.table import UnavailableError
+from cluster.instance import free_ports
+
+STARTED_WITHIN_S = 10.0
+
+#: wrk's own report has rounded numbers only.
+_REPORT = """
+function done(summary, latency, requests)
+    local errors = summary.errors
+    local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+    io.write(string.format(
+        '\\n{"seconds": %f, "answers": %d, "bytes": %d, "failed": %d, "p50_ms": %f, "p99_ms": %f}\\n',
+        summary.duration / 1e6, summary.requests, summary.bytes, failed,
+        latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+_NGINX = """
+daemon off;
+user {user} {group};
+worker_processes 2;
+pid nginx.pid;
+error_log error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_timeout 60;
+    keepalive_requests 1000000000;
+    server {{
+        listen 127.0.0.1:{port};
+        root files;
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one round of load got."""
+
+    seconds: float
+    answers: int
+    bytes: int
+    #: Connections that broke and answers that were no 200.
+    failed: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def answers_per_s(self) -> float:
+        """Only those that were right."""
+        return (self.answers - self.failed) / self.seconds
+
+    @property
+    def gigabytes_per_s(self) -> float:
+        return self.bytes / self.seconds / 1e9
+
+
+def load(url: str, connections: int, seconds: int, folder: Path, script: str = "") -> Load:
+    """Ask `url` as fast as it answers; `script` is Lua for wrk, for instance a `request` function.
+
+    `folder` gets the script. Raises `UnavailableError` where there is no wrk.
+    """
+    file = folder / "wrk.lua"
+    file.write_text(script + _REPORT)
+    command = [program("wrk"), "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "-s", str(file), url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+    return Load(**json.loads(said.splitlines()[-1]))
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[str]:
+    """The address of an nginx that sends what is in `folder`/files, with sendfile; `folder` is its own.
+
+    Raises `UnavailableError` where there is no nginx, or it does not start.
+    """
+    binary = program("nginx")
+    (port,) = free_ports(1)
+    # Started by root it would read the files as somebody else, who may not.
+    text = _NGINX.format(user=getpass.getuser(), group=grp.getgrgid(os.getgid()).gr_name, port=port)
+    (folder / "nginx.conf").write_text(text)
+    with (folder / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            [binary, "-p", folder, "-c", "nginx.conf", "-e", "error.log"], stdout=output, stderr=output
+        )
+    try:
+        _wait_for(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def program(name: str) -> str:
+    """The path of a program of the Debian package of the same name; `UnavailableError` where it is missing."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise UnavailableError(f"{name} is missing: apt-get install {name}")
+    return found
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UnavailableError("nginx does not start") from None
+            time.sleep(0.02)
+        else:
+            return

@@ -1,0 +1,133 @@
+"""Parts of a running system are killed; what they did goes on, and no stored trade is lost or doubled."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.cluster.running import Instance, rayfeed_up, until
+
+
+@pytest.fixture(scope="module")
+def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    quick = {"RAYFEED_SIMULATOR__TRADES_PER_SECOND": "2000"}
+    with rayfeed_up(tmp_path_factory.mktemp("lively") / "data", environment=quick) as instance:
+        until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)
+        yield instance
+
+
+def trade_ids(instance: Instance, symbol: str) -> np.ndarray[Any, Any]:
+    path = f"/api/data?exchange=binance&symbol={symbol}&type=TRADES&start=0&end=4294967295&columns=id"
+    status, _, body = instance.get(path)
+    assert status == 200
+    return np.frombuffer(body.partition(b"\n")[2], "<u8").astype(np.int64)
+
+
+def symbols(instance: Instance) -> list[str]:
+    listed: list[str] = instance.json("/api/symbols")["exchanges"]["binance"]
+    return listed
+
+
+def actor(instance: Instance, name: str) -> dict[str, Any]:
+    said: dict[str, Any] = instance.status()["actors"][name]
+    return said
+
+
+def kill_actor(instance: Instance, name: str) -> None:
+    """SIGKILL its process and wait until another one has taken its place."""
+    before = actor(instance, name)["pid"]
+    os.kill(before, signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = actor(instance, name)
+        return bool(now["answers"]) and now["pid"] != before
+
+    until(replaced)
+
+
+def kill_child(instance: Instance, program: str) -> None:
+    [child] = [c for c in psutil.Process(instance.process.pid).children() if program in c.name()]
+    child.kill()
+
+
+def keeps_growing(instance: Instance) -> None:
+    before = {symbol: len(trade_ids(instance, symbol)) for symbol in symbols(instance)}
+    until(lambda: all(len(trade_ids(instance, symbol)) > rows for symbol, rows in before.items()))
+
+
+def test_a_killed_shard_comes_back_and_every_trade_is_there_once(lively: Instance) -> None:
+    starts = {symbol: trade_ids(lively, symbol)[0] for symbol in symbols(lively)}
+    for index in range(2):
+        kill_actor(lively, f"shard:{index}")
+        keeps_growing(lively)
+    for symbol, first in starts.items():
+        ids = trade_ids(lively, symbol)
+        assert ids[0] == first
+        assert np.array_equal(ids, np.arange(first, first + len(ids))), f"{symbol}: ids are not contiguous"
+        bars = lively.json(f"/api/v1/charts/{symbol}?limit=5000")["bars"]
+        assert sum(bar["trade_count"] for bar in bars) >= len(ids), "bars were read back from the files"
+
+
+def test_a_killed_collector_connects_again_and_doubles_nothing(lively: Instance) -> None:
+    kill_actor(lively, "collector:binance")
+    keeps_growing(lively)
+    for symbol in symbols(lively):
+        ids = trade_ids(lively, symbol)
+        assert np.all(np.diff(ids) > 0), f"{symbol}: a trade is stored twice"
+
+
+def test_collectors_follow_a_simulator_that_was_killed_to_its_new_address(lively: Instance) -> None:
+    kill_actor(lively, "simulator")
+    keeps_growing(lively)
+
+
+def test_without_redis_the_feed_goes_on_and_redis_is_filled_again(lively: Instance) -> None:
+    before = actor(lively, "publisher")["written"]
+    kill_child(lively, "redis-server")
+    keeps_growing(lively)
+    until(lambda: actor(lively, "publisher")["written"] > before and actor(lively, "publisher")["available"])
+
+
+def test_a_killed_database_actor_is_replaced_and_takes_rows_again(lively: Instance) -> None:
+    kill_actor(lively, "database")
+    keeps_growing(lively)
+    until(lambda: actor(lively, "database")["rows_written"] > 0)
+
+
+def test_a_killed_edge_listens_again(lively: Instance) -> None:
+    kill_child(lively, "haproxy")
+
+    def answers() -> bool:
+        try:
+            return lively.get("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    until(answers)
+
+
+def test_a_killed_data_replica_is_replaced_and_the_door_says_when_to_ask_again(lively: Instance) -> None:
+    [replica] = [p for p in psutil.process_iter() if _is_data_replica(p, lively)]
+    replica.kill()
+
+    def answers() -> bool:
+        status, headers, body = lively.get("/api/symbols")
+        assert status in (200, 500, 502, 503), body
+        assert status != 503 or headers["retry-after"] == "1"
+        return status == 200 and bool(json.loads(body)["symbols"])
+
+    until(answers)
+    keeps_growing(lively)
+
+
+def _is_data_replica(process: psutil.Process, instance: Instance) -> bool:
+    try:
+        ours = any(parent.pid == instance.process.pid for parent in process.parents())
+        return ours and "DataApi" in "".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False

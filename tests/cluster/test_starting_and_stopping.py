@@ -1,0 +1,145 @@
+"""Starting, stopping, two instances side by side, and every way a start is refused in one clear line."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.instance import free_ports
+from tests.cluster.running import STOP_TIMEOUT_S, Instance, command, rayfeed_up, until
+
+# What only has to fail does so before anything is started.
+AT_ONCE_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An instance with the default source, which keeps running beside the ones a test starts."""
+    with rayfeed_up(tmp_path_factory.mktemp("simulated") / "data") as instance:
+        yield instance
+
+
+def assert_one_line(answer: subprocess.CompletedProcess[str], *says: str) -> None:
+    assert answer.returncode == 1, answer.stderr
+    lines = answer.stderr.strip().splitlines()
+    assert len(lines) == 1, answer.stderr
+    assert lines[0].startswith("rayfeed: ")
+    for text in says:
+        assert text in lines[0]
+
+
+def trades_in_newest_bar(instance: Instance, symbol: str) -> int:
+    status, _, body = instance.get(f"/api/v1/charts/{symbol}?limit=1")
+    return int(json.loads(body)["bars"][0]["trade_count"]) if status == 200 else 0
+
+
+def test_two_instances_run_side_by_side_and_one_stops_alone(simulated: Instance, tmp_path: Path) -> None:
+    with rayfeed_up(tmp_path / "data") as second:
+        family = [second.process, *psutil.Process(second.process.pid).children(recursive=True)]
+        until(lambda: second.json("/api/symbols")["exchanges"])
+        assert simulated.json("/readyz")["status"] == "ready"
+        assert command("status", "--data", str(tmp_path / "data")).returncode == 0
+        began = time.monotonic()
+        assert second.stop(signal.SIGINT) == 0
+        assert time.monotonic() - began < STOP_TIMEOUT_S
+        until(lambda: not any(psutil.pid_exists(process.pid) for process in family), within_s=5)
+        left = [p.cmdline() for p in psutil.process_iter() if str(tmp_path) in " ".join(_command_line(p))]
+        assert left == []
+    before = trades_in_newest_bar(simulated, "BTCUSDT")
+    until(lambda: trades_in_newest_bar(simulated, "BTCUSDT") != before)
+    assert command("status", "--data", str(tmp_path / "data")).returncode == 1
+
+
+def test_a_second_instance_on_the_same_data_is_refused(simulated: Instance) -> None:
+    answer = command("up", "--data", str(simulated.data), "--port", "1", "--tls-port", "2")
+    assert_one_line(answer, "in use", str(simulated.process.pid), simulated.url)
+    assert simulated.json("/readyz")["status"] == "ready"
+
+
+def test_a_taken_port_is_named_with_the_option_that_changes_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        answer = command("up", "--data", str(tmp_path / "data"), "--port", str(port))
+        assert_one_line(answer, str(port), "--port")
+        assert_one_line(command("up", "--data", str(tmp_path / "data"), "--tls-port", str(port)), "--tls-port")
+        assert time.monotonic() - began < 2 * AT_ONCE_S
+
+
+def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_one_line(command("up", "--data", str(tmp_path / "file" / "data")), str(tmp_path / "file"))
+    assert_one_line(command("up", "--data", "/proc/rayfeed"), "/proc/rayfeed")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "says"),
+    [
+        (("--source", "tape"), {}, ("source", "sim, live or replay:DIR")),
+        (("--exchanges", "binance,nasdaq"), {}, ("nasdaq", "binance, coinbase")),
+        ((), {"RAYFEED_SHARDZ": "2"}, ("shardz",)),
+        ((), {"RAYFEED_SHARDS": "none"}, ("shards",)),
+        (("--source", "replay:/nowhere"), {}, ("/nowhere",)),
+    ],
+)
+def test_wrong_settings_stop_the_start_at_once(
+    tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], says: tuple[str, ...]
+) -> None:
+    began = time.monotonic()
+    assert_one_line(command("up", "--data", str(tmp_path / "data"), *options, environment=environment), *says)
+    assert time.monotonic() - began < AT_ONCE_S
+
+
+def test_an_unreadable_capture_names_the_file_and_the_line(tmp_path: Path) -> None:
+    frame = {"t_ns": 1, "conn": "ws-1", "kind": "open", "url": "wss://ws-feed.exchange.coinbase.com", "data": None}
+    (tmp_path / "broken.jsonl").write_text(json.dumps(frame) + "\n{half a line\n")
+    answer = command("up", "--data", str(tmp_path / "data"), "--source", f"replay:{tmp_path}")
+    assert_one_line(answer, "broken.jsonl", "line 2")
+
+
+def test_live_without_any_exchange_ends_with_what_each_one_said(tmp_path: Path) -> None:
+    unreachable = {
+        "RAYFEED_LIVE__ANSWER_TIMEOUT_S": "3",
+        "RAYFEED_EXCHANGES__BINANCE__WEBSOCKET": "ws://127.0.0.1:1",
+        "RAYFEED_EXCHANGES__COINBASE__WEBSOCKET": "ws://127.0.0.1:1",
+    }
+    answer = command("up", "--data", str(tmp_path / "data"), "--source", "live", environment=unreachable)
+    assert answer.returncode == 1
+    last = answer.stderr.strip().splitlines()[-1]
+    assert last.startswith("rayfeed: no exchange answered within 3 s")
+    assert "binance: cannot connect to ws://127.0.0.1:1" in last
+    assert "--source sim" in last
+
+
+def test_detached_it_runs_until_it_is_told_to_stop_and_keeps_what_it_has(tmp_path: Path, recordings: Path) -> None:
+    data = str(tmp_path / "data")
+    for _ in range(2):
+        ports = free_ports(2)
+        options = ["--port", str(ports[0]), "--tls-port", str(ports[1]), "--source", f"replay:{recordings}"]
+        started = command("up", "--detach", "--data", data, *options)
+        assert started.stdout == f"ready http://127.0.0.1:{ports[0]}\n", started.stderr
+        try:
+            # Played again on the same data, nothing is stored twice.
+            until(lambda: stored(data) == 99)
+        finally:
+            stopped = command("down", "--data", data)
+        assert stopped.stdout == "stopped\n", stopped.stderr
+    assert command("down", "--data", data).stdout.startswith("nothing runs")
+
+
+def stored(data: str) -> int:
+    files = Path(data).glob("columns/*/*/TRADES/time.*.bin")
+    return sum(file.stat().st_size for file in files) // 4
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []

@@ -1,0 +1,80 @@
+"""With RAY_ADDRESS, CLICKHOUSE_URL and REDIS_URL rayfeed uses your servers and leaves them as they were."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import clickhouse_driver
+import pytest
+import redis
+
+from tests.cluster.running import rayfeed_up, until
+from tests.servers import ClickHouseServer, RedisServer, free_port, needs_clickhouse_server
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+@pytest.fixture
+def your_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Ray started by its own command; gives what a client of it has in its environment."""
+    folder = tmp_path_factory.mktemp("r")
+    (folder / "token").write_text(secrets.token_hex(32))
+    port = free_port()
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_ADDRESS": f"127.0.0.1:{port}",
+    }
+    # A Unix socket's path is short.
+    session = Path("/tmp") / f"ray-{os.getpid()}"
+    start = [RAY, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    more = [f"--temp-dir={session}", "--object-store-memory=100000000", "--disable-usage-stats"]
+    without_address = {**os.environ, **environment, "RAY_ADDRESS": ""}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*start, *more], env=without_address, stdout=log, stderr=log)
+    try:
+        until(lambda: _answers(environment))
+        yield environment
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@needs_clickhouse_server
+def test_your_ray_clickhouse_and_redis_are_used_and_left_running(
+    your_ray: dict[str, str], tmp_path: Path, recordings: Path
+) -> None:
+    with RedisServer(tmp_path / "redis") as redis_server, ClickHouseServer(tmp_path / "clickhouse") as clickhouse:
+        environment = {**your_ray, "CLICKHOUSE_URL": clickhouse.url, "REDIS_URL": redis_server.url}
+        with rayfeed_up(tmp_path / "data", "--source", f"replay:{recordings}", environment=environment) as instance:
+            until(lambda: len(instance.json("/api/symbols")["symbols"]) == 13)
+            database = clickhouse_driver.Client.from_url(clickhouse.url)
+
+            def stored() -> bool:
+                (count,) = database.execute("SELECT count() FROM trades FINAL")[0]
+                return bool(count == 99)
+
+            until(stored)
+            with redis.Redis.from_url(redis_server.url) as client:
+                until(lambda: client.exists("market_data_stream") == 1)
+            assert not (tmp_path / "data" / "clickhouse").exists()
+            assert instance.stop() == 0
+        assert _answers(your_ray)
+        assert database.execute("SELECT count() FROM trades FINAL") == [(99,)]
+        database.disconnect()
+
+
+def _answers(environment: dict[str, str]) -> bool:
+    """Whether that Ray answers, and no actor of rayfeed is left in it."""
+    script = (
+        "import ray\n"
+        "ray.init(namespace='rayfeed', log_to_driver=False, logging_level='ERROR')\n"
+        "print(ray.util.list_named_actors())\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+    return answer.returncode == 0 and answer.stdout.strip() == "[]"
