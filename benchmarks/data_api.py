@@ -22,7 +22,7 @@ from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS
 
 ROUNDS = 3
-ROUND_S = 4
+ROUND_S = 3
 
 EXCHANGE, SYMBOL, WANTED = "binance", "BENCHUSDT", ("time", "price", "size")
 #: 2024-03-01 00:00 UTC, in seconds.

@@ -17,6 +17,7 @@ COMMAND = Path(sys.executable).with_name("rayfeed")
 
 READY_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 30.0
+STATUS_WITHIN_S = 60.0
 
 
 @contextmanager
@@ -53,9 +54,10 @@ def running_instance(data: Path) -> Iterator[str]:
 
 def ports(data: Path) -> dict[str, int]:
     """The loopback ports of the parts of the instance on `data`, by what they are for."""
-    answer = subprocess.run(
-        [COMMAND, "status", "--json", "--data", str(data)], capture_output=True, text=True, check=True
-    )
+    command: list[str | Path] = [COMMAND, "status", "--json", "--data", str(data)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=STATUS_WITHIN_S)
+    if answer.returncode:
+        raise UnavailableError(f"the instance does not say its ports: {_last_line(answer.stderr)}")
     found: dict[str, int] = json.loads(answer.stdout)["ports"]
     return found
 
@@ -67,6 +69,9 @@ def _ready(process: subprocess.Popen[bytes], said: Path, notes: Path) -> str:
             if line.startswith("ready "):
                 return line.removeprefix("ready ")
         if process.poll() is not None or time.monotonic() > deadline:
-            last = notes.read_text(errors="replace").strip().splitlines()[-1:]
-            raise UnavailableError(f"no instance came up: {' '.join(last)}")
+            raise UnavailableError(f"no instance came up: {_last_line(notes.read_text(errors='replace'))}")
         time.sleep(0.1)
+
+
+def _last_line(text: str) -> str:
+    return "".join(text.strip().splitlines()[-1:]) or "it said nothing"

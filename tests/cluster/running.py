@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from cluster.instance import free_ports
 
 RAYFEED = Path(sys.executable).with_name("rayfeed")
@@ -101,15 +103,16 @@ def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None 
         assert first == f"ready {instance.url}\n", f"{first!r}\n{errors.read_text()}"
         yield instance
     finally:
+        process.stdout.close()
         if process.poll() is None:
+            family = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
             try:
                 process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
+            finally:
                 process.kill()
                 process.wait()
-                raise
-        process.stdout.close()
+            until(lambda: not any(child.is_running() for child in family), within_s=5)
 
 
 def command(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

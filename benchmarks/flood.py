@@ -1,0 +1,87 @@
+"""An exchange that sends as fast as its socket takes it: Binance aggTrade frames with ids of their own.
+
+`python -m benchmarks.flood` prints its port and serves until its standard input ends. A client that connects to
+ws://127.0.0.1:PORT/COUNT/stream gets COUNT frames, a multiple of `BLOCK_FRAMES`; then the connection stays open.
+Frames are made once, in a block; from block to block only the digits of ids and times are written anew.
+"""
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from actors.simulator import wire
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+BLOCK_FRAMES = 10_000
+#: Ids of all symbols together are contiguous from here on; all have ten digits.
+FIRST_ID = 1_000_000_000
+
+_TIME = "1700000000000"
+
+
+class Block:
+    """`BLOCK_FRAMES` frames, framed as WebSocket messages, that can be numbered again."""
+
+    def __init__(self) -> None:
+        frames = [_frame(place).encode() for place in range(BLOCK_FRAMES)]
+        self._bytes = np.frombuffer(bytearray(wire.block(frames)), np.uint8).reshape(BLOCK_FRAMES, -1)
+        first = self._bytes[0].tobytes()
+        self._ids = [first.index(b'"%s":' % name) + 4 for name in (b"a", b"f", b"l")]
+        self._times = [first.index(b'"%s":' % name) + 4 for name in (b"E", b"T")]
+
+    def numbered(self, block: int, time_ms: int) -> bytes:
+        """The bytes of the `block`th block (from 0), its trades at `time_ms` (UTC)."""
+        for start in self._ids:
+            self._write(start, str(FIRST_ID // BLOCK_FRAMES + block))
+        for start in self._times:
+            self._write(start, str(time_ms))
+        return self._bytes.tobytes()
+
+    def _write(self, start: int, digits: str) -> None:
+        self._bytes[:, start : start + len(digits)] = np.frombuffer(digits.encode(), np.uint8)
+
+
+def prices(ids: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The prices of the trades with these ids."""
+    cents: np.ndarray[Any, np.dtype[np.int64]] = ids % BLOCK_FRAMES + 6_300_000
+    return cents / 100
+
+
+def _frame(place: int) -> str:
+    symbol = SYMBOLS[place % len(SYMBOLS)]
+    number = FIRST_ID + place
+    cents = 6_300_000 + place
+    taker_sold = "false" if place % 3 else "true "
+    return (
+        f'{{"stream":"{symbol.lower()}@aggTrade","data":{{"e":"aggTrade","E":{_TIME},"s":"{symbol}","a":{number},'
+        f'"p":"{cents // 100}.{cents % 100:02d}000000","q":"0.{place % 900 + 100}00000","f":{number},"l":{number},'
+        f'"T":{_TIME},"m":{taker_sold},"M":true}}}}'
+    )
+
+
+async def _send(connection: ServerConnection) -> None:
+    assert connection.request is not None
+    count = int(connection.request.path.split("/")[1])
+    block = Block()
+    with suppress(ConnectionClosed):
+        for number in range(count // BLOCK_FRAMES):
+            async with connection.send_context():
+                connection.transport.write(block.numbered(number, time.time_ns() // 1_000_000))
+        await connection.wait_closed()
+
+
+async def main() -> None:
+    # Pongs come late where the client does not read on purpose.
+    async with serve(_send, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
