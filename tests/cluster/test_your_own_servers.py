@@ -1,13 +1,16 @@
 """With RAY_ADDRESS, CLICKHOUSE_URL and REDIS_URL rayfeed uses your servers and leaves them as they were."""
 
+import contextlib
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import clickhouse_driver
+import psutil
 import pytest
 import redis
 
@@ -39,8 +42,14 @@ def your_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         until(lambda: _answers(environment))
         yield environment
     finally:
-        process.terminate()
-        process.wait(20)
+        # Told to terminate, it waits for itself longer than a test should.
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait()
+        psutil.wait_procs(family, timeout=10)
+        shutil.rmtree(session)
 
 
 @needs_clickhouse_server
