@@ -248,7 +248,7 @@ class Collector:
         for rejected in decoded.rejected:
             known = rejected.reason in self._rejected or len(self._rejected) < MAX_REASONS
             self._rejected[rejected.reason if known else "other"] += 1
-        for batch in (decoded.trades, decoded.quotes):
-            if batch.num_rows:
-                last = batch.slice(batch.num_rows - 1)
-                self._lag_ms = (last["ts_recv"][0].as_py() - last["ts_event"][0].as_py()) / 1e6
+        # Of trades, as not every feed gives its quotes a time. Below zero where the exchange's clock is ahead.
+        if rows := decoded.trades.num_rows:
+            last = decoded.trades.slice(rows - 1)
+            self._lag_ms = (last["ts_recv"][0].as_py() - last["ts_event"][0].as_py()) / 1e6

@@ -20,6 +20,7 @@ from config import Settings, SettingsError
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
+STOP_ORDER = (("collector:",), ("shard:",), (DATABASE, PUBLISHER), (SIMULATOR,))
 
 
 def start_actor(name: str, actor: type, *arguments: Any) -> Any:
@@ -49,6 +50,7 @@ class Supervisor:
         self._actors: dict[str, Any] = {}
         self._status: dict[str, dict[str, Any]] = {}
         self._watch: asyncio.Task[None] | None = None
+        self._collecting = False
 
     def __repr__(self) -> str:
         return f"Supervisor({len(self._actors)} actors)"
@@ -75,6 +77,7 @@ class Supervisor:
             arguments = (exchange, endpoint.websocket, symbols, settings.collector, shards, self._recorded)
             self._add(collector_name(exchange), Collector, *arguments)
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
+        self._collecting = True
         await self._look()
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_forever())
@@ -101,11 +104,11 @@ class Supervisor:
         return ready, {"status": status, "feeds": feeds, "not_answering": silent}
 
     async def stop(self) -> None:
-        """Stop in the order of the data: nothing received is left behind."""
+        """Stop in the order of the data: nothing received is left behind. Before it was up, nothing was received."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        for kinds in (("collector:",), ("shard:",), (DATABASE, PUBLISHER), (SIMULATOR,)):
+        for kinds in STOP_ORDER if self._collecting else ():
             group = [actor for name, actor in self._actors.items() if name.startswith(kinds)]
             stops = (asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S) for actor in group)
             await asyncio.gather(*stops, return_exceptions=True)

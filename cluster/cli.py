@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -55,6 +56,8 @@ def up(
     if detach:
         _detach(settings.data)
         return
+    # Read when Ray is imported: a call after Ray has gone fails, instead of starting another Ray.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     from cluster.up import run
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 workers inherit it.
 """
 
+import logging
 import os
 import secrets
 import tempfile
@@ -119,6 +120,7 @@ def start(settings: Settings, runtime: Path) -> dict[str, Any]:
 def connect(details: Details) -> None:
     """Attach this process to the Ray of a running instance."""
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    logging.getLogger("ray").setLevel(logging.ERROR)
     if details.ray_token_file is not None:
         os.environ["RAY_AUTH_TOKEN_PATH"] = details.ray_token_file
         # Ray reads its own mode once, when it is imported, and looks for a token by itself only where it also

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import redis.asyncio
 import redis.exceptions
 from ray import serve
 from ray.serve.api import RunTarget
+from ray.serve.schema import ApplicationStatus
 
 from actors.directory import SIMULATOR, SUPERVISOR
 from actors.simulator.captures import CaptureError, read_captures
@@ -33,7 +35,7 @@ from config import Settings, SettingsError
 from serve_apps import applications
 from storage import redis as redis_storage
 
-STOP_TIMEOUT_S = 7.0
+STOP_TIMEOUT_S = 6.0
 CHILD_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 60.0
 Progress = Callable[[str], None]
@@ -100,14 +102,16 @@ async def _bring_up(
     addresses = ray_head.start(settings, runtime)
     started.callback(ray.shutdown)
     _stop_on_signals(stop)
+    # A signal that came meanwhile is seen when the loop turns.
+    await _unless_stopped(asyncio.sleep(0.01), stop)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
     serve_port, lane_port, metrics_port = free_ports(3)
-    # Both mostly wait for processes to start.
-    both = asyncio.gather(_start_actors(supervisor), asyncio.to_thread(_deploy, settings, serve_port, lane_port))
-    await step(f"actors ({settings.source}) and serve", both)
     if ray_head.is_joined(settings):
         started.push_async_callback(asyncio.to_thread, _undeploy)
+    deploying = _in_daemon_thread(lambda: _deploy(settings, serve_port, lane_port))
+    await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
+    await step("serve's replicas", _replicas_run())
     if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
         progress(f"not played, as there is no feed for them: {', '.join(skipped)}")
     if settings.source == "live":
@@ -152,6 +156,29 @@ async def _unless_stopped(doing: Any, stop: asyncio.Event) -> Any:
             left.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await left
+
+
+def _in_daemon_thread(work: Callable[[], None]) -> asyncio.Future[None]:
+    """Done when `work` is. Unlike an executor's, the thread is left behind when we stop: it cannot be interrupted,
+    and without Ray it fails by itself."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if not done.done():
+            done.set_exception(error) if error else done.set_result(None)
+
+    def run() -> None:
+        error = None
+        try:
+            work()
+        except Exception as failure:  # noqa: BLE001 - handed to whoever waits
+            error = failure
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -224,14 +251,31 @@ async def _first_answer(supervisor: Any, settings: Settings) -> None:
 
 
 def _deploy(settings: Settings, port: int, lane_port: int) -> None:
-    """Deploy the Serve applications on loopback."""
+    """Tell Serve, on loopback, which applications to run."""
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     targets = (
         ("data", "/api", applications.data_application(settings, lane_port)),
         ("market", "/api/v1", applications.market_application(settings)),
         ("pages", "/", applications.pages_application(settings)),
     )
-    serve.run_many([RunTarget(target=target, name=name, route_prefix=prefix) for name, prefix, target in targets])
+    serve.run_many(
+        [RunTarget(target=target, name=name, route_prefix=prefix) for name, prefix, target in targets],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+async def _replicas_run() -> None:
+    """Wait until every application runs."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        applications = (await asyncio.to_thread(serve.status)).applications
+        if all(application.status == ApplicationStatus.RUNNING for application in applications.values()):
+            return
+        for name, application in applications.items():
+            if application.status == ApplicationStatus.DEPLOY_FAILED or time.monotonic() > deadline:
+                raise InstanceError(f"Serve application {name} is {application.status}: {application.message}")
+        await asyncio.sleep(0.1)
 
 
 def _undeploy() -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cluster.instance import free_ports
-from tests.cluster.running import STOP_TIMEOUT_S, Instance, command, rayfeed_up, until
+from tests.cluster.running import RAYFEED, STOP_TIMEOUT_S, Instance, command, rayfeed_up, until
 
 # What only has to fail does so before anything is started.
 AT_ONCE_S = 10.0
@@ -54,6 +54,22 @@ def test_two_instances_run_side_by_side_and_one_stops_alone(simulated: Instance,
     before = trades_in_newest_bar(simulated, "BTCUSDT")
     until(lambda: trades_in_newest_bar(simulated, "BTCUSDT") != before)
     assert command("status", "--data", str(tmp_path / "data")).returncode == 1
+
+
+@pytest.mark.parametrize("step", ["ray", "actors", "replicas"])
+def test_interrupted_while_it_starts_it_stops_what_it_started(tmp_path: Path, step: str) -> None:
+    errors = tmp_path / "stderr"
+    port, tls_port = free_ports(2)
+    arguments = ["up", "--data", str(tmp_path / "data"), "--port", str(port), "--tls-port", str(tls_port)]
+    with errors.open("w") as stderr:
+        process = subprocess.Popen([RAYFEED, *arguments], stderr=stderr)
+    until(lambda: step in errors.read_text())
+    time.sleep(0.3)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(STOP_TIMEOUT_S) == 0, errors.read_text()
+    assert "Traceback" not in errors.read_text()
+    until(lambda: not any(child.is_running() for child in family), within_s=5)
 
 
 def test_a_second_instance_on_the_same_data_is_refused(simulated: Instance) -> None:

@@ -1,0 +1,20 @@
+import numpy as np
+
+from actors.feeds import FEEDS
+from benchmarks.flood import BLOCK_FRAMES, FIRST_ID, FRAME_BYTES, SYMBOLS, Block, prices
+
+TIME_MS = 1_800_000_000_123
+
+
+def test_blocks_of_a_flood_are_trades_with_consecutive_ids() -> None:
+    block = Block()
+    feed = FEEDS["binance"](SYMBOLS)
+    for number in (0, 1, 314):
+        sent = np.frombuffer(block.numbered(number, TIME_MS), np.uint8).reshape(BLOCK_FRAMES, -1)
+        frames = [message[-FRAME_BYTES:].tobytes() for message in sent]
+        decoded = feed.decode(frames, np.full(BLOCK_FRAMES, TIME_MS * 1_000_000))
+        ids = decoded.trades["trade_id"].to_numpy()
+        assert not decoded.rejected
+        assert (ids == FIRST_ID + number * BLOCK_FRAMES + np.arange(BLOCK_FRAMES)).all()
+        assert (decoded.trades["price"].to_numpy() == prices(ids)).all()
+        assert (decoded.trades["ts_event"].to_numpy() == TIME_MS * 1_000_000).all()
