@@ -12,13 +12,20 @@ PORT ?=
 TLS_PORT ?=
 DATA ?=
 
-.PHONY: run test check test-fast test-cluster bench format install web clean
+.PHONY: run test debian check test-fast test-cluster bench format install web clean
 .DEFAULT_GOAL := run
 
 run: install
 	@$(BIN)/rayfeed up $(if $(SOURCE),--source $(SOURCE)) $(if $(EXCHANGES),--exchanges $(EXCHANGES)) $(if $(PORT),--port $(PORT)) $(if $(TLS_PORT),--tls-port $(TLS_PORT)) $(if $(DATA),--data $(DATA))
 
-test: check test-fast test-cluster
+test: check debian test-fast test-cluster
+
+# What the tests need besides Python, where we may install it: a browser, an HTTP/2 client, an old but real ClickHouse.
+debian:
+	@missing=""; for name in chromium curl clickhouse-server; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	elif [ -n "$$missing" ]; then echo "Some tests need Debian packages that are missing:$$missing"; fi
 
 # The static part.
 check: install
@@ -29,7 +36,7 @@ check: install
 
 # Without Ray: pure cores, storage, servers on loopback.
 test-fast: install
-	$(BIN)/pytest --ignore=tests/cluster
+	$(BIN)/pytest --ignore=tests/cluster -n 2 --dist loadfile
 
 # The whole system, started as a user would.
 test-cluster: install
