@@ -23,11 +23,13 @@ from actors.feeds import FEEDS
 from actors.feeds.feed import Decoded, RejectedFrame
 from actors.frame_receiver import FrameReceiver
 from config.settings import CollectorSettings
-from storage.schema import symbols_of
+from storage.schema import QUOTES, TRADES, symbols_of
 
 #: An exchange that sends nothing for this long is taken for dead; the quietest of ours sends heartbeats each second.
 SILENCE_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
+NO_TRADES = pa.RecordBatch.from_pylist([], schema=TRADES)
+NO_QUOTES = pa.RecordBatch.from_pylist([], schema=QUOTES)
 #: Different reasons counted apart; further ones share a name.
 MAX_REASONS = 50
 
@@ -58,7 +60,8 @@ class Collector:
         self._connection = Connection(None if recorded else SILENCE_S)
         self._receiver: FrameReceiver | None = None
         self._transport: picows.WSTransport | None = None
-        self._deliveries: set[asyncio.Task[None]] = set()
+        #: Batches on their way, with their bytes.
+        self._deliveries: dict[asyncio.Task[None], int] = {}
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
         self._counts: Counter[str] = Counter()
@@ -166,6 +169,7 @@ class Collector:
             )
         assert isinstance(listener, FrameReceiver)
         self._receiver = listener
+        self._hold_when_full()
         self._connection.opened(time.monotonic())
         for message in self._feed.subscribe():
             transport.send(picows.WSMsgType.TEXT, message.encode())
@@ -181,6 +185,10 @@ class Collector:
         while True:
             await asyncio.sleep(self._settings.flush_interval_ms / 1000)
             self._flush()
+            if self._is_full() and self._transport is not None:
+                # What we do not read is not silence, and the answers to our pings are in it.
+                self._connection.last_heard = time.monotonic()
+                self._transport.notify_user_specific_pong_received()
             if self._connection.is_silent(time.monotonic()):
                 self._errors.append(f"nothing received for {SILENCE_S:.0f} s, connecting again")
                 self._disconnect()
@@ -200,11 +208,9 @@ class Collector:
     def _send(self, decoded: Decoded, clock_ns: int) -> None:
         trades, quotes = self._split(decoded.trades), self._split(decoded.quotes)
         for shard in trades.keys() | quotes.keys():
-            batches = (
-                trades.get(shard, decoded.trades.slice(0, 0)),
-                quotes.get(shard, decoded.quotes.slice(0, 0)),
-            )
-            self._deliveries.add(task := asyncio.create_task(self._deliver(shard, *batches, clock_ns)))
+            batches = trades.get(shard, NO_TRADES), quotes.get(shard, NO_QUOTES)
+            task = asyncio.create_task(self._deliver(shard, *batches, clock_ns))
+            self._deliveries[task] = sum(batch.nbytes for batch in batches)
             task.add_done_callback(self._delivered)
         self._hold_when_full()
 
@@ -223,7 +229,7 @@ class Collector:
         await self._shards[shard].append.remote(self.exchange, trades, quotes, clock_ns)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
-        self._deliveries.discard(task)
+        del self._deliveries[task]
         self._hold_when_full()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = f"a shard did not take a batch: {error!r}"
@@ -232,7 +238,11 @@ class Collector:
 
     def _hold_when_full(self) -> None:
         if self._receiver is not None:
-            self._receiver.hold(len(self._deliveries) >= self._settings.max_batches_in_flight)
+            self._receiver.hold(self._is_full())
+
+    def _is_full(self) -> bool:
+        limits, deliveries = self._settings, self._deliveries
+        return len(deliveries) >= limits.max_batches_in_flight or sum(deliveries.values()) >= limits.max_bytes
 
     def _count(self, decoded: Decoded, frames: int) -> None:
         self._counts.update(

@@ -8,6 +8,7 @@ Frames are made once, in a block; from block to block only the digits of ids and
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,32 +25,41 @@ FIRST_ID = 1_000_000_000
 
 _TIME = "1700000000000"
 
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+
 
 class Block:
     """`BLOCK_FRAMES` frames, framed as WebSocket messages, that can be numbered again."""
 
     def __init__(self) -> None:
-        frames = [_frame(place).encode() for place in range(BLOCK_FRAMES)]
-        self._bytes = np.frombuffer(bytearray(wire.block(frames)), np.uint8).reshape(BLOCK_FRAMES, -1)
-        first = self._bytes[0].tobytes()
-        self._ids = [first.index(b'"%s":' % name) + 4 for name in (b"a", b"f", b"l")]
-        self._times = [first.index(b'"%s":' % name) + 4 for name in (b"E", b"T")]
+        messages = [wire.block([_frame(place).encode()]) for place in range(BLOCK_FRAMES)]
+        ends = np.cumsum([len(message) for message in messages])
+        starts = [0, *ends[:-1].tolist()]
+
+        def places(names: Sequence[bytes], digits: int) -> Integers:
+            """Where in the block the first `digits` digits of these fields are: (frames * fields, digits)."""
+            first = [
+                start + message.index(b'"%s":' % name) + 4
+                for start, message in zip(starts, messages, strict=True)
+                for name in names
+            ]
+            found: Integers = np.array(first)[:, np.newaxis] + np.arange(digits)
+            return found
+
+        self._bytes = np.frombuffer(bytearray(b"".join(messages)), np.uint8)
+        self._ids = places((b"a", b"f", b"l"), len(str(FIRST_ID // BLOCK_FRAMES)))
+        self._times = places((b"E", b"T"), len(_TIME))
 
     def numbered(self, block: int, time_ms: int) -> bytes:
         """The bytes of the `block`th block (from 0), its trades at `time_ms` (UTC)."""
-        for start in self._ids:
-            self._write(start, str(FIRST_ID // BLOCK_FRAMES + block))
-        for start in self._times:
-            self._write(start, str(time_ms))
+        for places, number in ((self._ids, FIRST_ID // BLOCK_FRAMES + block), (self._times, time_ms)):
+            self._bytes[places] = np.frombuffer(str(number).encode(), np.uint8)
         return self._bytes.tobytes()
 
-    def _write(self, start: int, digits: str) -> None:
-        self._bytes[:, start : start + len(digits)] = np.frombuffer(digits.encode(), np.uint8)
 
-
-def prices(ids: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def prices(ids: Integers) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The prices of the trades with these ids."""
-    cents: np.ndarray[Any, np.dtype[np.int64]] = ids % BLOCK_FRAMES + 6_300_000
+    cents: Integers = ids % BLOCK_FRAMES + 6_300_000
     return cents / 100
 
 
@@ -57,12 +67,15 @@ def _frame(place: int) -> str:
     symbol = SYMBOLS[place % len(SYMBOLS)]
     number = FIRST_ID + place
     cents = 6_300_000 + place
-    taker_sold = "false" if place % 3 else "true "
+    buyer_is_maker = "false" if place % 3 else "true"
     return (
         f'{{"stream":"{symbol.lower()}@aggTrade","data":{{"e":"aggTrade","E":{_TIME},"s":"{symbol}","a":{number},'
         f'"p":"{cents // 100}.{cents % 100:02d}000000","q":"0.{place % 900 + 100}00000","f":{number},"l":{number},'
-        f'"T":{_TIME},"m":{taker_sold},"M":true}}}}'
+        f'"T":{_TIME},"m":{buyer_is_maker},"M":true}}}}'
     )
+
+
+FRAME_BYTES = len(_frame(0))
 
 
 async def _send(connection: ServerConnection) -> None:

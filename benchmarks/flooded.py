@@ -1,4 +1,4 @@
-"""A process that is flooded: `python -m benchmarks.flooded CASE ENDPOINT COUNT` prints what came of it as JSON.
+"""A process that is flooded: `python -m benchmarks.flooded CASE ENDPOINT COUNT DATA` prints what came of it as JSON.
 
 The cases: a collector before a shard that does nothing (`nothing`), before a real one (`shard`), before one that
 takes nothing for `HELD_S` seconds (`held`), and a plain client of the `websockets` package (`websockets`).
@@ -8,7 +8,6 @@ Collector and shard are the objects that run as actors, here without Ray.
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from storage.column_reader import ColumnReader
 EXCHANGE = "binance"
 HELD_S = 10.0
 #: What has not come by then does not come.
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 
 Take = Callable[[str, pa.RecordBatch, pa.RecordBatch, int], Awaitable[None]]
 
@@ -175,10 +174,9 @@ def memory(name: str) -> int:
 CASES = {"nothing": nothing, "shard": shard, "held": held, "websockets": websockets}
 
 
-def main(case: str, endpoint: str, count: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="rayfeed-bench-") as data:
-        settings = load(data, {"shards": 1})
-        print(json.dumps(asdict(asyncio.run(CASES[case](f"{endpoint}/{count}", int(count), settings)))))
+def main(case: str, endpoint: str, count: str, data: str) -> None:
+    settings = load(data, {"shards": 1})
+    print(json.dumps(asdict(asyncio.run(CASES[case](f"{endpoint}/{count}", int(count), settings)))))
 
 
 if __name__ == "__main__":

@@ -93,11 +93,10 @@ async def _bring_up(
 
     redis_url = settings.redis_url or await step("redis", started.enter_async_context(_redis(settings, logs)))
     progress("ray")
-    session = ray_head.session_folder(runtime)
-    shutil.rmtree(session, ignore_errors=True)
+    shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
     ray_head.prepare_environment(settings, runtime)
     # Ray's logs are worth keeping where something went wrong, until the next start.
-    started.push(lambda kind, *_: shutil.rmtree(session, ignore_errors=True) if kind is None else None)
+    started.push(lambda kind, *_: shutil.rmtree(runtime, ignore_errors=True) if kind is None else None)
     # In the main thread, as Ray installs signal handlers; ours take their place again right after.
     addresses = ray_head.start(settings, runtime)
     started.callback(ray.shutdown)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cluster.instance import free_ports
-from tests.cluster.running import RAYFEED, STOP_TIMEOUT_S, Instance, command, rayfeed_up, until
+from tests.cluster.running import RAYFEED, START_TIMEOUT_S, STOP_TIMEOUT_S, Instance, command, rayfeed_up, until
 
 # What only has to fail does so before anything is started.
 AT_ONCE_S = 10.0
@@ -63,11 +63,14 @@ def test_interrupted_while_it_starts_it_stops_what_it_started(tmp_path: Path, st
     arguments = ["up", "--data", str(tmp_path / "data"), "--port", str(port), "--tls-port", str(tls_port)]
     with errors.open("w") as stderr:
         process = subprocess.Popen([RAYFEED, *arguments], stderr=stderr)
-    until(lambda: step in errors.read_text())
-    time.sleep(0.3)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(STOP_TIMEOUT_S) == 0, errors.read_text()
+    try:
+        until(lambda: step in errors.read_text(), within_s=START_TIMEOUT_S)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_TIMEOUT_S) == 0, errors.read_text()
+    finally:
+        process.kill()
+        process.wait()
     assert "Traceback" not in errors.read_text()
     until(lambda: not any(child.is_running() for child in family), within_s=5)
 
@@ -138,9 +141,9 @@ def test_detached_it_runs_until_it_is_told_to_stop_and_keeps_what_it_has(tmp_pat
     for _ in range(2):
         ports = free_ports(2)
         options = ["--port", str(ports[0]), "--tls-port", str(ports[1]), "--source", f"replay:{recordings}"]
-        started = command("up", "--detach", "--data", data, *options)
-        assert started.stdout == f"ready http://127.0.0.1:{ports[0]}\n", started.stderr
         try:
+            started = command("up", "--detach", "--data", data, *options)
+            assert started.stdout == f"ready http://127.0.0.1:{ports[0]}\n", started.stderr
             # Played again on the same data, nothing is stored twice.
             until(lambda: stored(data) == 99)
         finally:
