@@ -6,11 +6,13 @@ workers inherit it.
 import logging
 import os
 import secrets
+import signal
 import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
@@ -95,7 +97,24 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
 
 
 def start(settings: Settings, runtime: Path) -> dict[str, Any]:
-    """Start Ray, or join it; gives its address and, where it is ours, the dashboard's."""
+    """Start Ray, or join it; gives its address and, where it is ours, the dashboard's.
+
+    Takes seconds and runs in the main thread. SIGINT and SIGTERM interrupt it: what it had started is ended and
+    KeyboardInterrupt raised.
+    """
+    others = psutil.Process().children(recursive=True)
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.default_int_handler)
+    try:
+        return _start(settings, runtime)
+    except KeyboardInterrupt:
+        for process in psutil.Process().children(recursive=True):
+            if process not in others:
+                process.kill()
+        raise
+
+
+def _start(settings: Settings, runtime: Path) -> dict[str, Any]:
     if is_joined(settings):
         try:
             context = ray.init(address=settings.ray_address, **QUIET)

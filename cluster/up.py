@@ -97,12 +97,14 @@ async def _bring_up(
     ray_head.prepare_environment(settings, runtime)
     # Ray's logs are worth keeping where something went wrong, until the next start.
     started.push(lambda kind, *_: shutil.rmtree(runtime, ignore_errors=True) if kind is None else None)
-    # In the main thread, as Ray installs signal handlers; ours take their place again right after.
-    addresses = ray_head.start(settings, runtime)
+    try:
+        addresses = ray_head.start(settings, runtime)
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    finally:
+        # It has handlers of its own, and leaves Ray's.
+        _stop_on_signals(stop)
     started.callback(ray.shutdown)
-    _stop_on_signals(stop)
-    # A signal that came meanwhile is seen when the loop turns.
-    await _unless_stopped(asyncio.sleep(0.01), stop)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
     serve_port, lane_port, metrics_port = free_ports(3)
