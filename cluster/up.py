@@ -38,6 +38,8 @@ from storage import redis as redis_storage
 STOP_TIMEOUT_S = 6.0
 CHILD_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 60.0
+#: Serve application -> the part of the site it answers.
+APPLICATIONS = {"data": "/api", "market": "/api/v1", "pages": "/"}
 Progress = Callable[[str], None]
 
 
@@ -109,7 +111,7 @@ async def _bring_up(
     started.push_async_callback(_stop_actors, supervisor)
     serve_port, lane_port, metrics_port = free_ports(3)
     if ray_head.is_joined(settings):
-        started.push_async_callback(asyncio.to_thread, _undeploy)
+        started.push_async_callback(_undeploy)
     deploying = _in_daemon_thread(lambda: _deploy(settings, serve_port, lane_port))
     await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
     await step("serve's replicas", _replicas_run())
@@ -254,13 +256,13 @@ async def _first_answer(supervisor: Any, settings: Settings) -> None:
 def _deploy(settings: Settings, port: int, lane_port: int) -> None:
     """Tell Serve, on loopback, which applications to run."""
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    targets = (
-        ("data", "/api", applications.data_application(settings, lane_port)),
-        ("market", "/api/v1", applications.market_application(settings)),
-        ("pages", "/", applications.pages_application(settings)),
-    )
+    built = {
+        "data": applications.data_application(settings, lane_port),
+        "market": applications.market_application(settings),
+        "pages": applications.pages_application(settings),
+    }
     serve.run_many(
-        [RunTarget(target=target, name=name, route_prefix=prefix) for name, prefix, target in targets],
+        [RunTarget(target=built[name], name=name, route_prefix=prefix) for name, prefix in APPLICATIONS.items()],
         wait_for_ingress_deployment_creation=False,
         wait_for_applications_running=False,
     )
@@ -270,18 +272,19 @@ async def _replicas_run() -> None:
     """Wait until every application runs."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
-        applications = (await asyncio.to_thread(serve.status)).applications
-        if all(application.status == ApplicationStatus.RUNNING for application in applications.values()):
+        known = (await asyncio.to_thread(serve.status)).applications
+        mine = {name: known[name] for name in APPLICATIONS if name in known}
+        if [application.status for application in mine.values()] == [ApplicationStatus.RUNNING] * len(APPLICATIONS):
             return
-        for name, application in applications.items():
+        for name, application in mine.items():
             if application.status == ApplicationStatus.DEPLOY_FAILED or time.monotonic() > deadline:
                 raise InstanceError(f"Serve application {name} is {application.status}: {application.message}")
         await asyncio.sleep(0.1)
 
 
-def _undeploy() -> None:
-    for name in ("data", "market", "pages"):
-        serve.delete(name)
+async def _undeploy() -> None:
+    """Take our applications out of a Serve that stays; each drains for seconds, so all at once."""
+    await asyncio.gather(*(asyncio.to_thread(serve.delete, name) for name in APPLICATIONS))
 
 
 async def _answers(url: str) -> None:
