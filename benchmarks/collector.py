@@ -27,9 +27,6 @@ FRAMES = {"nothing": 2_000_000, "shard": 2_000_000, "websockets": 200_000}
 #: More than may be in flight, so that the flood goes on behind a collector that does not read.
 FRAMES_HELD = 500 * BLOCK_FRAMES
 
-#: Bytes of a trade of Binance in a batch: five columns of eight bytes, the symbol's code, the side, two bits.
-TRADE_BYTES = 45.25
-
 
 def rows() -> list[Row]:
     """Rates and memory; raises CalledProcessError when a process of its own fails."""
@@ -77,15 +74,15 @@ def rows() -> list[Row]:
             held.resident_before / 1e6,
             "before the flood",
             Bound(at_most=(held.resident_before + growth) / 1e6),
-            f"{held.batches_held} batches of {held.trades_held:,} trades unacknowledged; bound: before "
-            f"+ 2 max_bytes + max_batches_in_flight x max_frames x {TRADE_BYTES:g} B = + {growth / 1e6:,.0f} MB",
+            f"{held.batches_held} batches of {held.trades_held:,} trades unacknowledged; bound: before + 3 max_bytes "
+            f"(waiting, being decoded, in flight) = + {growth / 1e6:,.0f} MB",
         ),
     ]
 
 
-def allowed_growth(limits: CollectorSettings) -> float:
-    """Bytes: frames that wait, as much again for what decoding them needs, and full batches in flight."""
-    return 2 * limits.max_bytes + limits.max_batches_in_flight * limits.max_frames * TRADE_BYTES
+def allowed_growth(limits: CollectorSettings) -> int:
+    """Bytes: frames that wait, as much again for what decoding them needs, and batches in flight."""
+    return 3 * limits.max_bytes
 
 
 @contextmanager
