@@ -74,15 +74,16 @@ def rows() -> list[Row]:
             held.resident_before / 1e6,
             "before the flood",
             Bound(at_most=(held.resident_before + growth) / 1e6),
-            f"{held.batches_held} batches of {held.trades_held:,} trades unacknowledged; bound: before + 3 max_bytes "
-            f"(waiting, being decoded, in flight) = + {growth / 1e6:,.0f} MB",
+            f"{held.batches_held} batches of {held.trades_held:,} trades unacknowledged; bound: before + 4 max_bytes "
+            f"(frames waiting, their text joined, its rows, batches in flight) = + {growth / 1e6:,.0f} MB",
         ),
     ]
 
 
 def allowed_growth(limits: CollectorSettings) -> int:
-    """Bytes: frames that wait, as much again for what decoding them needs, and batches in flight."""
-    return 3 * limits.max_bytes
+    """Bytes: frames that wait, their text joined to be decoded, the rows of it, and batches in flight, each of which
+    has at most `max_bytes`."""
+    return 4 * limits.max_bytes
 
 
 @contextmanager
