@@ -97,8 +97,7 @@ async def _bring_up(
     progress("ray")
     shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
     ray_head.prepare_environment(settings, runtime)
-    # Ray's logs are worth keeping where something went wrong, until the next start.
-    started.push(lambda kind, *_: shutil.rmtree(runtime, ignore_errors=True) if kind is None else None)
+    started.push(lambda kind, *_: _remove(runtime, kind))
     try:
         addresses = ray_head.start(settings, runtime)
     except KeyboardInterrupt:
@@ -144,6 +143,12 @@ async def _bring_up(
     )
     await step("waiting for the first answer", _answers(details.url))
     return details
+
+
+def _remove(runtime: Path, failure: type[BaseException] | None) -> None:
+    """Take the runtime folder away, unless what went wrong can only be seen in Ray's logs there."""
+    if failure is None or issubclass(failure, InstanceError):
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 async def _unless_stopped(doing: Any, stop: asyncio.Event) -> Any:
