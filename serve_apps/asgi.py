@@ -52,6 +52,19 @@ async def send_options(send: Send) -> None:
     await send_whole(send, 200, _OPTIONS_HEADERS, b"")
 
 
+async def is_request(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Whether the application has a request to answer; life cycle, WebSockets and OPTIONS are answered here."""
+    if scope["type"] == "lifespan":
+        await serve_lifespan(receive, send)
+    elif scope["type"] == "websocket":
+        await send({"type": "websocket.close"})
+    elif scope["method"] == "OPTIONS":
+        await send_options(send)
+    else:
+        return True
+    return False
+
+
 async def disconnected(receive: Receive) -> None:
     """Returns when the client has gone away; reads and drops what it still sends."""
     while (await receive())["type"] != "http.disconnect":

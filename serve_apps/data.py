@@ -21,10 +21,9 @@ from serve_apps.asgi import (
     Scope,
     Send,
     disconnected,
-    send_options,
+    is_request,
     send_problem,
     send_whole,
-    serve_lifespan,
 )
 from serve_apps.data_query import BadRequest, DataQuery, parse
 from storage.column_layout import Column
@@ -70,13 +69,9 @@ class DataApp:
         self._max_reply_bytes = max_reply_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await serve_lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-        elif scope["method"] == "OPTIONS":
-            await send_options(send)
-        elif scope["method"] == "GET" and scope["path"] == "/api/data":
+        if not await is_request(scope, receive, send):
+            return
+        if scope["method"] == "GET" and scope["path"] == "/api/data":
             await self._send_data(scope["query_string"], receive, send)
         elif scope["method"] == "GET" and scope["path"] == "/api/symbols":
             body = symbols_body(self._reader.symbols(), scope["query_string"])

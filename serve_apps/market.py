@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_apps.asgi import ANY_ORIGIN, Receive, Scope, Send, send_options, send_problem, send_whole, serve_lifespan
+from serve_apps.asgi import ANY_ORIGIN, Receive, Scope, Send, is_request, send_problem, send_whole
 from storage.schema import MINUTE
 
 CHARTS: Final = "/api/v1/charts/"
@@ -46,13 +46,9 @@ class MarketApp:
         self._symbols = symbols
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await serve_lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-        elif scope["method"] == "OPTIONS":
-            await send_options(send)
-        elif not scope["path"].startswith(CHARTS):
+        if not await is_request(scope, receive, send):
+            return
+        if not scope["path"].startswith(CHARTS):
             await send_problem(send, 404, "There is nothing here; try /api/v1/charts/{symbol}.")
         elif scope["method"] not in ("GET", "HEAD"):
             await send_problem(send, 405, "Only GET is answered here.", [(b"allow", b"GET, HEAD")])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_apps.asgi import Receive, Scope, Send, send_options, serve_lifespan
+from serve_apps.asgi import Receive, Scope, Send, is_request
 
 type Readiness = Callable[[], Awaitable[tuple[bool, dict[str, Any]]]]
 
@@ -64,13 +64,7 @@ class PagesApp:
         self._not_found = self._files.pop("/404.html", None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await serve_lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-        elif scope["method"] == "OPTIONS":
-            await send_options(send)
-        else:
+        if await is_request(scope, receive, send):
             status, headers, body = await self._answer(scope)
             await _respond(send, status, headers, b"" if scope["method"] == "HEAD" else body)
 

@@ -19,6 +19,14 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], within_s: float
         await asyncio.sleep(0.02)
 
 
+def wait_until(condition: Callable[[], object], within_s: float = 30.0) -> None:
+    """As `until`, where nothing else has to run meanwhile."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not met within {within_s:g} s"
+        time.sleep(0.02)
+
+
 def gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

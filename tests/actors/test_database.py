@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from actors.database import Database
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
 from storage.schema import BARS, TRADES
+from tests.polling import until
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
 
 HOSTILE = "x'; DROP TABLE trades --"
@@ -57,12 +58,6 @@ async def count(database: Database) -> int:
     rows = await database.query("SELECT count() AS n, uniqExact(trade_id) AS different FROM trades FINAL")
     assert rows["n"] == rows["different"]
     return int(rows["n"][0].as_py())
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 (polls from outside)
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from actors.publisher import Publisher
 from config.settings import Settings, load
 from storage import redis
 from storage.schema import BARS, QUOTES, TRADES
+from tests.polling import until
 from tests.servers import PASSWORD, RedisServer, free_port
 
 START = 1_700_000_040_000_000_000
@@ -61,12 +62,6 @@ def bars(minutes: list[int], close: float = 1.5) -> pa.Table:
         "closed": [True] * count,
     }
     return pa.table(columns).cast(BARS)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 (polls from outside)
-            await asyncio.sleep(0.01)
 
 
 async def written(publisher: Publisher) -> None:

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import IO, Any
 import psutil
 
 from cluster.instance import free_ports
+from tests.polling import wait_until
 
 RAYFEED = Path(sys.executable).with_name("rayfeed")
 START_TIMEOUT_S = 120.0
@@ -112,7 +112,7 @@ def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None 
             finally:
                 process.kill()
                 process.wait()
-            until(lambda: not any(child.is_running() for child in family), within_s=5)
+            wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
 
 
 def command(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -124,13 +124,6 @@ def command(*arguments: str, environment: Mapping[str, str] | None = None) -> su
         timeout=START_TIMEOUT_S,
         env={**os.environ, **(environment or {})},
     )
-
-
-def until(condition: Any, within_s: float = 30.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not met within {within_s:g} s"
-        time.sleep(0.05)
 
 
 def _first_line(stream: IO[str]) -> str:

@@ -10,14 +10,15 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.cluster.running import Instance, rayfeed_up, until
+from tests.cluster.running import Instance, rayfeed_up
+from tests.polling import wait_until
 
 
 @pytest.fixture(scope="module")
 def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     quick = {"RAYFEED_SIMULATOR__TRADES_PER_SECOND": "2000"}
     with rayfeed_up(tmp_path_factory.mktemp("lively") / "data", environment=quick) as instance:
-        until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)
+        wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)
         yield instance
 
 
@@ -47,7 +48,7 @@ def kill_actor(instance: Instance, name: str) -> None:
         now = actor(instance, name)
         return bool(now["answers"]) and now["pid"] != before
 
-    until(replaced)
+    wait_until(replaced)
 
 
 def kill_child(instance: Instance, program: str) -> None:
@@ -57,7 +58,7 @@ def kill_child(instance: Instance, program: str) -> None:
 
 def keeps_growing(instance: Instance) -> None:
     before = {symbol: len(trade_ids(instance, symbol)) for symbol in symbols(instance)}
-    until(lambda: all(len(trade_ids(instance, symbol)) > rows for symbol, rows in before.items()))
+    wait_until(lambda: all(len(trade_ids(instance, symbol)) > rows for symbol, rows in before.items()))
 
 
 def test_a_killed_shard_comes_back_and_every_trade_is_there_once(lively: Instance) -> None:
@@ -90,13 +91,13 @@ def test_without_redis_the_feed_goes_on_and_redis_is_filled_again(lively: Instan
     before = actor(lively, "publisher")["written"]
     kill_child(lively, "redis-server")
     keeps_growing(lively)
-    until(lambda: actor(lively, "publisher")["written"] > before and actor(lively, "publisher")["available"])
+    wait_until(lambda: actor(lively, "publisher")["written"] > before and actor(lively, "publisher")["available"])
 
 
 def test_a_killed_database_actor_is_replaced_and_takes_rows_again(lively: Instance) -> None:
     kill_actor(lively, "database")
     keeps_growing(lively)
-    until(lambda: actor(lively, "database")["rows_written"] > 0)
+    wait_until(lambda: actor(lively, "database")["rows_written"] > 0)
 
 
 def test_a_killed_edge_listens_again(lively: Instance) -> None:
@@ -108,7 +109,7 @@ def test_a_killed_edge_listens_again(lively: Instance) -> None:
         except OSError:
             return False
 
-    until(answers)
+    wait_until(answers)
 
 
 def test_a_killed_data_replica_is_replaced_and_the_door_says_when_to_ask_again(lively: Instance) -> None:
@@ -121,7 +122,7 @@ def test_a_killed_data_replica_is_replaced_and_the_door_says_when_to_ask_again(l
         assert status != 503 or headers["retry-after"] == "1"
         return status == 200 and bool(json.loads(body)["symbols"])
 
-    until(answers)
+    wait_until(answers)
     keeps_growing(lively)
 
 

@@ -16,7 +16,8 @@ from nbclient import NotebookClient
 from cluster.instance import Instance as InstanceFolder
 from storage.schema import COLUMNS
 from tests.browser import visit
-from tests.cluster.running import Instance, command, until
+from tests.cluster.running import Instance, command
+from tests.polling import wait_until
 
 LIVE_TRADES = {"binance": 2, "coinbase": 97}
 QUOTES = {"binance": 84, "coinbase": 107}
@@ -86,7 +87,7 @@ def stored_rows(instance: Instance, row_type: str) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def complete(replayed: Instance) -> Instance:
     """The instance once everything recorded is in the files."""
-    until(lambda: stored_rows(replayed, "TRADES") == LIVE_TRADES and stored_rows(replayed, "MD") == QUOTES)
+    wait_until(lambda: stored_rows(replayed, "TRADES") == LIVE_TRADES and stored_rows(replayed, "MD") == QUOTES)
     return replayed
 
 
@@ -225,14 +226,14 @@ def test_clickhouse_has_every_trade_once_and_the_bars(complete: Instance) -> Non
         in_trades = {row["exchange"]: row["n"] for row in trades}
         return in_trades == LIVE_TRADES and bars[0]["n"] == sum(LIVE_TRADES.values())
 
-    until(counted)
+    wait_until(counted)
 
 
 def test_redis_has_the_stream_of_prices(complete: Instance) -> None:
     running = InstanceFolder.read(complete.data)
     assert running is not None and running.details is not None and running.details.redis_url is not None
     with redis.Redis.from_url(running.details.redis_url) as client:
-        until(lambda: client.xlen("market_data_stream") > 0)
+        wait_until(lambda: client.xlen("market_data_stream") > 0)
         entries = [json.loads(fields[b"data"]) for _, fields in client.xrange("market_data_stream")]
     assert {entry["exchange"] for entry in entries} == set(LIVE_TRADES)
 

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from cluster.instance import free_ports
-from tests.cluster.running import RAYFEED, START_TIMEOUT_S, STOP_TIMEOUT_S, Instance, command, rayfeed_up, until
+from tests.cluster.running import RAYFEED, START_TIMEOUT_S, STOP_TIMEOUT_S, Instance, command, rayfeed_up
+from tests.polling import wait_until
 
 # What only has to fail does so before anything is started.
 AT_ONCE_S = 10.0
@@ -29,13 +30,13 @@ def assert_one_line(answer: subprocess.CompletedProcess[str], *says: str) -> Non
 def test_two_instances_run_side_by_side_and_one_stops_alone(replayed: Instance, tmp_path: Path) -> None:
     with rayfeed_up(tmp_path / "data") as second:
         family = [second.process, *psutil.Process(second.process.pid).children(recursive=True)]
-        until(lambda: second.json("/api/symbols")["exchanges"])
+        wait_until(lambda: second.json("/api/symbols")["exchanges"])
         assert replayed.json("/readyz")["status"] == "ready"
         assert command("status", "--data", str(tmp_path / "data")).returncode == 0
         began = time.monotonic()
         assert second.stop(signal.SIGINT) == 0
         assert time.monotonic() - began < STOP_TIMEOUT_S
-        until(lambda: not any(psutil.pid_exists(process.pid) for process in family), within_s=5)
+        wait_until(lambda: not any(psutil.pid_exists(process.pid) for process in family), within_s=5)
         left = [p.cmdline() for p in psutil.process_iter() if str(tmp_path) in " ".join(_command_line(p))]
         assert left == []
     assert replayed.json("/readyz")["status"] == "ready"
@@ -51,7 +52,7 @@ def test_interrupted_while_it_starts_it_stops_what_it_started(tmp_path: Path, st
     with errors.open("w") as stderr:
         process = subprocess.Popen([RAYFEED, *arguments], stderr=stderr)
     try:
-        until(lambda: step in errors.read_text(), within_s=START_TIMEOUT_S)
+        wait_until(lambda: step in errors.read_text(), within_s=START_TIMEOUT_S)
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_TIMEOUT_S) == 0, errors.read_text()
@@ -59,7 +60,7 @@ def test_interrupted_while_it_starts_it_stops_what_it_started(tmp_path: Path, st
         process.kill()
         process.wait()
     assert "Traceback" not in errors.read_text()
-    until(lambda: not any(child.is_running() for child in family), within_s=5)
+    wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
 
 
 def test_a_second_instance_on_the_same_data_is_refused(replayed: Instance) -> None:
@@ -132,7 +133,7 @@ def test_detached_it_runs_until_it_is_told_to_stop_and_keeps_what_it_has(tmp_pat
             started = command("up", "--detach", "--data", data, *options)
             assert started.stdout == f"ready http://127.0.0.1:{ports[0]}\n", started.stderr
             # Played again on the same data, nothing is stored twice.
-            until(lambda: stored(data) == 99)
+            wait_until(lambda: stored(data) == 99)
         finally:
             stopped = command("down", "--data", data)
         assert stopped.stdout == "stopped\n", stopped.stderr

@@ -14,7 +14,8 @@ import psutil
 import pytest
 import redis
 
-from tests.cluster.running import rayfeed_up, until
+from tests.cluster.running import rayfeed_up
+from tests.polling import wait_until
 from tests.servers import ClickHouseServer, RedisServer, free_port, needs_clickhouse_server
 
 RAY = Path(sys.executable).with_name("ray")
@@ -39,7 +40,7 @@ def your_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*start, *more], env=without_address, stdout=log, stderr=log)
     try:
-        until(lambda: _answers(environment))
+        wait_until(lambda: _answers(environment))
         yield environment
     finally:
         # Told to terminate, it waits for itself longer than a test should.
@@ -59,16 +60,16 @@ def test_your_ray_clickhouse_and_redis_are_used_and_left_running(
     with RedisServer(tmp_path / "redis") as redis_server, ClickHouseServer(tmp_path / "clickhouse") as clickhouse:
         environment = {**your_ray, "CLICKHOUSE_URL": clickhouse.url, "REDIS_URL": redis_server.url}
         with rayfeed_up(tmp_path / "data", "--source", f"replay:{recordings}", environment=environment) as instance:
-            until(lambda: len(instance.json("/api/symbols")["symbols"]) == 13)
+            wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 13)
             database = clickhouse_driver.Client.from_url(clickhouse.url)
 
             def stored() -> bool:
                 (count,) = database.execute("SELECT count() FROM trades FINAL")[0]
                 return bool(count == 99)
 
-            until(stored)
+            wait_until(stored)
             with redis.Redis.from_url(redis_server.url) as client:
-                until(lambda: client.exists("market_data_stream") == 1)
+                wait_until(lambda: client.exists("market_data_stream") == 1)
             assert not (tmp_path / "data" / "clickhouse").exists()
             assert instance.stop() == 0
         assert _answers(your_ray)

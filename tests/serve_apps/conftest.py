@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import uvicorn
 from storage.column_layout import Column
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
+from tests.polling import wait_until
 
 #: 2025-08-18 00:00:00 UTC, the first day with rows.
 DAY = 1_755_475_200
@@ -110,7 +110,7 @@ def serving(app: Any) -> Iterator[int]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        until(lambda: server.started or not thread.is_alive())
+        wait_until(lambda: server.started or not thread.is_alive())
         assert server.started
         yield listener.getsockname()[1]
     finally:
@@ -118,14 +118,6 @@ def serving(app: Any) -> Iterator[int]:
         thread.join(10)
         listener.close()
         assert not thread.is_alive(), "the server did not stop"
-
-
-def until(condition: Any, seconds: float = 5) -> None:
-    """Wait until `condition()` is true; fails when it is not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
 
 
 def fetch(port: int, target: str, method: str = "GET") -> Answer:

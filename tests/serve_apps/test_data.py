@@ -13,6 +13,7 @@ from serve_apps.data import DataApp, build
 from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS
+from tests.polling import wait_until
 from tests.serve_apps.conftest import (
     DAY,
     DAY_SECONDS,
@@ -23,7 +24,6 @@ from tests.serve_apps.conftest import (
     made_rows,
     serving,
     target,
-    until,
 )
 
 TRADES = list(COLUMNS["TRADES"])
@@ -334,6 +334,6 @@ def test_a_new_symbol_shows_within_five_seconds(tmp_path: Path) -> None:
         query = target(DAY, DAY, "time", "NEW/USD") + "&exchange=kraken"
         assert fetch(port, query).binary == b""
         writer.append("kraken", "NEW/USD", "TRADES", made_rows("TRADES", [DAY]))
-        until(lambda: b'"kraken":["NEW_USD"]' in fetch(port, "/api/symbols").body, seconds=5)
+        wait_until(lambda: b'"kraken":["NEW_USD"]' in fetch(port, "/api/symbols").body, within_s=5)
         assert fetch(port, query.replace("%2F", "_")).columns[0]["num_records"] == 1
     writer.close()

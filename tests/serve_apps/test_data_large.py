@@ -17,7 +17,8 @@ from storage.column_layout import marker_name
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
-from tests.serve_apps.conftest import DAY, Stored, asked, expected, fetch, made_rows, serving, target, until
+from tests.polling import wait_until
+from tests.serve_apps.conftest import DAY, Stored, asked, expected, fetch, made_rows, serving, target
 
 TRADES = list(COLUMNS["TRADES"])
 LARGE: tuple[str, str, RowType] = ("coinbase", "LARGE-USD", "TRADES")
@@ -105,7 +106,7 @@ def test_a_connection_that_is_reset_leaves_no_task_behind(stored: Stored) -> Non
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
-        until(lambda: running == lifespan)
+        wait_until(lambda: running == lifespan)
         assert fetch(port, f"/api/data?{large_query(['time'])}").columns[0]["num_records"] == 300_000
 
 
@@ -166,7 +167,7 @@ def test_rows_that_are_being_rewritten_are_waited_for_then_asked_for_again(tmp_p
     reader = Counting(tmp_path)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(asked, DataApp(reader, LIMIT), target(DAY, DAY).partition("?")[2])
-        until(lambda: reader.attempts >= 2)
+        wait_until(lambda: reader.attempts >= 2)
         marker.unlink()
         assert waiting.result().columns[0]["num_records"] == 1
 
