@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+#: Below the system's own (from 32768) and those of Serve's replicas (30000 to 31000).
+OUR_PORTS = range(20_000, 30_000)
 _LOCK = "instance.lock"
 _DETAILS = "instance.json"
 _POLL_S = 0.02
@@ -170,12 +173,19 @@ def stop_running(data: Path, timeout_s: float) -> RunningInstance | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """That many different loopback TCP ports nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """That many different TCP ports nobody listens on now.
+
+    They are used seconds later, and meanwhile other processes (Ray's are many) are given ports by the system: so
+    these are from where the system takes none, and by chance, as another instance may be starting too.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = OUR_PORTS.start + secrets.randbelow(len(OUR_PORTS))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def check_port_free(host: str, port: int, purpose: str, option: str) -> None:
