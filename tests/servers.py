@@ -12,6 +12,7 @@ from typing import Self
 
 import pytest
 
+from cluster.instance import free_ports
 from storage import redis
 from tests.polling import wait_until
 
@@ -24,9 +25,8 @@ needs_clickhouse_server = pytest.mark.skipif(
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port nobody listens on now."""
+    return free_ports(1)[0]
 
 
 class Server:
