@@ -3,12 +3,14 @@
 workers inherit it.
 """
 
+import contextlib
 import logging
 import os
 import secrets
 import signal
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +98,14 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
     )
 
 
-def start(settings: Settings, runtime: Path) -> dict[str, Any]:
-    """Start Ray, or join it; gives its address and, where it is ours, the dashboard's.
-
-    Takes seconds and runs in the main thread. SIGINT and SIGTERM interrupt it: what it had started is ended and
-    KeyboardInterrupt raised.
-    """
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Around `start`, in the main thread: SIGINT and SIGTERM end what it has started and raise KeyboardInterrupt."""
     others = psutil.Process().children(recursive=True)
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.default_int_handler)
     try:
-        return _start(settings, runtime)
+        yield
     except KeyboardInterrupt:
         for process in psutil.Process().children(recursive=True):
             if process not in others:
@@ -114,7 +113,8 @@ def start(settings: Settings, runtime: Path) -> dict[str, Any]:
         raise
 
 
-def _start(settings: Settings, runtime: Path) -> dict[str, Any]:
+def start(settings: Settings, runtime: Path) -> dict[str, Any]:
+    """Start Ray, or join it; gives its address and, where it is ours, the dashboard's. Takes seconds."""
     if is_joined(settings):
         try:
             context = ray.init(address=settings.ray_address, **QUIET)

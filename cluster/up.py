@@ -94,16 +94,16 @@ async def _bring_up(
         return await _unless_stopped(doing, stop)
 
     redis_url = settings.redis_url or await step("redis", started.enter_async_context(_redis(settings, logs)))
-    progress("ray")
     shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
     ray_head.prepare_environment(settings, runtime)
     started.push(lambda kind, *_: _remove(runtime, kind))
     try:
-        addresses = ray_head.start(settings, runtime)
+        with ray_head.interruptible():
+            progress("ray")
+            addresses = ray_head.start(settings, runtime)
     except KeyboardInterrupt:
         raise Interrupted from None
     finally:
-        # It has handlers of its own, and leaves Ray's.
         _stop_on_signals(stop)
     started.callback(ray.shutdown)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
