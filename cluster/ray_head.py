@@ -3,18 +3,14 @@
 workers inherit it.
 """
 
-import contextlib
 import logging
 import os
 import secrets
-import signal
 import tempfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
@@ -96,21 +92,6 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         }
     )
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Around `start`, in the main thread: SIGINT and SIGTERM end what it has started and raise KeyboardInterrupt."""
-    others = psutil.Process().children(recursive=True)
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        for process in psutil.Process().children(recursive=True):
-            if process not in others:
-                process.kill()
-        raise
 
 
 def start(settings: Settings, runtime: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ back. Everything started here ends here, whatever the reason.
 import asyncio
 import contextlib
 import datetime
+import os
 import secrets
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import ray
 import redis.asyncio
 import redis.exceptions
@@ -62,7 +64,7 @@ async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
         check_port_free(settings.host, settings.tls_port, "HTTPS", "--tls-port")
         async with contextlib.AsyncExitStack() as started:
             try:
-                details = await _bring_up(settings, started, stop, progress)
+                details = await _bring_up(settings, started, stop, progress, instance)
             except Interrupted:
                 progress("stopped before it was up")
                 return
@@ -83,7 +85,11 @@ def _check_captures(folder: Path) -> None:
 
 
 async def _bring_up(
-    settings: Settings, started: contextlib.AsyncExitStack, stop: asyncio.Event, progress: Progress
+    settings: Settings,
+    started: contextlib.AsyncExitStack,
+    stop: asyncio.Event,
+    progress: Progress,
+    instance: Instance,
 ) -> Details:
     runtime = ray_head.runtime_folder(settings.data)
     logs = settings.data / "logs"
@@ -97,14 +103,11 @@ async def _bring_up(
     shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
     ray_head.prepare_environment(settings, runtime)
     started.push(lambda kind, *_: _remove(runtime, kind))
-    try:
-        with ray_head.interruptible():
-            progress("ray")
-            addresses = ray_head.start(settings, runtime)
-    except KeyboardInterrupt:
-        raise Interrupted from None
-    finally:
-        _stop_on_signals(stop)
+    progress("ray")
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, lambda *_: _abandon(runtime, instance))
+    addresses = ray_head.start(settings, runtime)
+    _stop_on_signals(stop)
     started.callback(ray.shutdown)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
@@ -149,6 +152,17 @@ def _remove(runtime: Path, failure: type[BaseException] | None) -> None:
     """Take the runtime folder away, unless what went wrong can only be seen in Ray's logs there."""
     if failure is None or issubclass(failure, InstanceError):
         shutil.rmtree(runtime, ignore_errors=True)
+
+
+def _abandon(runtime: Path, instance: Instance) -> None:
+    """End at once, from a signal handler: Ray's start takes seconds of the main thread and cannot be interrupted by an
+    exception wherever it happens to be. Nothing holds data yet."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _remove(runtime, None)
+    instance.release()
+    os._exit(0)
 
 
 async def _unless_stopped(doing: Any, stop: asyncio.Event) -> Any:
