@@ -128,6 +128,9 @@ def _to_numpy(column: "pa.ChunkedArray[Any]") -> Any:
     if pa.types.is_dictionary(array.type):
         names = np.array(array.dictionary.cast(pa.binary()).to_pylist(), dtype=np.object_)
         return names[array.indices.to_numpy()]
+    if array.null_count:
+        # As NaN a null would be a number.
+        return np.array(array.to_pylist(), dtype=np.object_)
     return array.to_numpy(zero_copy_only=False)
 
 

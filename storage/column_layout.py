@@ -52,6 +52,10 @@ def folder_name(name: str) -> str:
     return folder
 
 
+#: A file in a symbol's folder that holds its native name, where the folder is called otherwise.
+NAME_FILE: Final = "symbol"
+
+
 @lru_cache(maxsize=4096)
 def day_name(day: int) -> str:
     """`DD.MM.YY` of a day since the epoch (UTC). Raises ValueError outside 2000..2099."""

@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from storage.column_layout import (
+    NAME_FILE,
     NANOS_PER_DAY,
     NANOS_PER_SECOND,
     Column,
@@ -129,12 +130,14 @@ class ColumnReader:
         self._lock = threading.Lock()
         self._scanned_at = -float("inf")
         self._symbols: dict[str, dict[str, str]] = {}
+        #: Native names by path, where the folder is called otherwise.
+        self._names: dict[str, str] = {}
         self._folders: dict[tuple[str, str], _Folder] = {}
         self._days: OrderedDict[tuple[_Folder, int], _Day] = OrderedDict()
         self._maps = 0
 
     def symbols(self) -> dict[str, list[str]]:
-        """Exchange -> its symbols as named on disk, both sorted; scanned at most every `rescan_s`."""
+        """Exchange -> its symbols (native names), both sorted; scanned at most every `rescan_s`."""
         with self._lock:
             self._scan()
             return {exchange: list(symbols) for exchange, symbols in self._symbols.items()}
@@ -199,16 +202,27 @@ class ColumnReader:
         now = self._clock()
         if now - self._scanned_at < self._rescan_s:
             return
-        found = {name: dict(sorted(_folders_in(path))) for name, path in sorted(_folders_in(str(self._root)))}
+        found = {name: dict(sorted(self._symbols_in(path))) for name, path in sorted(_folders_in(str(self._root)))}
         self._symbols = {exchange: symbols for exchange, symbols in found.items() if symbols}
         self._scanned_at = now
         if len(self._folders) > len(COLUMNS) * sum(map(len, self._symbols.values())):
             self._folders.clear()  # some symbols are gone
 
+    def _symbols_in(self, path: str) -> Iterator[tuple[str, str]]:
+        """Native name and path of every symbol's folder of an exchange."""
+        for name, place in _folders_in(path):
+            if "_" in name and place not in self._names:
+                with suppress(FileNotFoundError):
+                    self._names[place] = Path(place, NAME_FILE).read_text(encoding="utf-8", errors="replace") or name
+            yield self._names.get(place, name), place
+
     def _folder(self, exchange: str, symbol: str, row_type: str) -> _Folder | None:
         self._scan()
         symbols = self._symbols.get(exchange, {})
         place = symbols.get(symbol) or symbols.get(symbol.replace("/", "_"))
+        if place is None and "_" in symbol:
+            # As named on disk.
+            place = next((path for name, path in symbols.items() if name.replace("/", "_") == symbol), None)
         if place is None or row_type not in COLUMNS:
             return None
         folder = self._folders.get((place, row_type))

@@ -19,6 +19,7 @@ import numpy as np
 from storage.column_layout import (
     FIRST_DAY,
     LAST_DAY,
+    NAME_FILE,
     NANOS_PER_SECOND,
     SECONDS_PER_DAY,
     Column,
@@ -96,6 +97,8 @@ class ColumnWriter:
         self._open: OrderedDict[_Day, _OpenDay] = OrderedDict()
         self._unflushed: set[_Day] = set()
         self._new_folders: set[Path] = set()
+        #: Folders whose native name is written down.
+        self._named: set[Path] = set()
         # Identities of rows that a failed append may have stored and that its caller never heard of.
         self._unreported: dict[_Day, Column] = {}
 
@@ -111,6 +114,8 @@ class ColumnWriter:
         folder = self._root / folder_name(exchange) / folder_name(symbol) / row_type
         if not times.size:
             return np.zeros(0, bool)
+        if folder.parent.name != symbol and folder.parent not in self._named:
+            self._name(folder.parent, symbol)
         first, last = int(times.min()) // SECONDS_PER_DAY, int(times.max()) // SECONDS_PER_DAY
         if first < FIRST_DAY or last > LAST_DAY:
             raise ValueError("a row's time is not in the years 2000 to 2099")
@@ -222,6 +227,15 @@ class ColumnWriter:
         if day in self._unreported:
             self._unreported[day] = np.intersect1d(self._unreported[day], opened.read(opened.identity))
         return opened
+
+    def _name(self, folder: Path, symbol: str) -> None:
+        """Write the native name down before any row, so that nobody meets rows of a symbol that cannot be told."""
+        if not folder.is_dir():
+            self._make_folder(folder)
+        name = folder / NAME_FILE
+        if not name.exists() or not name.stat().st_size:
+            name.write_text(symbol, encoding="utf-8")
+        self._named.add(folder)
 
     def _make_folder(self, folder: Path) -> None:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]

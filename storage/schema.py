@@ -53,10 +53,121 @@ QUOTES: Final = pa.schema(
     ]
 )
 
+#: One level of a book message. `side`: 0 bid, 1 ask; `size` is absolute, 0 removes the level. The decimals say how
+#: the exchange wrote the numbers ("0.0510" has 4), -1 where unknown: together they give the exact text back, which
+#: checksums are made of.
+LEVEL: Final = pa.struct(
+    [
+        pa.field("side", pa.uint8(), nullable=False),
+        pa.field("price", pa.float64(), nullable=False),
+        pa.field("size", pa.float64(), nullable=False),
+        pa.field("price_decimals", pa.int8(), nullable=False),
+        pa.field("size_decimals", pa.int8(), nullable=False),
+    ]
+)
+
+#: Kinds of book messages. A snapshot replaces the book, a change changes levels of it. A checksum alone belongs to
+#: the book as it is. After a broken one the book misses something: an unreadable message, or a hole in the numbers
+#: of its connection.
+SNAPSHOT: Final = 0
+CHANGE: Final = 1
+CHECKSUM: Final = 2
+BROKEN: Final = 3
+
+#: One row per book message, in the order received. The sequences are the exchange's own, where it has them: of the
+#: first and the last event in the message, and of the message before it.
+BOOK_MESSAGES: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("ts_event", pa.int64(), nullable=False),
+        pa.field("ts_recv", pa.int64(), nullable=False),
+        pa.field("kind", pa.uint8(), nullable=False),
+        pa.field("first_sequence", pa.int64()),
+        pa.field("sequence", pa.int64()),
+        pa.field("previous_sequence", pa.int64()),
+        pa.field("checksum", pa.int64()),
+        pa.field("levels", pa.list_(pa.field("item", LEVEL, nullable=False)), nullable=False),
+    ]
+)
+
+DEPTH_LEVEL: Final[Any] = pa.struct(
+    [pa.field("price", pa.float64(), nullable=False), pa.field("size", pa.float64(), nullable=False)]
+)
+_DEPTH_SIDE: Final[Any] = pa.list_(pa.field("item", DEPTH_LEVEL, nullable=False))
+
+#: One row per book: its best levels, best first. `state` is `synced` only where the levels can be trusted; `epoch`
+#: counts how often the book was built anew.
+DEPTH: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("ts_event", pa.int64(), nullable=False),
+        pa.field("ts_recv", pa.int64(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("epoch", pa.int32(), nullable=False),
+        pa.field("sequence", pa.int64()),
+        pa.field("bids", _DEPTH_SIDE, nullable=False),
+        pa.field("asks", _DEPTH_SIDE, nullable=False),
+    ]
+)
+
+#: One row per message about a derivative; what the message does not say is null. Rates are fractions per funding
+#: interval (0.0001 = 1 basis point), `open_interest` is in the exchange's own unit (see the feed).
+DERIVATIVES: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("ts_event", pa.int64(), nullable=False),
+        pa.field("ts_recv", pa.int64(), nullable=False),
+        pa.field("mark_price", pa.float64()),
+        pa.field("index_price", pa.float64()),
+        pa.field("open_interest", pa.float64()),
+        pa.field("funding_rate", pa.float64()),
+        pa.field("predicted_funding_rate", pa.float64()),
+        pa.field("next_funding_time", pa.int64()),
+    ]
+)
+
+#: One row per forced trade. `side` is the taker's: 1 (sell) closes a long position.
+LIQUIDATIONS: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("ts_event", pa.int64(), nullable=False),
+        pa.field("ts_recv", pa.int64(), nullable=False),
+        pa.field("price", pa.float64(), nullable=False),
+        pa.field("size", pa.float64(), nullable=False),
+        pa.field("side", pa.uint8(), nullable=False),
+    ]
+)
+
+#: One row per instrument an exchange lists. `instrument` is the normalised name (BTC-USDT, BTC-PERPETUAL), `kind`
+#: one of spot, perpetual, future, option, other. Increments are the steps of prices and sizes; their decimals how
+#: many digits follow the point. `contract_size` is the value of one unit of size in `contract_currency`; an
+#: `inverse` contract is settled in its base. `expiry` is ns UTC, `option_type` call or put.
+_INSTRUMENT_FIELDS: Final[list[Any]] = [
+    pa.field("symbol", pa.string(), nullable=False),
+    pa.field("instrument", pa.string(), nullable=False),
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("base", pa.string(), nullable=False),
+    pa.field("quote", pa.string(), nullable=False),
+    pa.field("settle", pa.string()),
+    pa.field("price_increment", pa.float64()),
+    pa.field("size_increment", pa.float64()),
+    pa.field("price_decimals", pa.int8()),
+    pa.field("size_decimals", pa.int8()),
+    pa.field("contract_size", pa.float64()),
+    pa.field("contract_currency", pa.string()),
+    pa.field("inverse", pa.bool_(), nullable=False),
+    pa.field("expiry", pa.int64()),
+    pa.field("strike", pa.float64()),
+    pa.field("option_type", pa.string()),
+    pa.field("active", pa.bool_(), nullable=False),
+]
+INSTRUMENTS: Final = pa.schema(_INSTRUMENT_FIELDS)
+
 #: The timeframe of bars.
 MINUTE: Final = "1m"
 
 #: One row per bar. `time` is the start of the bucket (ns); `revision` counts changes after the bar closed.
+#: What a source of bars does not say is null.
 BARS: Final = pa.schema(
     [
         pa.field("symbol", SYMBOL, nullable=False),
@@ -66,10 +177,10 @@ BARS: Final = pa.schema(
         pa.field("high", pa.float64(), nullable=False),
         pa.field("low", pa.float64(), nullable=False),
         pa.field("close", pa.float64(), nullable=False),
-        pa.field("volume", pa.float64(), nullable=False),
-        pa.field("quote_volume", pa.float64(), nullable=False),
-        pa.field("trade_count", pa.int64(), nullable=False),
-        pa.field("buy_volume", pa.float64(), nullable=False),
+        pa.field("volume", pa.float64()),
+        pa.field("quote_volume", pa.float64()),
+        pa.field("trade_count", pa.int64()),
+        pa.field("buy_volume", pa.float64()),
         pa.field("revision", pa.int32(), nullable=False),
         pa.field("closed", pa.bool_(), nullable=False),
     ]

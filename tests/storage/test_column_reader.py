@@ -135,6 +135,7 @@ def test_a_symbol_is_found_by_its_native_name(tmp_path: Path) -> None:
     reader = ColumnReader(tmp_path)
     for name in ("XBT/USD", "XBT_USD"):
         assert reader.select("sim", name, "TRADES", 0, 2**80, ["time"]).rows == 1
+    assert reader.symbols() == {"sim": ["XBT/USD"]}
 
 
 def test_a_growing_day_and_new_days_are_seen_at_once(tmp_path: Path) -> None:
