@@ -49,10 +49,15 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: .venv/.installed web
+install: .venv/.compiled web
 
 .venv/.installed: $(UV) pyproject.toml uv.lock
 	$(UV) sync --frozen --quiet --compile-bytecode
+	@touch $@
+
+# numba's kernels: compiled once here, not by each of the processes that need them at the same time.
+.venv/.compiled: .venv/.installed $(wildcard actors/aggregation/*.py actors/feeds/layouts/*.py)
+	$(BIN)/python -m actors.kernels
 	@touch $@
 
 $(UV):

@@ -1,78 +1,73 @@
-"""Collector: I own the connection to one exchange. Frames become Arrow batches every few milliseconds and go to the
+"""Collector: I own the connections to one exchange. Frames become Arrow batches every few milliseconds and go to the
 shards of their symbols; a batch is mine until its shard acknowledged it, and while too many are not I stop reading
-the socket. I survive lost connections (back-off, resubscribe); when I fail, the supervisor starts me again.
+the sockets. I survive lost connections (back-off, resubscribe, new books); when I fail, the supervisor starts me again.
 """
 
 import asyncio
 import os
-import random
-import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
 
-import numpy as np
-import picows
 import pyarrow as pa
 
-from actors import recorded_clock
-from actors.connection import Connection
-from actors.directory import shard_of
-from actors.feeds import FEEDS
-from actors.feeds.feed import Decoded, RejectedFrame
-from actors.frame_receiver import FrameReceiver
-from config.settings import CollectorSettings
-from storage.schema import QUOTES, TRADES, symbols_of
+from actors import kernels
+from actors.delivery import KINDS, Delivery
+from actors.exchange_connection import ExchangeConnection, Shared
+from actors.feeds.feed import Credentials, Decoded, RejectedFrame, RestRequest
+from actors.feeds.registry import FEEDS
+from actors.recorder import Recorder
+from actors.request_budget import RequestBudget
+from actors.rest_client import RestClient, RestError
+from actors.roster import Roster, answered
+from actors.simulator.simulator import Endpoint
+from config import Settings
 
-#: An exchange that sends nothing for this long is taken for dead; the quietest of ours sends heartbeats each second.
-SILENCE_S = 60.0
-CONNECT_TIMEOUT_S = 10.0
-NO_TRADES = pa.RecordBatch.from_pylist([], schema=TRADES)
-NO_QUOTES = pa.RecordBatch.from_pylist([], schema=QUOTES)
 #: Different reasons counted apart; further ones share a name.
-MAX_REASONS = 50
+MAX_REASONS: Final = 50
+#: Symbols are looked up in the exchange's list this often: what it no longer trades ends quietly.
+LIST_INTERVAL_S: Final = 3600.0
+LIST_RETRY_S: Final = 60.0
+#: The list is not waited for longer than this before connecting: the exchange itself refuses what it does not know.
+LIST_TIMEOUT_S: Final = 10.0
+#: A changed subscription that has no answer within this time is reported as such.
+CHANGE_TIMEOUT_S: Final = 5.0
 
 
 class Collector:
-    """Collects `symbols` of `exchange` from `websocket` into `shards` (anything with `append.remote`).
+    """Collects the symbols of `exchange` from `endpoint` into `shards` (anything with `append.remote`)."""
 
-    With `recorded`, the other side is a replay: receive times are the recorded ones and silence is normal.
-    """
-
-    def __init__(
-        self,
-        exchange: str,
-        websocket: str,
-        symbols: Sequence[str],
-        settings: CollectorSettings,
-        shards: Sequence[Any],
-        recorded: bool,
-    ) -> None:
+    def __init__(self, exchange: str, endpoint: Endpoint, settings: Settings, shards: Sequence[Any]) -> None:
         self.exchange = exchange
-        self._websocket = websocket
-        self._feed = FEEDS[exchange](symbols)
+        self._endpoint = endpoint
         self._settings = settings
-        self._shards = list(shards)
-        self._shard_of = {name: shard_of(exchange, name, len(shards)) for name in symbols}
-        self._symbols = list(symbols)
-        self._recorded = recorded
-        self._connection = Connection(None if recorded else SILENCE_S)
-        self._receiver: FrameReceiver | None = None
-        self._transport: picows.WSTransport | None = None
-        #: Batches on their way, with their bytes.
-        self._deliveries: dict[asyncio.Task[None], int] = {}
+        self._feed = FEEDS[exchange]
+        self._roster = Roster(self._feed, endpoint.symbols, self._connect)
+        self._delivery = Delivery(exchange, shards, settings.collector, self._hold_when_full, self._fail)
+        self._shared: Shared | None = None
+        self._connecting: asyncio.TaskGroup | None = None
+        self._names = 0
+        self._instruments: pa.Table | None = None
+        #: The requests the list was read with: other symbols may be in other lists.
+        self._listed: frozenset[RestRequest] = frozenset()
+        self._listed_at = 0.0
+        self._list_due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
-        self._quarantine: deque[RejectedFrame] = deque(maxlen=settings.quarantine)
+        self._quarantine: deque[RejectedFrame] = deque(maxlen=settings.collector.quarantine)
         self._errors: deque[str] = deque(maxlen=20)
-        self._subscribed: set[str] = set()
         self._lag_ms: float | None = None
+        segment_bytes = settings.collector.journal_segment_bytes
+        kernels.warm_up()
+        self._recorder = Recorder(settings.journals, exchange, segment_bytes, settings.journal)
 
     def __repr__(self) -> str:
-        return f"Collector({self.exchange}, {len(self._symbols)} symbols, {self._connection.state})"
+        return f"Collector({self.exchange}, {len(self._roster.wanted)} symbols, {self._state()})"
 
     async def start(self) -> None:
         """Begin collecting; does nothing when it runs already."""
@@ -82,178 +77,194 @@ class Collector:
 
     async def stop(self) -> None:
         """Leave the exchange, decode what was received and wait until the shards have it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._flush()
-        await asyncio.gather(*self._deliveries)
+        await self._end_task()
+        await self._delivery.finish()
+        self._recorder.close()
 
-    async def relocate(self, websocket: str) -> None:
-        """The exchange is elsewhere now: connect there."""
-        if websocket != self._websocket:
-            self._websocket = websocket
-            self._disconnect()
+    async def relocate(self, endpoint: Endpoint) -> None:
+        """The exchange is elsewhere, or has other symbols, than we were told: collect from there."""
+        if endpoint != replace(self._endpoint, symbols=self._roster.wanted):
+            await self._end_task()
+            self._endpoint = endpoint
+            self._roster = Roster(self._feed, endpoint.symbols, self._connect)
+        await self.start()
+
+    async def add(self, symbols: Sequence[str]) -> dict[str, str]:
+        """Collect further symbols, without a new connection where there is room on one. Says for each why it is not
+        collected; "" where it is."""
+        every = self._roster.possible((*self._roster.wanted, *symbols))
+        incomplete = not self._listed.issuperset(self._feed.instrument_requests(every))
+        # What is not in the list may have been put there since.
+        old = time.monotonic() - self._listed_at > LIST_RETRY_S and self._roster.unlisted(symbols)
+        if self._listed and (incomplete or old):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._read_list(every), CHANGE_TIMEOUT_S / 2)
+        self._roster.add(symbols)
+        return await answered(self._roster, symbols, CHANGE_TIMEOUT_S)
+
+    async def remove(self, symbols: Sequence[str]) -> list[str]:
+        """Stop collecting these symbols; returns those that were collected."""
+        return self._roster.remove(symbols)
+
+    async def symbols(self) -> list[dict[str, Any]]:
+        """Where each symbol stands; see `Roster.rows`."""
+        return self._roster.rows()
+
+    async def book(self, symbols: Sequence[str] | None = None, levels: int | None = 25) -> list[pa.RecordBatch]:
+        """The best levels of books (all levels for None) as `storage.schema.DEPTH`, one batch per connection; only
+        rows whose state is `synced` hold levels."""
+        wanted = None if symbols is None else set(symbols)
+        mine = [
+            (connection, [symbol for symbol in connection.symbols if wanted is None or symbol in wanted])
+            for connection in self._roster.connections
+        ]
+        return [connection.books.depth(names, levels) for connection, names in mine if names]
+
+    async def instruments(self) -> pa.Table | None:
+        """What the exchange lists (`storage.schema.INSTRUMENTS`); None while that is unknown."""
+        return self._instruments
+
+    async def record(self, on: bool) -> dict[str, Any]:
+        """Write every frame to the journal from now on, or no longer; the setting `journal` holds in any case."""
+        wanted = on or self._settings.journal
+        if wanted and not self._recorder.on:
+            # What is connected already began without a journal: others take over, so that it holds the whole story,
+            # subscriptions and book snapshots too.
+            self._roster.renew("a journal begins")
+            self._list_due.set()
+        self._recorder.switch(wanted)
+        return self._recorder.status()
+
+    async def journal(self) -> dict[str, Any]:
+        """What the journal has taken; see `Recorder.status`."""
+        return self._recorder.status()
+
+    async def quarantine(self) -> list[RejectedFrame]:
+        """The newest frames that could not be used, with the reason."""
+        return list(self._quarantine)
 
     async def status(self) -> dict[str, Any]:
-        waiting_frames, waiting_bytes = self._receiver.waiting if self._receiver else (0, 0)
+        now = time.monotonic()
+        connections = self._roster.connections
+        lives = [connection.life for connection in connections]
+        waiting = [connection.waiting for connection in connections]
+        books = [state for connection in connections for state in connection.books.states().values()]
         return {
             "actor": repr(self),
             "pid": os.getpid(),
             "exchange": self.exchange,
             "running": self._task is not None and not self._task.done(),
             "failure": self._failure,
-            "state": self._connection.state,
-            "connects": self._connection.connects,
-            "last_error": self._connection.last_error,
-            "symbols": len(self._symbols),
-            "subscribed": sorted(self._subscribed),
+            "state": self._state(),
+            "connections": len(connections),
+            "connects": sum(life.connects for life in lives),
+            "last_error": next((life.last_error for life in lives if life.last_error), ""),
+            # Of the connection that is worst off: heartbeats prove the socket, not the data.
+            "heard_s": round(max((now - life.last_heard for life in lives if life.connects), default=0.0), 3),
+            "data_s": round(max((now - life.last_data for life in lives if life.connects), default=0.0), 3),
+            "symbols": len(self._roster.wanted),
+            "subscribed": sorted(self._roster.granted),
+            "refused": self._roster.refused,
+            "unanswered": sorted(symbol for life in lives for symbol in life.unanswered),
+            "book_states": dict(Counter(book.state for book in books)),
+            "book_gaps": sum(book.gaps for book in books),
             "lag_ms": self._lag_ms,
-            "frames_waiting": waiting_frames,
-            "bytes_waiting": waiting_bytes,
-            "batches_in_flight": len(self._deliveries),
+            "frames_waiting": sum(frames for frames, _ in waiting),
+            "bytes_waiting": sum(size for _, size in waiting),
+            "batches_in_flight": len(self._delivery),
             "rejected": dict(self._rejected),
             "errors": list(self._errors),
-            **{name: self._counts[name] for name in ("frames", "trades", "quotes", "history", "ignored")},
+            "journal": self._recorder.on,
+            **{name: self._counts[name] for name in ("frames", *KINDS, "books", "history", "ignored")},
         }
 
-    async def quarantine(self) -> list[RejectedFrame]:
-        """The newest frames that could not be used, with the reason."""
-        return list(self._quarantine)
-
     async def _run(self) -> None:
+        limits, own = self._feed.limits, self._settings.exchange(self.exchange)
+        credentials = Credentials(own.credentials.key, own.credentials.secret) if own.credentials else None
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._stay_connected())
-                group.create_task(self._flush_forever())
+            async with RestClient(self._endpoint.rest, RequestBudget(limits.rest_weight_per_minute)) as rest:
+                self._shared = Shared(
+                    self.exchange,
+                    self._endpoint.websocket,
+                    self._settings.collector,
+                    frozenset(own.channels),
+                    credentials,
+                    self._settings.replay_folder is not None,
+                    rest,
+                    RequestBudget(limits.connects_per_minute),
+                    self._deliver,
+                    lambda: len(self._roster.connections),
+                    self._recorder,
+                )
+                async with asyncio.TaskGroup() as self._connecting:
+                    listed = asyncio.Event()
+                    self._connecting.create_task(self._follow_list(listed))
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(listed.wait(), LIST_TIMEOUT_S)
+                    self._roster.place_all()
+                    self._connecting.create_task(self._flush_forever())
         except* Exception as failures:
             self._failure = "; ".join(repr(failure) for failure in failures.exceptions)
             raise
         finally:
-            self._disconnect()
+            self._roster.leave("the collector stops")
 
-    async def _stay_connected(self) -> None:
+    def _connect(self, symbols: Sequence[str]) -> ExchangeConnection:
+        assert self._shared is not None and self._connecting is not None
+        self._names += 1
+        connection = ExchangeConnection(f"ws-{self._names}", self._shared, dict.fromkeys(symbols))
+        connection.task = self._connecting.create_task(connection.run())
+        connection.hold(self._delivery.full)
+        return connection
+
+    async def _follow_list(self, listed: asyncio.Event) -> None:
+        """Keep the exchange's list of instruments up to date. Whether it can be had at once is known at once: without
+        it the exchange itself refuses what it does not have."""
         while True:
-            self._connection.attempting()
-            try:
-                transport = await self._connect()
-            except (OSError, picows.WSError, TimeoutError) as error:
-                reason = f"cannot connect to {self._websocket}: {error or type(error).__name__}"
-            else:
-                await transport.wait_disconnected()
-                closed = transport.close_handshake
-                reason = (
-                    f"connection lost: {closed.recv.reason or closed.recv.code}"
-                    if closed and closed.recv
-                    else ("connection lost")
-                )
-            wait = self._connection.lost(reason, random.random())  # noqa: S311 - jitter, not a secret
-            await asyncio.sleep(wait)
-
-    async def _connect(self) -> picows.WSTransport:
-        self._subscribed.clear()
-        limits = self._settings
-
-        def receiver() -> FrameReceiver:
-            return FrameReceiver(limits.max_frames, limits.max_bytes, limits.max_frame_bytes, self._recorded)
-
-        self._flush()
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            url = self._feed.url(self._websocket)
-            transport, listener = await picows.ws_connect(
-                receiver,
-                url,
-                ssl_context=ssl.create_default_context() if url.startswith("wss:") else None,
-                enable_auto_ping=True,
-                max_frame_size=limits.max_frame_bytes,
-                extra_headers=recorded_clock.HEADERS if self._recorded else None,
+            wait = (
+                LIST_INTERVAL_S if await self._read_list(self._roster.possible(self._roster.wanted)) else LIST_RETRY_S
             )
-        assert isinstance(listener, FrameReceiver)
-        self._receiver = listener
-        self._hold_when_full()
-        self._connection.opened(time.monotonic())
-        for message in self._feed.subscribe():
-            transport.send(picows.WSMsgType.TEXT, message.encode())
-        self._transport = transport
-        return transport
+            listed.set()
+            self._list_due.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._list_due.wait(), wait)
 
-    def _disconnect(self) -> None:
-        if self._transport is not None and not self._transport.is_disconnected:
-            self._transport.send_close(picows.WSCloseCode.GOING_AWAY)
-            self._transport.disconnect()
+    async def _read_list(self, symbols: Sequence[str]) -> bool:
+        """Ask for everything these symbols can be; whether that worked."""
+        assert self._shared is not None
+        rest, requests = self._shared.rest, self._feed.instrument_requests(symbols)
+        try:
+            bodies = [await rest.get(request, attempts=1) for request in requests]
+            self._instruments = await asyncio.to_thread(self._feed.read_instruments, bodies)
+        except (RestError, ValueError) as error:
+            self._say(f"the list of instruments cannot be had: {error}")
+            return False
+        # A replay has its own times: what is asked for there was there from the beginning.
+        now = 0 if self._shared.recorded else time.time_ns()
+        for request, body in zip(requests, bodies, strict=True):
+            self._recorder.event("rest", "rest", rest.url(request), now, body)
+        self._listed, self._listed_at = frozenset(requests), time.monotonic()
+        self._roster.list_is(self._instruments)
+        return True
 
     async def _flush_forever(self) -> None:
+        interval = self._settings.collector.flush_interval_ms / 1000
         while True:
-            await asyncio.sleep(self._settings.flush_interval_ms / 1000)
-            self._flush()
-            if self._is_full() and self._transport is not None:
-                # What we do not read is not silence, and the answers to our pings are in it.
-                self._connection.last_heard = time.monotonic()
-                self._transport.notify_user_specific_pong_received()
-            if self._connection.is_silent(time.monotonic()):
-                self._errors.append(f"nothing received for {SILENCE_S:.0f} s, connecting again")
-                self._disconnect()
+            await asyncio.sleep(interval)
+            self._roster.flush()
+            self._recorder.flush()
 
-    def _flush(self) -> None:
-        """Decode what was received and send it on."""
-        if self._receiver is None:
-            return
-        frames, times = self._receiver.take()
-        if not frames:
-            return
-        self._connection.heard(time.monotonic())
-        decoded = self._feed.decode(frames, times)
-        self._count(decoded, len(frames))
-        self._send(decoded, int(times[-1]))
-
-    def _send(self, decoded: Decoded, clock_ns: int) -> None:
-        trades, quotes = self._split(decoded.trades), self._split(decoded.quotes)
-        for shard in trades.keys() | quotes.keys():
-            batches = trades.get(shard, NO_TRADES), quotes.get(shard, NO_QUOTES)
-            task = asyncio.create_task(self._deliver(shard, *batches, clock_ns))
-            self._deliveries[task] = sum(batch.nbytes for batch in batches)
-            task.add_done_callback(self._delivered)
-        self._hold_when_full()
-
-    def _split(self, batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
-        """The rows of each shard; shards without rows are left out."""
-        if batch.num_rows == 0:
-            return {}
-        if len(self._shards) == 1:
-            return {0: batch}
-        names, codes = symbols_of(batch)
-        shard = np.array([self._shard_of[name] for name in names])[codes]
-        return {int(s): batch.take(np.flatnonzero(shard == s)) for s in np.unique(shard)}
-
-    async def _deliver(self, shard: int, trades: pa.RecordBatch, quotes: pa.RecordBatch, clock_ns: int) -> None:
-        # A shard that dies meanwhile is restarted and gets the call again; it drops what it has.
-        await self._shards[shard].append.remote(self.exchange, trades, quotes, clock_ns)
-
-    def _delivered(self, task: asyncio.Task[None]) -> None:
-        del self._deliveries[task]
-        self._hold_when_full()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = f"a shard did not take a batch: {error!r}"
-            if self._task is not None:
-                self._task.cancel()
-
-    def _hold_when_full(self) -> None:
-        if self._receiver is not None:
-            self._receiver.hold(self._is_full())
-
-    def _is_full(self) -> bool:
-        limits, deliveries = self._settings, self._deliveries
-        return len(deliveries) >= limits.max_batches_in_flight or sum(deliveries.values()) >= limits.max_bytes
+    def _deliver(self, decoded: Decoded, frames: int, clock_ns: int) -> None:
+        self._count(decoded, frames)
+        self._delivery.send(decoded, clock_ns)
 
     def _count(self, decoded: Decoded, frames: int) -> None:
-        self._counts.update(
-            frames=frames,
-            trades=decoded.trades.num_rows,
-            quotes=decoded.quotes.num_rows,
-            history=decoded.history.num_rows,
-            ignored=decoded.ignored,
-        )
-        self._subscribed |= decoded.subscribed
-        self._errors.extend(decoded.errors)
+        self._counts["frames"] += frames
+        self._counts["ignored"] += decoded.ignored
+        for name in (*KINDS, "books", "history"):
+            self._counts[name] += getattr(decoded, name).num_rows
+        for refusal in decoded.refused:
+            self._say(refusal.reason)
         self._quarantine.extend(decoded.rejected)
         for rejected in decoded.rejected:
             known = rejected.reason in self._rejected or len(self._rejected) < MAX_REASONS
@@ -262,3 +273,28 @@ class Collector:
         if rows := decoded.trades.num_rows:
             last = decoded.trades.slice(rows - 1)
             self._lag_ms = (last["ts_recv"][0].as_py() - last["ts_event"][0].as_py()) / 1e6
+
+    def _say(self, error: str) -> None:
+        """Keep an error, once, among the newest."""
+        if error in self._errors:
+            self._errors.remove(error)
+        self._errors.append(error)
+
+    def _hold_when_full(self) -> None:
+        self._roster.hold(self._delivery.full)
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _end_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _state(self) -> str:
+        """That of the connection that is worst off; `refused` when there is nothing to connect for."""
+        states = [connection.life.state for connection in self._roster.connections]
+        order = ("waiting", "connecting", "maintenance", "open", "streaming")
+        return min(states, key=order.index, default="refused" if self._roster.refused else "connecting")

@@ -22,9 +22,16 @@ import structlog
 
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
-from storage.schema import BARS, TRADES
+from storage.schema import BARS, DERIVATIVES, LIQUIDATIONS, TRADES
 
-SCHEMAS: Final[dict[str, pa.Schema]] = {"trades": TRADES, "bars": BARS}
+SCHEMAS: Final[dict[str, pa.Schema]] = {
+    "trades": TRADES,
+    "bars": BARS,
+    "derivatives": DERIVATIVES,
+    "liquidations": LIQUIDATIONS,
+}
+
+Table = Literal["trades", "bars", "derivatives", "liquidations"]
 
 # Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
 GATHER_SECONDS: Final = 0.5
@@ -70,10 +77,10 @@ class Database:
         self._rows_written = self._tables_dropped = self._tables_rejected = 0
         self._last_error: str | None = None
 
-    async def insert(self, table: Literal["trades", "bars"], exchange: str, rows: pa.Table) -> None:
-        """Queue `rows` (schema TRADES or BARS) to be written; returns at once.
+    async def insert(self, table: Table, exchange: str, rows: pa.Table) -> None:
+        """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once.
 
-        A second insert of the same trade changes nothing; of the same bar, it replaces the first.
+        A second insert of the same row changes nothing; of the same bar, it replaces the first.
         """
         self._start()
         waiting = _Waiting(table, self._prepared(table, exchange, rows))

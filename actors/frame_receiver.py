@@ -1,61 +1,52 @@
-"""The socket side of a collector: frames are only appended to a list with their receive time, and the socket is
-not read while that list, or what waits behind it, is full. Memory is bounded whatever the exchange sends.
+"""The socket side of a collector: frames are only appended to a list, with the time of the read that brought them, and
+the socket is not read while that list, or what waits behind it, is full. Memory is bounded whatever the exchange sends.
 """
 
-import time
-from typing import Any
+from itertools import repeat
+from time import time_ns
+from typing import Any, Final
 
 import numpy as np
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from actors import recorded_clock
 
+# Looked up once, not for every frame.
+_TEXT: Final = WSMsgType.TEXT
+
 Times = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class FrameReceiver(WSListener):
-    """Gathers text frames until `take`. With `recorded`, times come from the replay server's clock."""
+    """Gathers text frames until `take`."""
 
-    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int, recorded: bool) -> None:
+    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int) -> None:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._max_message_bytes = max_message_bytes
-        self._recorded = recorded
-        self._recorded_ns = 0
-        self._frames: list[bytes] = []
-        self._times: list[int] = []
-        self._bytes = 0
         self._fragments: list[bytes] = []
+        self._begin()
         self._transport: WSTransport | None = None
         self._reading = True
         self._held = False
+        self._left = False
         self.pauses = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        if self._left:
+            transport.disconnect()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        if kind is WSMsgType.TEXT or kind is WSMsgType.CONTINUATION:
-            payload = frame.get_payload_as_bytes()
-            self._bytes += len(payload)
-            if not frame.fin or self._fragments:
-                self._fragments.append(payload)
-                if not frame.fin:
-                    # A message without an end would grow for ever, and nobody takes it before it ends.
-                    if sum(map(len, self._fragments)) > self._max_message_bytes:
-                        transport.disconnect()
-                    return
-                payload = b"".join(self._fragments)
-                self._fragments.clear()
-            self._frames.append(payload)
-            self._times.append(self._recorded_ns if self._recorded else time.time_ns())
-            self._stop_reading_when_full()
-        elif kind is WSMsgType.BINARY and self._recorded:
-            self._recorded_ns = recorded_clock.decode(frame.get_payload_as_bytes())
-        elif kind is WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
+        # The hot path, for every frame there is: all else waits for the end of the read.
+        if frame.msg_type is _TEXT and frame.fin:
+            self._append(frame.get_payload_as_bytes())
+        else:
+            self._take_other(transport, frame)
+        if frame.last_in_buffer:
+            self._stamp(time_ns())
+            if self._is_full():
+                self._read(False)
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -64,19 +55,54 @@ class FrameReceiver(WSListener):
 
     def take(self) -> tuple[list[bytes], Times]:
         """What came since the last call; the socket is read again unless held."""
+        self._stamp(time_ns())
         frames, times = self._frames, self._times
-        self._frames, self._times, self._bytes = [], [], sum(map(len, self._fragments))
+        self._begin()
         self._read(not self._held)
         return frames, np.array(times, np.int64)
 
     def hold(self, held: bool) -> None:
         """While held the socket is not read: what is behind us is full."""
         self._held = held
-        self._read(not held and len(self._frames) < self._max_frames and self._bytes < self._max_bytes)
+        self._read(not held and not self._is_full())
 
-    def _stop_reading_when_full(self) -> None:
-        if len(self._frames) >= self._max_frames or self._bytes >= self._max_bytes:
-            self._read(False)
+    def leave(self) -> None:
+        """Disconnect, at once or when connected: picows goes on with a handshake nobody waits for any more."""
+        self._left = True
+        if self._transport is not None:
+            self._transport.disconnect()
+
+    def _begin(self) -> None:
+        self._frames: list[bytes] = []
+        self._times: list[int] = []
+        self._bytes = sum(map(len, self._fragments))
+        self._append = self._frames.append
+
+    def _stamp(self, t_ns: int) -> None:
+        """Give the frames that have no time yet this one."""
+        new = len(self._frames) - len(self._times)
+        if new:
+            self._times.extend(repeat(t_ns, new))
+            self._bytes += sum(map(len, self._frames[-new:]))
+
+    def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind is _TEXT or kind is WSMsgType.CONTINUATION:
+            self._fragments.append(frame.get_payload_as_bytes())
+            self._bytes += len(self._fragments[-1])
+            if frame.fin:
+                self._append(b"".join(self._fragments))
+                self._bytes -= len(self._frames[-1])
+                self._fragments.clear()
+            elif sum(map(len, self._fragments)) > self._max_message_bytes:
+                # A message without an end would grow for ever, and nobody takes it before it ends.
+                transport.disconnect()
+        elif kind is WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+
+    def _is_full(self) -> bool:
+        return len(self._frames) >= self._max_frames or self._bytes >= self._max_bytes
 
     def _read(self, reading: bool) -> None:
         if self._transport is None or self._transport.is_disconnected or reading == self._reading:
@@ -87,3 +113,22 @@ class FrameReceiver(WSListener):
         else:
             self.pauses += 1
             self._transport.underlying_transport.pause_reading()
+
+
+class RecordedFrameReceiver(FrameReceiver):
+    """Gathers the frames of a replay with the times they were recorded at; see `actors.recorded_clock`."""
+
+    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int) -> None:
+        super().__init__(max_frames, max_bytes, max_message_bytes)
+        self._recorded_ns = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type is WSMsgType.BINARY:
+            # What came before it was recorded at the time before it.
+            self._stamp(0)
+            self._recorded_ns = recorded_clock.decode(frame.get_payload_as_bytes())
+        else:
+            super().on_ws_frame(transport, frame)
+
+    def _stamp(self, t_ns: int) -> None:
+        super()._stamp(self._recorded_ns)

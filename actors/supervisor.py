@@ -4,23 +4,39 @@ others by name again. Ray restarts a process that died, I start its work again a
 
 import asyncio
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from actors.collector import Collector
 from actors.database import Database
-from actors.directory import DATABASE, NAMESPACE, PUBLISHER, SIMULATOR, collector_name, shard_name
+from actors.directory import (
+    DATABASE,
+    NAMESPACE,
+    PUBLISHER,
+    SIMULATOR,
+    SUPERVISOR,
+    collector_name,
+    find_actor,
+    shard_name,
+)
+from actors.market_poller import MarketPoller
 from actors.publisher import Publisher
+from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Endpoint, Simulator
 from actors.sinks import Sinks
 from actors.symbol_shard import SymbolShard
 from config import Settings, SettingsError
+from storage.symbol_changes import SymbolChanges
 
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
-STOP_ORDER = (("collector:",), ("shard:",), (DATABASE, PUBLISHER), (SIMULATOR,))
+STOP_ORDER = (("collector:", "poller:"), ("shard:",), (DATABASE, PUBLISHER), (SIMULATOR,))
 
 
 def start_actor(name: str, actor: type, *arguments: Any) -> Any:
@@ -48,9 +64,16 @@ class Supervisor:
         self._redis_url = redis_url
         self._recorded = settings.replay_folder is not None
         self._actors: dict[str, Any] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        #: Held while the symbols of an exchange change, or its collector is told of them.
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._changes = SymbolChanges(settings.data / "symbols.json")
         self._status: dict[str, dict[str, Any]] = {}
         self._watch: asyncio.Task[None] | None = None
         self._collecting = False
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            # Whoever told me to start does not know that I died.
+            find_actor(SUPERVISOR).start.remote()
 
     def __repr__(self) -> str:
         return f"Supervisor({len(self._actors)} actors)"
@@ -61,7 +84,7 @@ class Supervisor:
         Raises `CaptureError` when the captures of a replay cannot be read, `SettingsError` when nothing is to collect.
         """
         settings = self._settings
-        endpoints = await self._endpoints()
+        self._endpoints = endpoints = await self._find_endpoints()
         if not endpoints:
             raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
         database = self._add(DATABASE, Database, settings)
@@ -73,9 +96,10 @@ class Supervisor:
             for index in range(settings.shards)
         ]
         for exchange, endpoint in endpoints.items():
-            symbols = endpoint.symbols
-            arguments = (exchange, endpoint.websocket, symbols, settings.collector, shards, self._recorded)
-            self._add(collector_name(exchange), Collector, *arguments)
+            self._add(collector_name(exchange), Collector, exchange, endpoint, settings, shards)
+        for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
+            if poller.enabled:
+                self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(database, publisher))
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
         self._collecting = True
         await self._look()
@@ -103,6 +127,40 @@ class Supervisor:
         status = "starting" if not ready else "degraded" if degraded else "ready"
         return ready, {"status": status, "feeds": feeds, "not_answering": silent}
 
+    async def add_symbols(self, exchange: str, symbols: Sequence[str]) -> dict[str, str]:
+        """Collect further symbols from now on, after a restart too. Says for each why it is not collected; "" where
+        it is. A symbol the exchange does not have is not kept. `SettingsError` for an exchange that does not run."""
+        async with self._running(exchange) as collector:
+            said: dict[str, str] = await collector.add.remote(list(symbols))
+            if unknown := [symbol for symbol, reason in said.items() if reason and reason != NO_ANSWER_YET]:
+                await collector.remove.remote(unknown)
+            self._change(exchange, self._changes.add, [symbol for symbol in said if symbol not in unknown])
+        return said
+
+    async def remove_symbols(self, exchange: str, symbols: Sequence[str]) -> list[str]:
+        """Stop collecting symbols, after a restart too; returns those that were collected. What was stored stays."""
+        async with self._running(exchange) as collector:
+            removed: list[str] = await collector.remove.remote(list(symbols))
+            self._change(exchange, self._changes.remove, removed)
+        return removed
+
+    async def symbols(self) -> list[dict[str, Any]]:
+        """Where every symbol of every exchange stands; see `Roster.rows`."""
+        exchanges = list(self._endpoints)
+        rows = await asyncio.gather(*(self._collector(exchange).symbols.remote() for exchange in exchanges))
+        return [{"exchange": exchange, **row} for exchange, own in zip(exchanges, rows, strict=True) for row in own]
+
+    async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""
+        wanted = list(self._endpoints) if exchanges is None else list(exchanges)
+        said = await asyncio.gather(*(self._collector(exchange).record.remote(on) for exchange in wanted))
+        return dict(zip(wanted, said, strict=True))
+
+    async def journals(self) -> dict[str, dict[str, Any]]:
+        """What the journal of each exchange has taken; see `Recorder.status`."""
+        said = await asyncio.gather(*(self._collector(exchange).journal.remote() for exchange in self._endpoints))
+        return dict(zip(self._endpoints, said, strict=True))
+
     async def stop(self) -> None:
         """Stop in the order of the data: nothing received is left behind. Before it was up, nothing was received."""
         if self._watch is not None:
@@ -116,27 +174,52 @@ class Supervisor:
             ray.kill(actor, no_restart=True)
         self._actors.clear()
 
+    def _collector(self, exchange: str) -> Any:
+        if exchange not in self._endpoints:
+            raise SettingsError(f"no exchange called {exchange!r} runs here; there are {', '.join(self._endpoints)}")
+        return self._actors[collector_name(exchange)]
+
+    @asynccontextmanager
+    async def _running(self, exchange: str) -> AsyncIterator[Any]:
+        """Its collector, at work with the symbols it should have: a new process knows those of its first start only.
+        Held while they change, so that it is never started with what they were before."""
+        collector = self._collector(exchange)
+        async with self._changing[exchange]:
+            if not (await collector.status.remote())["running"]:
+                await collector.relocate.remote(self._endpoints[exchange])
+            yield collector
+
+    def _change(self, exchange: str, change: Callable[[str, Iterable[str]], None], symbols: Sequence[str]) -> None:
+        if symbols:
+            change(exchange, symbols)
+            self._endpoints[exchange] = self._changed(exchange, self._endpoints[exchange])
+
     def _add(self, name: str, actor: type, *arguments: Any) -> Any:
         self._actors[name] = handle = start_actor(name, actor, *arguments)
         return handle
 
-    async def _endpoints(self) -> dict[str, Endpoint]:
-        """Where each exchange is: outside, or in our own simulator."""
+    async def _find_endpoints(self) -> dict[str, Endpoint]:
+        """Where each exchange is, outside or in our own simulator, and its symbols."""
         wanted = {name: exchange for name, exchange in self._settings.exchanges.items() if exchange.enabled}
         if self._settings.source == "live":
             return {
-                name: Endpoint(exchange.websocket, exchange.rest, tuple(exchange.symbols))
+                name: self._changed(name, Endpoint(exchange.websocket, exchange.rest, tuple(exchange.symbols)))
                 for name, exchange in wanted.items()
             }
         simulator = self._add(SIMULATOR, Simulator, self._settings)
         endpoints: dict[str, Endpoint] = await simulator.start.remote()
-        return {name: endpoint for name, endpoint in endpoints.items() if name in wanted}
+        return {name: self._changed(name, endpoint) for name, endpoint in endpoints.items() if name in wanted}
+
+    def _changed(self, exchange: str, endpoint: Endpoint) -> Endpoint:
+        return replace(endpoint, symbols=self._changes.applied_to(exchange, endpoint.symbols))
 
     async def _relocate(self, endpoints: dict[str, Endpoint]) -> None:
         """A restarted simulator listens on other ports."""
         for exchange, endpoint in endpoints.items():
-            if collector := self._actors.get(collector_name(exchange)):
-                await asyncio.wait_for(collector.relocate.remote(endpoint.websocket), ANSWER_TIMEOUT_S)
+            if exchange in self._endpoints:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S), self._changing[exchange]:
+                    self._endpoints[exchange] = self._changed(exchange, endpoint)
+                    await self._collector(exchange).relocate.remote(self._endpoints[exchange])
 
     async def _watch_forever(self) -> None:
         while True:
@@ -152,9 +235,13 @@ class Supervisor:
             self._status[name] = {**said, "answers": True, "at": time.monotonic()}
             if said.get("running") is False:
                 # Its process was restarted, or its work failed.
-                answer = await asyncio.wait_for(actor.start.remote(), ANSWER_TIMEOUT_S)
-                if name == SIMULATOR:
-                    await self._relocate(answer)
+                if said.get("exchange") in self._endpoints:
+                    async with asyncio.timeout(ANSWER_TIMEOUT_S), self._running(said["exchange"]):
+                        pass
+                else:
+                    answer = await asyncio.wait_for(actor.start.remote(), ANSWER_TIMEOUT_S)
+                    if name == SIMULATOR:
+                        await self._relocate(answer)
         except (TimeoutError, ray.exceptions.RayError) as error:
             before = self._status.get(name, {"at": time.monotonic()})
             self._status[name] = {**before, "answers": False, "failure": str(error) or "does not answer"}

@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,10 @@ RETRY_S = 1.0
 #: What a trade is read back from: the exact columns, not their f32 twins.
 STORED = [column for column in COLUMNS["TRADES"] if column not in ("price", "size")]
 
+#: Kinds of rows that have files; the others go to the sinks as they come.
 _KIND: dict[RowType, str] = {"TRADES": "trades", "MD": "quotes"}
+
+COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "unsunk")
 
 Sink = Callable[[str, str, Any], Awaitable[object]]
 
@@ -40,8 +43,8 @@ Sink = Callable[[str, str, Any], Awaitable[object]]
 @dataclass(frozen=True, slots=True)
 class _Pending:
     exchange: str
-    trades: pa.RecordBatch
-    quotes: pa.RecordBatch
+    #: By kind: trades, quotes, derivatives, liquidations.
+    batches: Mapping[str, pa.RecordBatch]
     written: asyncio.Future[None]
 
 
@@ -49,7 +52,8 @@ class SymbolShard:
     """Shard `index` of `settings.shards`.
 
     `share` puts a table where other actors can read it without a copy and gives what to send them; `sink`
-    (kind, exchange, shared) takes kinds trades, quotes and bars. With `recorded` the clock is the replayed one.
+    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations and bars. With `recorded` the clock
+    is the replayed one.
     """
 
     def __init__(
@@ -84,12 +88,13 @@ class SymbolShard:
         symbols = sum(len(bars.symbols) for bars in self._bars.values())
         return f"SymbolShard({self.index}, {symbols} symbols)"
 
-    async def append(self, exchange: str, trades: pa.RecordBatch, quotes: pa.RecordBatch, clock_ns: int) -> None:
-        """Take a batch; returns when its rows are in the files (the acknowledgement)."""
+    async def append(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int) -> None:
+        """Take batches by kind (trades, quotes, derivatives, liquidations); returns when their rows are in the files
+        (the acknowledgement)."""
         await self.start()
         self._clock_ns[exchange] = max(clock_ns, self._clock_ns.get(exchange, 0))
         written = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(exchange, trades, quotes, written))
+        self._pending.append(_Pending(exchange, batches, written))
         await written
 
     async def start(self) -> None:
@@ -133,7 +138,10 @@ class SymbolShard:
             "symbols": {exchange: bars.symbols for exchange, bars in self._bars.items()},
             "batches_waiting": len(self._pending),
             "sinks_waiting": len(self._sinking),
-            **{name: self._counts[name] for name in ("TRADES", "MD", "duplicates", "bars", "unsunk")},
+            **{
+                name: self._counts[name]
+                for name in ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "unsunk")
+            },
         }
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
@@ -151,8 +159,8 @@ class SymbolShard:
         for exchange in dict.fromkeys(batch.exchange for batch in pending):
             mine = [batch for batch in pending if batch.exchange == exchange]
             try:
-                self._append(exchange, "TRADES", [batch.trades for batch in mine])
-                self._append(exchange, "MD", [batch.quotes for batch in mine])
+                for row_type, kind in _KIND.items():
+                    self._append(exchange, row_type, [one.batches[kind] for one in mine if kind in one.batches])
             except OSError as error:
                 # The files are whole. Nothing is acknowledged, so collectors hold what comes; rows that did get
                 # into a file are dropped when they are tried again.
@@ -161,9 +169,12 @@ class SymbolShard:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._blocked = ""
-            for batch in mine:
-                if not batch.written.done():
-                    batch.written.set_result(None)
+            for one in mine:
+                for kind in one.batches.keys() - _KIND.values():
+                    self._unshared.setdefault((kind, exchange), []).append(one.batches[kind])
+                    self._counts[kind] += one.batches[kind].num_rows
+                if not one.written.done():
+                    one.written.set_result(None)
 
     def _append(self, exchange: str, row_type: RowType, batches: list[pa.RecordBatch]) -> None:
         batches = [batch for batch in batches if batch.num_rows]

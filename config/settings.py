@@ -1,8 +1,8 @@
 """All settings in one typed tree.
 
 Sources, weakest first: `config/defaults.yaml`, `DATA/settings.yaml`, environment (`RAYFEED_...`, nested
-with `__`), command line. `CLICKHOUSE_URL`, `REDIS_URL` and `RAY_ADDRESS` keep their usual names. A key
-nobody knows or a value that does not fit is one `SettingsError` that names it.
+with `__`), command line. `CLICKHOUSE_URL`, `REDIS_URL`, `RAY_ADDRESS` and `POLYGON_API_KEY` keep their usual
+names. A key nobody knows or a value that does not fit is one `SettingsError` that names it.
 """
 
 import os
@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -40,6 +49,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
 #: What every exchange's symbols fit in, and safe as a file name once `/` is replaced.
 Symbol = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:/.\-]{0,99}$")]
+#: Stocks, indices (^GSPC) and futures (GC=F) as Yahoo and Polygon name them.
+StockSymbol = Annotated[str, Field(pattern=r"^[A-Za-z0-9^][A-Za-z0-9^=_:.\-]{0,49}$")]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+#: Taken as text whatever it looks like: a message about a value that does not fit would show it.
+Secret = Annotated[SecretStr, BeforeValidator(lambda value: str(value).strip())]
 
 
 def _plain_name(setting: str) -> AliasChoices:
@@ -56,13 +70,24 @@ def _known_source(source: str) -> str:
     raise ValueError("must be sim, live or replay:DIR")
 
 
+class CredentialSettings(_Part):
+    """What an exchange gave you to say who you are; never logged nor written to the journal."""
+
+    key: str = Field(min_length=1)
+    secret: str = Field(min_length=1, repr=False)
+
+
 class ExchangeSettings(_Part):
-    """One exchange: where it is and which of its symbols (exchange-native names) to collect."""
+    """One exchange: where it is, which of its symbols (exchange-native names) to collect, and what of them."""
 
     enabled: bool = True
     websocket: str = Field(pattern=r"^wss?://")
     rest: str = Field(pattern=r"^https?://")
     symbols: list[Symbol] = Field(min_length=1)
+    channels: list[Literal["trades", "quotes", "book", "derivatives", "liquidations"]] = Field(
+        default=["trades", "quotes", "book", "derivatives", "liquidations"], min_length=1
+    )
+    credentials: CredentialSettings | None = None
 
 
 class CollectorSettings(_Part):
@@ -72,6 +97,7 @@ class CollectorSettings(_Part):
     max_frame_bytes: Positive
     max_batches_in_flight: Positive
     quarantine: Positive
+    journal_segment_bytes: Positive
 
 
 class ShardSettings(_Part):
@@ -114,6 +140,43 @@ class LiveSettings(_Part):
     answer_timeout_s: Annotated[float, Field(gt=0)]
 
 
+class BreakerSettings(_Part):
+    failures: Positive
+    successes: Positive
+    first_wait_s: Seconds
+    longest_wait_s: Seconds
+
+
+class PollerSettings(_Part):
+    """A provider of bars that is asked again and again; `symbols` as the provider names them."""
+
+    enabled: bool
+    url: str = Field(pattern=r"^https?://")
+    symbols: list[StockSymbol] = Field(min_length=1, max_length=2000)
+    calendar: str
+    requests_per_minute: Positive
+    open_interval_s: Seconds
+    closed_interval_s: Seconds
+    settle_s: Annotated[float, Field(ge=0, le=86400)]
+    timeout_s: Seconds
+    first_retry_s: Seconds
+    longest_retry_s: Seconds
+    breaker: BreakerSettings
+
+
+class YahooSettings(PollerSettings):
+    user_agent: Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
+
+
+class PolygonSettings(PollerSettings):
+    timeframes: list[Literal["1m", "1d"]] = Field(min_length=1)
+
+
+class PollersSettings(_Part):
+    yahoo: YahooSettings
+    polygon: PolygonSettings
+
+
 class Settings(BaseSettings):
     """Everything rayfeed can be told. `data` is the folder that names the instance."""
 
@@ -127,7 +190,8 @@ class Settings(BaseSettings):
     port: Port
     tls_port: Port
     shards: Annotated[int, Field(ge=1, le=256)]
-    exchanges: dict[Literal["binance", "coinbase"], ExchangeSettings]
+    journal: bool
+    exchanges: dict[Literal["binance", "bitfinex", "bybit", "coinbase", "deribit", "kraken", "okx"], ExchangeSettings]
     collector: CollectorSettings
     shard: ShardSettings
     bars: BarSettings
@@ -137,9 +201,11 @@ class Settings(BaseSettings):
     serving: ServingSettings
     ray: RaySettings
     live: LiveSettings
+    pollers: PollersSettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
     ray_address: str | None = Field(None, validation_alias=_plain_name("ray_address"))
+    polygon_api_key: Secret | None = Field(None, validation_alias=_plain_name("polygon_api_key"))
 
     @property
     def replay_folder(self) -> Path | None:
@@ -147,10 +213,19 @@ class Settings(BaseSettings):
         kind, _, folder = self.source.partition(":")
         return Path(folder) if kind == "replay" else None
 
+    def exchange(self, name: str) -> ExchangeSettings:
+        """The settings of one exchange; KeyError when there is none of that name."""
+        return {str(known): own for known, own in self.exchanges.items()}[name]
+
     @property
     def columns(self) -> Path:
         """Root of the column files."""
         return self.data / "columns"
+
+    @property
+    def journals(self) -> Path:
+        """The folder of the raw journals."""
+        return self.data / "journal"
 
     @classmethod
     def settings_customise_sources(

@@ -1,11 +1,86 @@
-"""What every feed is: a pure translation between one exchange's frames and Arrow batches."""
+"""What every feed is: a pure translation between one exchange's frames and Arrow batches.
+
+A feed is the protocol side of one connection: it knows what was asked for and what was granted there, and what
+numbers of the connection came last. It holds no socket and reads no clock.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
+
+from actors.feeds.columns import Times
+from actors.feeds.events import Events
+
+Channel = Literal["trades", "quotes", "book", "derivatives", "liquidations"]
+ALL_CHANNELS: frozenset[Channel] = frozenset(("trades", "quotes", "book", "derivatives", "liquidations"))
+
+#: A reason may quote what was sent, which may be long.
+LONGEST_REASON: Final = 200
+
+#: How a hole in a book's messages shows. `previous`: each names the message before it. `range`: each begins one
+#: after the end of the one before. `next`: each is one more than the one before. `none`: the sequences of single
+#: messages say nothing (a checksum may, or the connection's own numbers, which the feed itself watches).
+Chain = Literal["previous", "range", "next", "none"]
+
+#: How the exchange makes the checksum of a book, if it does; see `actors.aggregation.books`.
+Checksum = Literal["kraken", "okx", "bitfinex", "none"]
+
+#: Something is going to happen or has ended: the exchange asks us to connect again, will not serve for a while, or
+#: serves again.
+Notice = Literal["reconnect", "maintenance", "resumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BookRules:
+    """What a book of this exchange is checked by. `depth` cuts each side after every message (None: never)."""
+
+    chain: Chain
+    checksum: Checksum
+    depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the exchange allows and expects of one client, from its documentation."""
+
+    #: Symbols of one connection with all channels on, and of one subscribe message.
+    symbols_per_connection: int
+    symbols_per_message: int
+    messages_per_second: float
+    connects_per_minute: float
+    #: The weight of REST requests the exchange allows in a minute.
+    rest_weight_per_minute: int
+    #: Without any frame for this long the connection is dead; without an answer for that long a request is.
+    silence_s: float
+    answer_s: float
+    #: Send `Feed.ping` this often; None where WebSocket pings do.
+    ping_s: float | None = None
+    #: The exchange ends connections after this long; None where it does not.
+    lifetime_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    key: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestRequest:
+    """A GET below the exchange's REST address; `path` has its query."""
+
+    path: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the exchange refused, in its words; `symbols` is empty where it is not about single symbols."""
+
+    symbols: frozenset[str]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +101,115 @@ class Decoded:
     quotes: pa.RecordBatch
     #: Trades from before the subscription, `storage.schema.TRADES`: evidence for gaps, in no file and no bar.
     history: pa.RecordBatch
-    #: Symbols the exchange confirmed, and what it refused, in its own words.
+    #: `storage.schema.BOOK_MESSAGES`, `DERIVATIVES` and `LIQUIDATIONS`.
+    books: pa.RecordBatch
+    derivatives: pa.RecordBatch
+    liquidations: pa.RecordBatch
+    #: Symbols that became complete: everything asked for them is granted. And what was refused.
     subscribed: frozenset[str]
-    errors: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+    #: What to send back at once.
+    replies: tuple[bytes, ...]
+    notices: tuple[Notice, ...]
     rejected: tuple[RejectedFrame, ...]
     #: Frames that are understood and carry nothing we store (heartbeats, acknowledgements, other channels).
     ignored: int
 
 
+def decoded(
+    events: Events,
+    frames: Sequence[bytes],
+    *,
+    subscribed: frozenset[str] = frozenset(),
+    refused: Sequence[Refusal] = (),
+    replies: Sequence[bytes] = (),
+    notices: Sequence[Notice] = (),
+    ignored: int = 0,
+) -> Decoded:
+    """The events as batches, with the rest of what the frames said."""
+    batches = {
+        "trades": events.trade_batch(),
+        "quotes": events.quote_batch(),
+        "history": events.history_batch(),
+        "books": events.book_batch(),
+        "derivatives": events.derivative_batch(),
+        "liquidations": events.liquidation_batch(),
+    }
+    return Decoded(
+        **batches,
+        subscribed=subscribed,
+        refused=tuple(refused),
+        replies=tuple(replies),
+        notices=tuple(notices),
+        # Only now are all reasons known.
+        rejected=tuple(RejectedFrame(frames[at], events.reasons[at][:LONGEST_REASON]) for at in sorted(events.reasons)),
+        ignored=ignored,
+    )
+
+
 class Feed(Protocol):
-    """One exchange's wire protocol for a set of symbols. Holds no socket and reads no clock."""
+    """One exchange's wire protocol on one connection."""
 
     exchange: ClassVar[str]
     #: Host names this exchange has used, to recognise its recordings.
     hosts: ClassVar[frozenset[str]]
+    limits: ClassVar[Limits]
 
-    def __init__(self, symbols: Sequence[str]) -> None: ...
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        endpoint: str,
+        channels: frozenset[Channel] = ALL_CHANNELS,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """`endpoint` is the WebSocket address of the settings; where an exchange has spoken several versions, its
+        path says which. `symbols` is what will be subscribed first and must be one of `groups`."""
 
-    def url(self, endpoint: str) -> str:
-        """The address to connect to; `endpoint` is scheme, host and port from the settings."""
+    @classmethod
+    def groups(cls, symbols: Sequence[str]) -> list[tuple[str, ...]]:
+        """The symbols, one group for each connection the limits ask for. ValueError, in one line for the user, for
+        a symbol this exchange cannot have."""
 
-    def subscribe(self) -> list[str]:
-        """The messages to send after connecting; empty where the address subscribes."""
+    @property
+    def url(self) -> str:
+        """The address to connect to."""
 
-    def decode(self, frames: Sequence[bytes], ts_recv: np.ndarray[Any, np.dtype[np.int64]]) -> Decoded:
-        """Translate frames received at `ts_recv` (int64 ns, same length).
+    @property
+    def book_rules(self) -> BookRules: ...
 
-        Never raises for what a frame holds: what cannot be used is in `rejected` with the reason.
+    def greet(self) -> list[bytes]:
+        """What to send first on every connection."""
+
+    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
+        """The messages that subscribe to all channels of these symbols, in pieces within the limits; symbols may be
+        new. Called with all symbols after connecting, and at run time with further ones."""
+
+    def unsubscribe(self, symbols: Sequence[str]) -> list[bytes]:
+        """The messages that end these symbols; what still comes of them is left out without a word."""
+
+    def renew_book(self, symbol: str) -> list[bytes]:
+        """The messages that bring a new snapshot of one book; empty where `snapshot_request` does."""
+
+    def ping(self) -> bytes | None:
+        """What to send every `limits.ping_s`."""
+
+    def snapshot_request(self, symbol: str) -> RestRequest | None:
+        """The request that brings a snapshot of one book; None where a subscription does."""
+
+    def read_snapshot(self, symbol: str, body: bytes, ts_recv: int) -> pa.RecordBatch:
+        """The answer as `storage.schema.BOOK_MESSAGES` (one row); ValueError with the reason when it is none."""
+
+    @classmethod
+    def instrument_requests(cls, symbols: Sequence[str]) -> list[RestRequest]:
+        """The requests that together list what these symbols can be."""
+
+    @classmethod
+    def read_instruments(cls, bodies: Sequence[bytes]) -> pa.Table:
+        """The answers, in order, as `storage.schema.INSTRUMENTS`; ValueError with the reason when unreadable."""
+
+    def decode(self, frames: Sequence[bytes], ts_recv: Times) -> Decoded:
+        """Translate frames received at `ts_recv` (int64 ns, same length) in this order.
+
+        Never raises for what a frame holds: what cannot be used is in `rejected` with the reason, and when it was
+        about a book, that book gets a `BROKEN` row in its place.
         """

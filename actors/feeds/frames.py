@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-from actors.feeds.feed import RejectedFrame
-
 # What msgspec raises: not the JSON we expect, not UTF-8, nested too deep to follow.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -56,8 +54,3 @@ def positions_by_type(events: Sequence[object]) -> dict[type, list[int]]:
 def without_blanks(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields that say something: exchanges write "" or null for a price that does not exist."""
     return {name: value for name, value in fields.items() if value is not None and value != ""}
-
-
-def rejected_frames(frames: Sequence[bytes], reasons: dict[int, str]) -> tuple[RejectedFrame, ...]:
-    """The frames that were refused, in their order."""
-    return tuple(RejectedFrame(frames[at], reasons[at]) for at in sorted(reasons))

@@ -1,32 +1,37 @@
 """Coinbase Exchange as its clients see it: channels of products, asked for by subscribe messages.
 
-Forms and texts follow the "WebSocket Overview" of Coinbase Exchange and the recorded answers.
+Forms and texts follow the "WebSocket Overview" of Coinbase Exchange
+(https://docs.cdp.coinbase.com/exchange/docs/websocket-overview) and the recorded answers.
 """
 
-from collections.abc import Container
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from actors.simulator.session import EVERYBODY, MAX_STREAMS, UnknownTarget
+from actors.simulator.session import NOT_JSON, HangUp, Known, Recorded, Session, State, Stream, read_as
 
-#: The channels a message type is sent on.
-_CHANNELS_OF: Final = {
-    "match": ("matches", "full"),
-    "last_match": ("matches",),
-    "ticker": ("ticker",),
-    "heartbeat": ("heartbeat",),
-    "snapshot": ("level2", "level2_batch", "level2_50"),
-    "l2update": ("level2", "level2_batch", "level2_50"),
-    "received": ("full",),
-    "open": ("full",),
-    "done": ("full",),
-    "change": ("full",),
-    "activate": ("full",),
-    "status": ("status",),
+_BOOKS: Final = ("level2", "level2_batch", "level2_50")
+
+#: What a message type is recorded as, and the channels it is sent on.
+_KINDS: Final[dict[str, tuple[str, State, tuple[str, ...]]]] = {
+    "match": ("match", "event", ("matches", "full")),
+    "last_match": ("last_match", "event", ("matches",)),
+    "ticker": ("ticker", "event", ("ticker",)),
+    "heartbeat": ("heartbeat", "event", ("heartbeat",)),
+    "snapshot": ("level2", "snapshot", _BOOKS),
+    "l2update": ("level2", "change", _BOOKS),
+    "received": ("received", "event", ("full",)),
+    "open": ("open", "event", ("full",)),
+    "done": ("done", "event", ("full",)),
+    "change": ("change", "event", ("full",)),
+    "activate": ("activate", "event", ("full",)),
+    "status": ("status", "event", ("status",)),
 }
+_CHANNELS_OF: Final = {kind: channels for kind, _, channels in _KINDS.values()}
 _CHANNELS: Final = frozenset(name for names in _CHANNELS_OF.values() for name in names)
 _ANSWERS: Final = ("subscriptions", "error")
+_POLICY_VIOLATION: Final = 1008
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -38,67 +43,61 @@ class _Refused(Exception):
     """Why a message of a client cannot be followed."""
 
 
-_decode_frame: Final = msgspec.json.Decoder(_Frame).decode
+_frames: Final = msgspec.json.Decoder(_Frame)
 _encode: Final = msgspec.json.encode
 
 
-class CoinbaseSession:
-    """See `Session`."""
+class CoinbaseSession(Session):
+    """See `Session`. Its streams are channels; frames are matched by what their type is sent on."""
 
-    subscribe_within_s: ClassVar[float | None] = 5.0
     not_found: ClassVar[bytes] = b'{"message":"NotFound"}'
+    #: The exchange hangs up on a client that subscribes to nothing for this long.
+    subscribe_within_s: ClassVar[float] = 5.0
 
-    def __init__(self, target: str, known_symbols: Container[str] | None = None) -> None:
-        if target.partition("?")[0] not in ("", "/"):
-            raise UnknownTarget("the feed is at /")
-        self._known = known_symbols
+    def __init__(self, target: str, known: Known | None = None) -> None:
+        super().__init__(target, known)
         #: Products of each channel, in the order they were asked for.
         self.channels: dict[str, dict[str, None]] = {}
 
-    @property
-    def symbols(self) -> set[str]:
-        return {product for products in self.channels.values() for product in products}
+    @classmethod
+    def serves(cls, target: str) -> bool:
+        return target.partition("?")[0] in ("", "/")
 
-    def receive(self, message: str | bytes) -> bytes:
-        try:
-            request = msgspec.json.decode(message)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _encode({"type": "error", "message": "Malformed JSON"})
+    @classmethod
+    def read(cls, target: str, frames: Sequence[bytes]) -> list[Recorded]:
+        return [_recorded(frame) for frame in frames]
+
+    @property
+    def beat_s(self) -> float | None:
+        return None if self.channels else self.subscribe_within_s
+
+    def beat(self, t_ns: int = 0) -> list[bytes]:
+        raise HangUp(_POLICY_VIOLATION, f"no subscription within {self.subscribe_within_s:g} s")
+
+    def wants(self, stream: Stream) -> bool:
+        return any(
+            channel in self.channels and (not stream.symbol or stream.symbol in self.channels[channel])
+            for channel in _CHANNELS_OF.get(stream.channel, ())
+        )
+
+    def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
+        if request is NOT_JSON:
+            return [_encode({"type": "error", "message": "Malformed JSON"})]
         kind = request.get("type") if isinstance(request, dict) else None
         if kind not in ("subscribe", "unsubscribe"):
             reason = "Type has to be either subscribe or unsubscribe"
-            return _encode({"type": "error", "message": "Malformed message", "reason": reason})
+            return [_encode({"type": "error", "message": "Malformed message", "reason": reason})]
         try:
             asked = self._channels_of(request, need_products=kind == "subscribe")
-            self.channels = self._with(asked) if kind == "subscribe" else self._without(asked)
+            if kind == "subscribe":
+                self.channels = {n: self.channels.get(n, {}) | asked.get(n, {}) for n in self.channels | asked}
+            else:
+                self.channels = self._without(asked)
         except _Refused as refused:
-            return _encode({"type": "error", "message": f"Failed to {kind}", "reason": str(refused)})
+            return [_encode({"type": "error", "message": f"Failed to {kind}", "reason": str(refused)})]
+        self.streams = {Stream(name, one): None for name, products in self.channels.items() for one in products or [""]}
         channels = [{"name": name, "product_ids": list(products)} for name, products in self.channels.items()]
-        return _encode({"type": "subscriptions", "channels": channels})
-
-    def wants(self, key: str) -> bool:
-        if key == EVERYBODY:
-            return bool(self.channels)
-        kind, _, product = key.partition(" ")
-        return any(
-            channel in self.channels and (not product or product in self.channels[channel])
-            for channel in _CHANNELS_OF[kind]
-        )
-
-    def outgoing(self, frame: bytes) -> bytes:
-        return frame
-
-    @staticmethod
-    def key(frame: bytes) -> str | None:
-        try:
-            content = _decode_frame(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return EVERYBODY
-        if content.type in _ANSWERS:
-            return None
-        if not isinstance(content.type, str) or content.type not in _CHANNELS_OF:
-            return EVERYBODY
-        return f"{content.type} {content.product_id}" if isinstance(content.product_id, str) else content.type
+        return [_encode({"type": "subscriptions", "channels": channels})]
 
     def _channels_of(self, request: dict[str, Any], need_products: bool) -> dict[str, dict[str, None]]:
         """The channels a message names with their products: those of the message and of the channel together."""
@@ -123,15 +122,9 @@ class CoinbaseSession:
         if not isinstance(names, list):
             raise _Refused("product_ids must be an array")
         for name in names:
-            if not isinstance(name, str) or (self._known is not None and name not in self._known):
+            if not isinstance(name, str) or name not in self.known.symbols:
                 raise _Refused(f"{name} is not a valid product")
         return dict.fromkeys(names)
-
-    def _with(self, asked: dict[str, dict[str, None]]) -> dict[str, dict[str, None]]:
-        wanted = {name: self.channels.get(name, {}) | asked.get(name, {}) for name in self.channels | asked}
-        if sum(map(len, wanted.values())) > MAX_STREAMS:
-            raise _Refused(f"more than {MAX_STREAMS} subscriptions")
-        return wanted
 
     def _without(self, asked: dict[str, dict[str, None]]) -> dict[str, dict[str, None]]:
         """Naming no product gives up the whole channel."""
@@ -142,3 +135,15 @@ class CoinbaseSession:
             for name, products in self.channels.items()
         }
         return {name: products for name, products in left.items() if products or name not in asked}
+
+
+def _recorded(frame: bytes) -> Recorded:
+    content = read_as(_frames, frame)
+    if content is None or not isinstance(content.type, str):
+        return Recorded(frame)
+    if content.type in _ANSWERS:
+        return Recorded(frame, state="unplayed")
+    if content.type not in _KINDS:
+        return Recorded(frame)
+    kind, state, _ = _KINDS[content.type]
+    return Recorded(frame, Stream(kind, content.product_id if isinstance(content.product_id, str) else ""), state)

@@ -10,7 +10,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from actors.simulator.session import Session, UnknownTarget
+from actors.simulator.faults import Faults
+from actors.simulator.session import UnknownTarget
+from actors.simulator.sessions import session_at
 
 _HOST: Final = "127.0.0.1"
 #: What a client may send at once, and how long a polite good-bye may take (seconds).
@@ -25,18 +27,20 @@ class LoopbackServers:
 
     def __init__(
         self,
+        exchange: str,
         handler: Callable[[ServerConnection], Awaitable[None]],
         rest: aiohttp.web.Application,
-        session: type[Session],
+        faults: Faults,
         subprotocol: str | None = None,
     ) -> None:
-        """`handler` serves a connection whose address `session` knows; others get a 404."""
+        """`handler` serves a connection whose path the exchange has; others get a 404."""
+        self._exchange = exchange
         self._handler = handler
+        rest.middlewares.append(self._answer_rest)
         self._rest = aiohttp.web.AppRunner(rest, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT)
-        self._session = session
+        self._faults = faults
         self._subprotocol = subprotocol
         self._websocket: Server | None = None
-        self._connections: set[ServerConnection] = set()
 
     async def open(self) -> tuple[str, str]:
         """Start both and return their addresses, WebSocket and REST: scheme, host and port."""
@@ -64,6 +68,7 @@ class LoopbackServers:
 
     async def close(self) -> None:
         """Close both and wait for every connection's handler to end. Does no harm when not open."""
+        self._faults.silent = False
         if self._websocket is not None:
             self._websocket.close()
             try:
@@ -71,25 +76,36 @@ class LoopbackServers:
                     await self._websocket.wait_closed()
             except TimeoutError:
                 # The good-bye waits behind what somebody does not read.
-                for connection in self._connections:
-                    connection.transport.abort()
+                self._faults.cut()
                 await self._websocket.wait_closed()
         await self._rest.cleanup()
 
     async def _serve(self, connection: ServerConnection) -> None:
-        self._connections.add(connection)
+        self._faults.connections.add(connection)
         try:
             async with connection:
                 await self._handler(connection)
         finally:
-            self._connections.discard(connection)
+            self._faults.connections.discard(connection)
 
     def _check_target(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self._faults.refuse is not None:
+            return connection.respond(http.HTTPStatus(self._faults.refuse), "\n")
         try:
-            self._session(request.path)
+            session_at(self._exchange, request.path)(request.path)
         except UnknownTarget as error:
             return connection.respond(http.HTTPStatus.NOT_FOUND, f"{error}\n")
         return None
 
     def _select_subprotocol(self, _connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         return next((name for name in offered if name == self._subprotocol), None)
+
+    @aiohttp.web.middleware
+    async def _answer_rest(
+        self,
+        request: aiohttp.web.Request,
+        handler: Callable[[aiohttp.web.Request], Awaitable[aiohttp.web.StreamResponse]],
+    ) -> aiohttp.web.StreamResponse:
+        if self._faults.retry_after_s is None:
+            return await handler(request)
+        return aiohttp.web.json_response({}, status=429, headers={"Retry-After": str(self._faults.retry_after_s)})

@@ -1,8 +1,9 @@
-"""A made-up market: seeded random trades and quotes of several symbols as Binance's combined-stream frames.
+"""A made-up market: seeded random trades, quotes and books of several symbols as Binance's combined-stream frames.
 
 The same seed, symbols, start and rate give the same bytes. Mid prices are geometric random walks whose drift and
 volatility change slowly (trends) and sometimes jump (bursts); a weak pull keeps them near their usual level.
-Each trade comes after the quote it was made on, and its price is that quote's bid or ask.
+Each trade comes after the quote it was made on, and its price is that quote's bid or ask. A quote is the top of the
+book after the update it names; every 100 ms the changes of a book come in one frame.
 """
 
 import math
@@ -14,6 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.simulator.market_book import Book, BookMaker, Top
+
 #: Trades encoded together: half a second of the market, within these bounds.
 _BLOCK_S: Final = 0.5
 _MAX_BLOCK_TRADES: Final = 4096
@@ -21,6 +24,9 @@ _MAX_BLOCK_TRADES: Final = 4096
 #: Ids start at the start time in seconds times this, so that a market that is started again never uses an id
 #: twice as long as a symbol has fewer trades a second than this.
 _IDS_PER_SECOND: Final = 100_000
+
+#: Changes of a book within this long come in one frame.
+_DEPTH_NS: Final = 100_000_000
 
 _VOLATILITY: Final = 1.1e-4  # of log price per square root of a second: about 60 % a year
 _DRIFT: Final = 2e-6  # of log price per second
@@ -46,18 +52,26 @@ class Listing:
     size_decimals: int
 
     @property
-    def streams(self) -> tuple[str, str]:
-        """Its quotes and its trades."""
-        return f"{self.symbol.lower()}@bookTicker", f"{self.symbol.lower()}@aggTrade"
+    def streams(self) -> tuple[str, str, str]:
+        """Its quotes, its trades and the changes of its book; see `QUOTES`, `TRADES` and `CHANGES`."""
+        name = self.symbol.lower()
+        return f"{name}@bookTicker", f"{name}@aggTrade", f"{name}@depth@100ms"
+
+
+#: Positions of a symbol's streams.
+QUOTES, TRADES, CHANGES = range(3)
+STREAMS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Frames in order of `times` (int64 ns); `streams` (int64) are positions in `stream_names` of the symbols."""
+    """Frames in order of `times` (int64 ns); `streams` (int64) are positions in `stream_names` of the symbols, and
+    `books` is how a book stands after each frame that changes it (by the position of the frame)."""
 
     times: NDArray[np.int64]
     streams: NDArray[np.int64]
     frames: list[bytes]
+    books: dict[int, Book]
 
 
 _KNOWN: Final = {
@@ -84,43 +98,73 @@ def listing(symbol: str) -> Listing:
 
 
 def stream_names(symbols: Sequence[str]) -> list[str]:
-    """The streams a market of these symbols has; even positions are quotes, odd ones trades."""
+    """The streams a market of these symbols has, `STREAMS` for each."""
     return [name for symbol in symbols for name in listing(symbol).streams]
 
 
-def market(seed: int, symbols: Sequence[str], start_ns: int, trades_per_second: float) -> Iterator[Block]:
+class Market(Iterator[Block]):
     """An endless market from `start_ns` on, in blocks. `trades_per_second` is the mean over all symbols together;
-    there is one quote frame for each trade."""
-    random = np.random.default_rng(seed)
-    first_id = start_ns // 1_000_000_000 * _IDS_PER_SECOND
-    walks = [_Walk(listing(symbol), random, first_id) for symbol in symbols]
-    # Some symbols trade more than others, the first the most.
-    weights = 1.0 / np.arange(1, len(symbols) + 1)
-    weights /= weights.sum()
-    count = min(max(round(trades_per_second * _BLOCK_S), 1), _MAX_BLOCK_TRADES)
-    now = 0.0
-    while True:
-        seconds = now + np.cumsum(random.exponential(1 / trades_per_second, count))
-        which = random.choice(len(symbols), count, p=weights)
-        times = start_ns + (seconds * 1e9).astype(np.int64)
+    there is one quote frame for each trade. `books` is how the books open."""
+
+    def __init__(self, seed: int, symbols: Sequence[str], start_ns: int, trades_per_second: float) -> None:
+        self._random = np.random.default_rng(seed)
+        self._start_ns = start_ns
+        self._trades_per_second = trades_per_second
+        first_id = start_ns // 1_000_000_000 * _IDS_PER_SECOND
+        self._walks = [_Walk(listing(symbol), self._random, start_ns, first_id) for symbol in symbols]
+        self.books = [walk.book for walk in self._walks]
+        # Some symbols trade more than others, the first the most.
+        weights = 1.0 / np.arange(1, len(symbols) + 1)
+        self._weights = weights / weights.sum()
+        self._count = min(max(round(trades_per_second * _BLOCK_S), 1), _MAX_BLOCK_TRADES)
+        self._now = 0.0
+
+    def __next__(self) -> Block:
+        count = self._count
+        seconds = self._now + np.cumsum(self._random.exponential(1 / self._trades_per_second, count))
+        which = self._random.choice(len(self._walks), count, p=self._weights)
+        times = self._start_ns + (seconds * 1e9).astype(np.int64)
         frames: list[bytes] = [b""] * (2 * count)
-        for number, walk in enumerate(walks):
+        changes: list[tuple[int, int, bytes, Book]] = []
+        for number, walk in enumerate(self._walks):
             mine = np.flatnonzero(which == number)
-            walk.advance(float(seconds[-1]) - now)
-            quotes, trades = walk.trade(seconds[mine], times[mine] // 1_000_000)
+            walk.advance(float(seconds[-1]) - self._now)
+            quotes, trades, changed = walk.trade(seconds[mine], times[mine], int(times[-1]))
             for index, quote, trade in zip((2 * mine).tolist(), quotes, trades, strict=True):
                 frames[index] = quote
                 frames[index + 1] = trade
-        now = float(seconds[-1])
-        streams = np.repeat(2 * which, 2)
-        streams[1::2] += 1
-        yield Block(np.repeat(times, 2), streams, frames)
+            changes += [(book.top.t_ns, number, frame, book) for frame, book in changed]
+        self._now = float(seconds[-1])
+        streams = np.repeat(STREAMS * which, 2)
+        streams[1::2] += TRADES
+        return _merged(np.repeat(times, 2), streams, frames, changes)
+
+
+def _merged(
+    times: NDArray[np.int64],
+    streams: NDArray[np.int64],
+    frames: list[bytes],
+    changes: list[tuple[int, int, bytes, Book]],
+) -> Block:
+    """A change of a book stands before what comes at the same time: it tells of what was before."""
+    changes.sort(key=lambda change: change[:2])
+    before = np.searchsorted(times, [t_ns for t_ns, *_ in changes]).tolist()
+    books: dict[int, Book] = {}
+    for inserted, (at, (_, _, frame, book)) in enumerate(zip(before, changes, strict=True)):
+        frames.insert(at + inserted, frame)
+        books[at + inserted] = book
+    return Block(
+        np.insert(times, before, [t_ns for t_ns, *_ in changes]),
+        np.insert(streams, before, [STREAMS * number + CHANGES for _, number, *_ in changes]),
+        frames,
+        books,
+    )
 
 
 class _Walk:
-    """One symbol's price, regime and ids."""
+    """One symbol's price, regime, ids and book."""
 
-    def __init__(self, listed: Listing, random: np.random.Generator, first_id: int) -> None:
+    def __init__(self, listed: Listing, random: np.random.Generator, start_ns: int, first_id: int) -> None:
         self._random = random
         self._listed = listed
         self._tick = 10.0**-listed.price_decimals
@@ -136,7 +180,14 @@ class _Walk:
         #: Drawn from a table, because their texts would cost more than all the rest.
         self._sizes = [f"{max(round(size / step), 1) * step:.8f}" for size in sizes.tolist()]
         self._prices: dict[int, str] = {}
-        name, (quotes, trades) = listed.symbol, listed.streams
+        bid = self._ticks(self._log_price)
+        maker = BookMaker(listed.symbol, bid, self._price, self._sizes)
+        #: As of the last change that was written.
+        self.book = Book(maker, Top(bid, 0, bid + 1, 1, first_id - 1, start_ns))
+        self._sides = maker.sides(self.book.top)
+        #: What the book has become since, and when that will be written.
+        self._top: Top | None = None
+        name, (quotes, trades, _) = listed.symbol, listed.streams
         self._quote_head = f'{{"stream":"{quotes}","data":{{"u":'
         self._quote_name = f',"s":"{name}","b":"'
         self._trade_head = f'{{"stream":"{trades}","data":{{"e":"aggTrade","E":'
@@ -151,11 +202,14 @@ class _Walk:
         if self._random.random() < -math.expm1(-seconds * _BURSTS_PER_S):
             self._heat += math.log(3)
 
-    def trade(self, seconds: NDArray[np.float64], times_ms: NDArray[np.int64]) -> tuple[list[bytes], list[bytes]]:
-        """Quote and trade frames of trades at these seconds since the start (their times in ms beside them)."""
+    def trade(
+        self, seconds: NDArray[np.float64], times: NDArray[np.int64], until_ns: int
+    ) -> tuple[list[bytes], list[bytes], list[tuple[bytes, Book]]]:
+        """Quote and trade frames of trades at these seconds since the start (`times` is the same in ns UTC), and what
+        changed in the book until `until_ns`."""
         count = len(seconds)
         if not count:
-            return [], []
+            return [], [], self._written_until(until_ns)
         random = self._random
         volatility = _VOLATILITY * math.exp(self._heat)
         elapsed = np.diff(seconds, prepend=self._last_s)
@@ -170,7 +224,35 @@ class _Walk:
         # Takers follow the price more often than not.
         sells = random.random(count) < np.where(steps < 0, 0.65, 0.35)
         draw = random.integers(0, _SIZES, (3, count))
-        return self._frames(bids, asks, sells, draw, times_ms)
+        changes = self._changes(bids, asks, draw, times, until_ns)
+        return *self._frames(bids, asks, sells, draw, times // 1_000_000), changes
+
+    def _changes(
+        self,
+        bids: NDArray[np.int64],
+        asks: NDArray[np.int64],
+        draw: NDArray[np.int64],
+        times: NDArray[np.int64],
+        until_ns: int,
+    ) -> list[tuple[bytes, Book]]:
+        written: list[tuple[bytes, Book]] = []
+        due = (times // _DEPTH_NS + 1) * _DEPTH_NS
+        for last in np.flatnonzero(np.diff(due, append=0)).tolist():
+            due_ns = int(due[last])
+            written += self._written_until(due_ns - 1)
+            bid, bid_size, ask, ask_size = (int(one[last]) for one in (bids, draw[1], asks, draw[2]))
+            self._top = Top(bid, bid_size, ask, ask_size, self._update_id + last, due_ns)
+        return written + self._written_until(until_ns)
+
+    def _written_until(self, t_ns: int) -> list[tuple[bytes, Book]]:
+        """The frame that is due until then, if there is one."""
+        top, before = self._top, self.book.top
+        if top is None or top.t_ns > t_ns:
+            return []
+        maker, sides = self.book.maker, self.book.maker.sides(top)
+        frame = maker.changes(self._sides, sides, before.update_id + 1, top.update_id, top.t_ns // 1_000_000)
+        self.book, self._sides, self._top = Book(maker, top), sides, None
+        return [(frame, self.book)]
 
     def _frames(
         self,
@@ -201,6 +283,9 @@ class _Walk:
             update_id += 1
         self._trade_id, self._update_id = trade_id, update_id
         return quotes, trades
+
+    def _ticks(self, log_price: float) -> int:
+        return max(round(math.exp(log_price) / self._tick), 1)
 
     def _price(self, ticks: int) -> str:
         text = self._prices.get(ticks)

@@ -20,9 +20,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from actors.simulator import wire
-from actors.simulator.binance import BinanceSession
+from actors.simulator.binance import BinanceSession, stream_of
+from actors.simulator.faults import Faults
 from actors.simulator.loopback import LoopbackServers
-from actors.simulator.market import Block, Listing, listing, market, stream_names
+from actors.simulator.market import CHANGES, STREAMS, TRADES, Block, Listing, Market, listing, stream_names
+from actors.simulator.market_book import Book
 
 #: Trades of each symbol that REST still knows.
 HISTORY: Final = 100_000
@@ -35,6 +37,10 @@ _PACE_S: Final = 0.005
 
 _MOST_TRADES: Final = 1000
 _USUAL_TRADES: Final = 500
+_MOST_LEVELS: Final = 5000
+_USUAL_LEVELS: Final = 100
+#: What exchangeInfo says of the weight of requests; nobody is held to it.
+_WEIGHT_PER_MINUTE: Final = 6000
 
 
 class MarketServer:
@@ -50,10 +56,12 @@ class MarketServer:
         symbols: Sequence[str],
         trades_per_second: float,
         now_ns: Callable[[], int] = time.time_ns,
+        faults: Faults | None = None,
     ) -> None:
         self._symbols = tuple(symbols)
         self._now_ns = now_ns
-        self._streams = stream_names(symbols)
+        self.faults = faults or Faults()
+        self._streams = [stream_of(name) for name in stream_names(symbols)]
         self._seed = seed
         self._trades_per_second = trades_per_second
         self._sessions: dict[ServerConnection, BinanceSession] = {}
@@ -62,20 +70,25 @@ class MarketServer:
         self._furthest = 0
         #: Trade frames of each symbol, newest last; their ids are contiguous.
         self._history: dict[str, deque[bytes]] = {symbol: deque(maxlen=HISTORY) for symbol in symbols}
+        #: How the books stood when their last changes were published.
+        self._books: dict[str, Book] = {}
         self._running: asyncio.Task[None] | None = None
         application = aiohttp.web.Application()
         application.router.add_get("/api/v3/time", self._serve_time)
         application.router.add_get("/api/v3/exchangeInfo", self._serve_exchange_info)
         application.router.add_get("/api/v3/aggTrades", self._serve_trades)
-        self._servers = LoopbackServers(self._serve_connection, application, BinanceSession)
+        application.router.add_get("/api/v3/depth", self._serve_depth)
+        self._servers = LoopbackServers("binance", self._serve_connection, application, self.faults)
 
     def __repr__(self) -> str:
         return f"<MarketServer {len(self._symbols)} symbols, {self._published} frames, {len(self._sent)} connections>"
 
     async def start(self) -> tuple[str, str]:
         """Listen and let the market run; returns the addresses, WebSocket and REST."""
+        market = Market(self._seed, self._symbols, self._now_ns(), self._trades_per_second)
+        self._books = dict(zip(self._symbols, market.books, strict=True))
         addresses = await self._servers.open()
-        self._running = asyncio.create_task(self._run(), name="market")
+        self._running = asyncio.create_task(self._run(market), name="market")
         return addresses
 
     async def stop(self) -> None:
@@ -99,8 +112,8 @@ class MarketServer:
             "finished": False,
         }
 
-    async def _run(self) -> None:
-        for block in market(self._seed, self._symbols, self._now_ns(), self._trades_per_second):
+    async def _run(self, market: Market) -> None:
+        for block in market:
             position = 0
             while position < len(block.frames):
                 end = int(np.searchsorted(block.times, self._now_ns(), "right"))
@@ -114,18 +127,24 @@ class MarketServer:
     def _publish(self, block: Block, start: int, end: int) -> None:
         frames, streams = block.frames[start:end], block.streams[start:end].tolist()
         self._published += len(frames)
-        for stream, frame in zip(streams, frames, strict=True):
-            if stream % 2:
-                self._history[self._symbols[stream // 2]].append(frame)
+        for at, (stream, frame) in enumerate(zip(streams, frames, strict=True), start):
+            if stream % STREAMS == TRADES:
+                self._history[self._symbols[stream // STREAMS]].append(frame)
+            elif stream % STREAMS == CHANGES:
+                self._books[self._symbols[stream // STREAMS]] = block.books[at]
+        if self.faults.silent:
+            return
         # Connections that get the same share the bytes.
-        encoded: dict[tuple[bool, frozenset[int]], tuple[int, bytes]] = {}
+        encoded: dict[tuple[bool, tuple[str | None, ...]], tuple[int, bytes]] = {}
         for connection, session in list(self._sessions.items()):
-            wanted = frozenset(number for number, name in enumerate(self._streams) if session.wants(name))
-            group = (session.combined, wanted)
+            asked = tuple(map(session.streams.get, self._streams))
+            group = (session.combined, asked)
             if group not in encoded:
-                chosen = [
-                    session.outgoing(frame) for stream, frame in zip(streams, frames, strict=True) if stream in wanted
-                ]
+                mine = [(frame, stream) for frame, stream in zip(frames, streams, strict=True) if asked[stream]]
+                wanted = [frame for frame, _ in mine]
+                chosen = session.outgoing(wanted, (self._streams[stream] for _, stream in mine), ())
+                if self.faults.dropping:
+                    chosen = [chosen[at] for at in self.faults.kept(chosen)]
                 encoded[group] = (len(chosen), wire.block(chosen))
             self._send(connection, *encoded[group])
 
@@ -147,7 +166,9 @@ class MarketServer:
         try:
             with suppress(ConnectionClosed):
                 async for message in connection:
-                    await connection.send(session.receive(message), text=True)
+                    for answer in session.receive(message):
+                        await self.faults.spoken()
+                        await connection.send(answer, text=True)
         finally:
             del self._sessions[connection]
             self._furthest = max(self._furthest, self._sent.pop(connection))
@@ -156,35 +177,55 @@ class MarketServer:
         return aiohttp.web.json_response({"serverTime": self._now_ns() // 1_000_000})
 
     async def _serve_exchange_info(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
-        symbol = request.query.get("symbol")
-        if symbol is not None and symbol not in self._history:
+        try:
+            asked = json.loads(request.query["symbols"]) if "symbols" in request.query else None
+        except ValueError:
+            return _error(-1100, "Illegal characters found in parameter 'symbols'.")
+        names = asked if isinstance(asked, list) else [request.query["symbol"]] if "symbol" in request.query else None
+        if names is not None and not all(isinstance(name, str) and name in self._history for name in names):
             return _error(-1121, "Invalid symbol.")
-        listings = [_exchange_info(listing(name)) for name in ([symbol] if symbol else self._symbols)]
+        listings = [_exchange_info(listing(name)) for name in (self._symbols if names is None else names)]
+        weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
         information = {
             "timezone": "UTC",
             "serverTime": self._now_ns() // 1_000_000,
-            "rateLimits": [],
+            "rateLimits": [weight | {"limit": _WEIGHT_PER_MINUTE}],
             "exchangeFilters": [],
             "symbols": listings,
         }
         return aiohttp.web.json_response(information)
 
     async def _serve_trades(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
-        symbol = request.query.get("symbol")
-        if not symbol:
-            return _missing("symbol")
-        if symbol not in self._history:
-            return _error(-1121, "Invalid symbol.")
-        try:
-            limit = _whole_number(request.query.get("limit", str(_USUAL_TRADES)))
-        except ValueError:
-            return _error(-1130, "Data sent for parameter 'limit' is not valid.")
+        asked = self._asked(request, _USUAL_TRADES)
+        if isinstance(asked, aiohttp.web.Response):
+            return asked
+        symbol, limit = asked
         try:
             from_id = _whole_number(request.query["fromId"]) if "fromId" in request.query else None
         except ValueError:
-            return _error(-1130, "Data sent for parameter 'fromId' is not valid.")
+            return _invalid("fromId")
         trades = _trades(self._history[symbol], from_id, min(limit, _MOST_TRADES))
         return aiohttp.web.Response(body=b"[%s]" % b",".join(trades), content_type="application/json")
+
+    async def _serve_depth(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        asked = self._asked(request, _USUAL_LEVELS)
+        if isinstance(asked, aiohttp.web.Response):
+            return asked
+        symbol, limit = asked
+        body = self._books[symbol].snapshot(min(limit, _MOST_LEVELS))
+        return aiohttp.web.Response(body=body, content_type="application/json")
+
+    def _asked(self, request: aiohttp.web.Request, usual: int) -> tuple[str, int] | aiohttp.web.Response:
+        """Symbol and limit of a request, or what is wrong with them."""
+        symbol = request.query.get("symbol")
+        if not symbol:
+            return _error(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+        if symbol not in self._history:
+            return _error(-1121, "Invalid symbol.")
+        try:
+            return symbol, _whole_number(request.query.get("limit", str(usual)))
+        except ValueError:
+            return _invalid("limit")
 
 
 def _trades(history: deque[bytes], from_id: int | None, limit: int) -> Iterator[bytes]:
@@ -220,8 +261,8 @@ def _exchange_info(listed: Listing) -> dict[str, Any]:
     }
 
 
-def _missing(name: str) -> aiohttp.web.Response:
-    return _error(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+def _invalid(name: str) -> aiohttp.web.Response:
+    return _error(-1130, f"Data sent for parameter '{name}' is not valid.")
 
 
 def _error(code: int, text: str) -> aiohttp.web.Response:

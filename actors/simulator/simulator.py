@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from actors.simulator.captures import read_captures, recordings
+from actors.simulator.faults import Faults
 from actors.simulator.market_server import MarketServer
 from actors.simulator.replay import ReplayServer
+from actors.simulator.replay_clock import shared_clocks
 from config import Settings, SettingsError
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
@@ -21,7 +23,8 @@ _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where one simulated exchange is (scheme, host, port) and which symbols it has."""
+    """Where one simulated exchange is and which symbols it has. Scheme, host and port; the path of `websocket` says
+    which protocol is spoken there, as in the settings of a live exchange."""
 
     websocket: str
     rest: str
@@ -63,6 +66,11 @@ class Simulator:
             if isinstance(result, BaseException):
                 raise result
 
+    @property
+    def faults(self) -> dict[str, Faults]:
+        """What goes wrong at each exchange; for whoever runs in the same process."""
+        return {exchange: server.faults for exchange, server in self._servers.items()}
+
     async def progress(self) -> dict[str, Mapping[str, int | bool]]:
         """For each exchange `frames`, `sent` (on the connection that has come furthest), `connections` and
         `finished`."""
@@ -83,10 +91,12 @@ class Simulator:
         folder = self._settings.replay_folder
         if folder is not None:
             captures = await asyncio.to_thread(read_captures, folder)
-            self._skipped = [capture.path.name for capture in captures if capture.exchange is None]
+            self._skipped = [capture.path.name for capture in captures if not capture.playable()]
             played = await asyncio.to_thread(recordings, captures)
-            speed = self._settings.replay.speed
-            self._servers = {one.exchange: ReplayServer(one, speed) for one in played}
+            clocks = shared_clocks(played, self._settings.replay.speed)
+            self._servers = {
+                one.exchange: await asyncio.to_thread(ReplayServer, one, clocks[one.exchange]) for one in played
+            }
             return {one.exchange: one.symbols for one in played}
         if self._settings.source != "sim":
             raise ValueError(f"nothing to simulate for source {self._settings.source}")

@@ -1,59 +1,23 @@
 """A collector against real WebSocket servers, with a shard at hand instead of in another process."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from actors.collector import Collector
 from actors.directory import shard_of
-from actors.simulator.simulator import Simulator
+from actors.simulator.simulator import Endpoint, Simulator
 from actors.symbol_shard import SymbolShard
 from config import Settings, load
 from storage.column_reader import ColumnReader
+from tests.actors import exchanges
+from tests.actors.exchanges import NOWHERE, Kept, Shard, trade
 from tests.polling import until
-
-
-class Handle:
-    """A shard as a collector sees it: something with `append.remote`."""
-
-    def __init__(self, append: Callable[..., Awaitable[None]]) -> None:
-        self.remote = append
-
-    @property
-    def append(self) -> "Handle":
-        return self
-
-
-class Kept:
-    """Takes batches and keeps them; holds them back until `open` is set."""
-
-    def __init__(self) -> None:
-        self.trades: list[pa.RecordBatch] = []
-        self.clocks: list[int] = []
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def append(self, exchange: str, trades: pa.RecordBatch, quotes: pa.RecordBatch, clock_ns: int) -> None:
-        await self.open.wait()
-        self.trades.append(trades)
-        self.clocks.append(clock_ns)
-
-    @property
-    def ids(self) -> list[int]:
-        return [trade_id for batch in self.trades for trade_id in batch.column("trade_id").to_pylist()]
-
-
-def trade(trade_id: int, symbol: str = "BTCUSDT") -> str:
-    data = {"e": "aggTrade", "E": 1709294400000, "s": symbol, "a": trade_id, "p": "60000.5", "q": "0.1"}
-    more = {"f": trade_id, "l": trade_id, "T": 1709294400000, "m": False, "M": True}
-    return json.dumps({"stream": f"{symbol.lower()}@aggTrade", "data": data | more}, separators=(",", ":"))
 
 
 @asynccontextmanager
@@ -68,15 +32,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def collecting(
-    settings: Settings, websocket: str, shards: list[Any], recorded: bool = False
-) -> AsyncIterator[Collector]:
-    collector = Collector("binance", websocket, ["BTCUSDT", "ETHUSDT"], settings.collector, shards, recorded)
-    await collector.start()
-    try:
+async def collecting(settings: Settings, websocket: str, *shards: Shard) -> AsyncIterator[Collector]:
+    """As `exchanges.collecting`, of what has no list of instruments."""
+    endpoint = Endpoint(websocket, NOWHERE, ("BTCUSDT", "ETHUSDT"))
+    async with exchanges.collecting(settings, endpoint, *shards) as collector:
         yield collector
-    finally:
-        await collector.stop()
 
 
 async def test_what_an_exchange_sends_reaches_the_shard_in_order(settings: Settings) -> None:
@@ -86,7 +46,7 @@ async def test_what_an_exchange_sends_reaches_the_shard_in_order(settings: Setti
         await connection.wait_closed()
 
     kept = Kept()
-    async with exchange(handle) as url, collecting(settings, url, [Handle(kept.append)]) as collector:
+    async with exchange(handle) as url, collecting(settings, url, kept) as collector:
         await until(lambda: len(kept.ids) == 1000)
         status = await collector.status()
     assert kept.ids == list(range(1000))
@@ -101,7 +61,7 @@ async def test_symbols_go_to_their_shards_and_nowhere_else(settings: Settings) -
         await connection.wait_closed()
 
     kept = [Kept() for _ in range(5)]
-    async with exchange(handle) as url, collecting(settings, url, [Handle(one.append) for one in kept]):
+    async with exchange(handle) as url, collecting(settings, url, *kept):
         await until(lambda: sum(len(one.ids) for one in kept) == 100)
     for index, one in enumerate(kept):
         for batch in one.trades:
@@ -121,7 +81,7 @@ async def test_a_lost_connection_is_made_again(settings: Settings) -> None:
         await connection.wait_closed()
 
     kept = Kept()
-    async with exchange(handle) as url, collecting(settings, url, [Handle(kept.append)]) as collector:
+    async with exchange(handle) as url, collecting(settings, url, kept) as collector:
         await until(lambda: kept.ids[-1:] == [3])
         status = await collector.status()
     assert status["connects"] == 3
@@ -129,7 +89,7 @@ async def test_a_lost_connection_is_made_again(settings: Settings) -> None:
 
 
 async def test_an_exchange_that_cannot_be_reached_is_named_with_the_reason(settings: Settings) -> None:
-    async with collecting(settings, "ws://127.0.0.1:1", [Handle(Kept().append)]) as collector:
+    async with collecting(settings, "ws://127.0.0.1:1", Kept()) as collector:
 
         async def said() -> bool:
             return "cannot connect to ws://127.0.0.1:1" in (await collector.status())["last_error"]
@@ -145,7 +105,7 @@ async def test_bad_frames_are_kept_with_the_reason_and_cost_nobody_else(settings
         await connection.wait_closed()
 
     kept = Kept()
-    async with exchange(handle) as url, collecting(settings, url, [Handle(kept.append)]) as collector:
+    async with exchange(handle) as url, collecting(settings, url, kept) as collector:
         await until(lambda: kept.ids == [1, 2, 4])
         quarantined = await collector.quarantine()
         assert sum((await collector.status())["rejected"].values()) == 2
@@ -167,7 +127,7 @@ async def test_while_a_shard_does_not_acknowledge_the_socket_is_not_read_and_sta
     kept = Kept()
     kept.open.clear()
     running = exchange(handle, ping_interval=None)
-    async with running as url, collecting(settings, url, [Handle(kept.append)]) as collector:
+    async with running as url, collecting(settings, url, kept) as collector:
 
         async def stalled() -> bool:
             before = sent
@@ -185,15 +145,12 @@ async def test_while_a_shard_does_not_acknowledge_the_socket_is_not_read_and_sta
 
 
 async def test_a_replay_brings_its_recorded_times(settings: Settings, recordings: Path) -> None:
-    simulator = Simulator(load(settings.data, {"source": f"replay:{recordings}"}))
+    settings = load(settings.data, {"source": f"replay:{recordings}"})
+    simulator = Simulator(settings)
     endpoint = (await simulator.start())["binance"]
     kept = Kept()
-    collector = Collector(
-        "binance", endpoint.websocket, endpoint.symbols, settings.collector, [Handle(kept.append)], True
-    )
-    await collector.start()
-    await until(lambda: len(kept.ids) == 2)
-    await collector.stop()
+    async with exchanges.collecting(settings, endpoint, kept):
+        await until(lambda: len(kept.ids) == 2)
     await simulator.stop()
     received = [ts for batch in kept.trades for ts in batch.column("ts_recv").to_pylist()]
     assert all(1633998512_000000000 < ts < 1633998545_000000000 for ts in received)
@@ -210,7 +167,7 @@ async def test_stopping_hands_over_what_was_received(settings: Settings) -> None
         pass
 
     shard = SymbolShard(0, settings, lambda table: table, ignore, recorded=False)
-    async with exchange(handle) as url, collecting(settings, url, [Handle(shard.append)]) as collector:
+    async with exchange(handle) as url, collecting(settings, url, shard) as collector:
 
         async def received() -> bool:
             status = await collector.status()

@@ -1,6 +1,6 @@
 import msgspec
 
-from actors.feeds.frames import decode_each
+from actors.feeds.frames import decode_each, positions_by_type, without_blanks
 
 decode = msgspec.json.Decoder(int).decode
 
@@ -34,3 +34,24 @@ def test_nesting_too_deep_to_follow_is_a_bad_frame() -> None:
     events, reasons = decode_each(deep, deep, [b'{"a":' * 100_000, b"{}"])
     assert events == [None, {}]
     assert "recursion" in reasons[0]
+
+
+def test_a_text_that_is_no_unicode_is_a_bad_frame() -> None:
+    text = msgspec.json.Decoder(str).decode
+    events, reasons = decode_each(text, text, [b'"\xff"', b'"a"'])
+    assert events == [None, "a"]
+    assert list(reasons) == [0]
+
+
+def test_events_are_found_by_their_type_in_order() -> None:
+    assert positions_by_type([1, "a", 2, None, "b"]) == {int: [0, 2], str: [1, 4], type(None): [3]}
+    assert positions_by_type([]) == {}
+
+
+def test_blanks_say_nothing_and_zero_does() -> None:
+    assert without_blanks({"a": "", "b": None, "c": 0, "d": False, "e": "0", "f": []}) == {
+        "c": 0,
+        "d": False,
+        "e": "0",
+        "f": [],
+    }

@@ -1,11 +1,17 @@
 """Small captures for tests, and what a client of a simulated exchange receives."""
 
+import asyncio
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import ClientConnection
+
+from actors.simulator.captures import Recording, read_captures
+from actors.simulator.captures import recordings as recordings_of
 
 BINANCE = "wss://stream.binance.com:9443/stream?streams=btcusdt@aggTrade/btcusdt@bookTicker"
 COINBASE = "wss://ws-feed.exchange.coinbase.com"
@@ -36,3 +42,28 @@ def recorded(path: Path, kind: str = "recv") -> list[dict[str, Any]]:
 
 async def receive(client: ClientConnection, count: int) -> list[str]:
     return [str(await client.recv()) for _ in range(count)]
+
+
+async def drained(client: ClientConnection) -> list[str | bytes]:
+    """All that comes until nothing does, not even with the answer to a ping."""
+    received: list[str | bytes] = []
+    while True:
+        with suppress(TimeoutError):
+            while True:
+                received.append(await asyncio.wait_for(client.recv(), 0.2))
+        await (await client.ping())
+        try:
+            received.append(await asyncio.wait_for(client.recv(), 0.02))
+        except TimeoutError:
+            return received
+
+
+async def nothing_more_comes(client: ClientConnection) -> None:
+    """The server answers a ping after everything it had to send; so nothing was on the way."""
+    await (await client.ping())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.recv(), 0.05)
+
+
+def recording_of(folder: Path, exchange: str) -> Recording:
+    return next(one for one in recordings_of(read_captures(folder)) if one.exchange == exchange)

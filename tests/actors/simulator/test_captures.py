@@ -5,28 +5,40 @@ import pytest
 
 from actors.simulator.captures import CaptureError, read_capture, read_captures
 from actors.simulator.captures import recordings as recordings_of
+from actors.simulator.tape import Tape
 from tests.actors.simulator import capture_files
 from tests.actors.simulator.capture_files import COINBASE, START_NS, line, trade
 
 
 def test_the_recordings_of_known_exchanges_are_read_whole(recordings: Path) -> None:
     captures = {capture.path.stem: capture for capture in read_captures(recordings)}
-    assert {name: capture.exchange for name, capture in captures.items()} == {
-        "binance": "binance",
-        "coinbase": "coinbase",
-        **dict.fromkeys(["bitfinex", "deribit", "kraken", "okx"]),
-    }
-    for name in ("binance", "coinbase"):
+    assert {name: capture.exchange for name, capture in captures.items()} == {name: name for name in captures}
+    symbols = {"binance": 4, "bitfinex": 7, "coinbase": 10, "deribit": 10, "kraken": 10, "okx": 3}
+    assert {name: len(capture.symbols()) for name, capture in captures.items()} == symbols
+    for name, capture in captures.items():
         expected = capture_files.recorded(recordings / f"{name}.jsonl")
-        (connection,) = captures[name].connections.values()
-        assert connection.times == [fields["t_ns"] for fields in expected]
-        assert connection.frames == [fields["data"].encode() for fields in expected]
-    assert set(captures["binance"].symbols) == {"NKNUSDT", "BLZETH", "LRCBTC", "RUNEEUR"}
-    assert len(captures["coinbase"].symbols) == 10
+        assert capture.playable() == capture.connections
+        times = sorted(t_ns for connection in capture.connections for t_ns in connection.times)
+        frames = sorted(frame for connection in capture.connections for frame in connection.frames)
+        assert times == sorted(fields["t_ns"] for fields in expected)
+        assert frames == sorted(fields["data"].encode() for fields in expected)
+    assert set(captures["binance"].symbols()) == {"NKNUSDT", "BLZETH", "LRCBTC", "RUNEEUR"}
+    assert set(captures["okx"].symbols()) == {"BTC-USD-220527", "UNI-USD-SWAP", "BTC-USDT"}
+    assert "tTESTBTC:TESTUSD" in captures["bitfinex"].symbols()
     assert captures["coinbase"].rest.keys() == {"/products"}
     assert "/api/v3/depth?symbol=NKNUSDT&limit=1000" in captures["binance"].rest
-    first = json.loads((recordings / "coinbase.jsonl").read_text().split("\n", 1)[0])
-    assert captures["coinbase"].first_t_ns == first["t_ns"]
+
+
+def test_an_endpoint_leads_to_the_protocol_that_was_recorded(recordings: Path) -> None:
+    paths = {one.exchange: one.endpoint for one in recordings_of(read_captures(recordings))}
+    assert paths == {
+        "binance": "",
+        "bitfinex": "/ws/2",
+        "coinbase": "",
+        "deribit": "/ws/api/v2",
+        "kraken": "",
+        "okx": "/ws/v5/public",
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,16 +82,17 @@ def test_a_folder_that_is_missing_or_empty_is_one_clear_line(tmp_path: Path) -> 
 
 
 def test_a_folder_without_a_frame_of_a_known_exchange_cannot_be_played(tmp_path: Path) -> None:
-    capture_files.write(tmp_path, [line("recv", "{}", url="wss://ws.kraken.com")], "k.jsonl")
+    capture_files.write(tmp_path, [line("recv", "{}", url="wss://ws.example.com")], "k.jsonl")
+    capture_files.write(tmp_path, [line("recv", "{}", url="wss://stream.bybit.com/realtime")], "old.jsonl")
     capture_files.write(tmp_path, [line("open")], "only-open.jsonl")
-    with pytest.raises(CaptureError, match=r"no frames of binance or coinbase \(looked in k.jsonl, only-open"):
+    with pytest.raises(CaptureError, match=r"no frames of binance or .* or okx \(looked in k.jsonl, old.jsonl, only"):
         read_captures(tmp_path)
 
 
 def test_symbols_come_from_the_address_and_from_sent_messages(tmp_path: Path) -> None:
     subscribe = json.dumps({"method": "SUBSCRIBE", "params": ["ethusdt@trade"], "id": 1})
     path = capture_files.write(tmp_path, [line("open"), line("send", subscribe), line("recv", trade(1))])
-    assert read_capture(path).symbols == ("BTCUSDT", "ETHUSDT")
+    assert tuple(read_capture(path).symbols()) == ("BTCUSDT", "ETHUSDT")
     subscribe = json.dumps(
         {
             "type": "subscribe",
@@ -88,7 +101,7 @@ def test_symbols_come_from_the_address_and_from_sent_messages(tmp_path: Path) ->
         }
     )
     path = capture_files.write(tmp_path, [line("send", subscribe, url=COINBASE)])
-    assert read_capture(path).symbols == ("A-USD", "B-USD")
+    assert tuple(read_capture(path).symbols()) == ("A-USD", "B-USD")
 
 
 def test_captures_of_one_exchange_are_merged_by_time_and_a_connection_keeps_its_order(tmp_path: Path) -> None:
@@ -97,13 +110,22 @@ def test_captures_of_one_exchange_are_merged_by_time_and_a_connection_keeps_its_
     capture_files.write(tmp_path, [line("recv", trade(number), after) for after, number in first], "b.jsonl")
     capture_files.write(tmp_path, [line("recv", trade(number), after) for after, number in second], "a.jsonl")
     (recording,) = recordings_of(read_captures(tmp_path))
-    assert [json.loads(frame)["data"]["a"] for frame in recording.frames] == [1, 2, 3, 4, 5]
-    assert ((recording.times - START_NS) // 1_000_000).tolist() == [0, 20, 50, 40, 60]
+    tape = Tape(recording)
+    assert [json.loads(frame)["data"]["a"] for frame in tape.frames] == [1, 2, 3, 4, 5]
+    assert ((tape.times - START_NS) // 1_000_000).tolist() == [0, 20, 50, 40, 60]
+    assert ((tape.due - START_NS) // 1_000_000).tolist() == [0, 20, 50, 50, 60]
 
 
-def test_the_earliest_rest_body_of_an_address_is_kept(tmp_path: Path) -> None:
+def test_rest_bodies_of_an_address_are_kept_by_time(tmp_path: Path) -> None:
     url = "https://api.binance.com/api/v3/depth?symbol=X"
     capture_files.write(tmp_path, [line("rest", "late", 9, url), line("recv", trade(1), 10)], "a.jsonl")
     capture_files.write(tmp_path, [line("rest", "early", 1, url), line("rest", "then", 2, url)], "b.jsonl")
     (recording,) = recordings_of(read_captures(tmp_path))
-    assert recording.rest == {"/api/v3/depth?symbol=X": b"early"}
+    bodies = [(t_ns - START_NS, body) for t_ns, body in recording.rest["/api/v3/depth?symbol=X"]]
+    assert bodies == [(1_000_000, b"early"), (2_000_000, b"then"), (9_000_000, b"late")]
+
+
+def test_a_name_that_is_opened_again_is_another_connection(tmp_path: Path) -> None:
+    lines = [line("open"), line("recv", trade(1)), line("open"), line("recv", trade(2))]
+    capture = read_capture(capture_files.write(tmp_path, lines))
+    assert [len(connection.frames) for connection in capture.connections] == [1, 1]

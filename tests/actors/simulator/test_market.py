@@ -7,18 +7,23 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.simulator.market import Block, listing, market, stream_names
+from actors.simulator.market import CHANGES, STREAMS, Block, Market, listing, stream_names
 
 START_NS = 1_700_000_000_123_456_789
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "NEWBTC")
 
 
 def blocks(count: int, seed: int = 7, rate: float = 1000, start_ns: int = START_NS) -> list[Block]:
-    return list(islice(market(seed, SYMBOLS, start_ns, rate), count))
+    return list(islice(Market(seed, SYMBOLS, start_ns, rate), count))
 
 
 def events(block: Block) -> list[Any]:
     return [json.loads(frame) for frame in block.frames]
+
+
+def of_streams(block: Block, *kinds: str) -> list[Any]:
+    """The payloads of some streams, in order."""
+    return [frame["data"] for frame in events(block) if frame["stream"].split("@")[1] in kinds]
 
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_others() -> None:
@@ -42,6 +47,7 @@ def test_trades_are_contiguous_positive_and_at_the_bid_or_ask_of_the_quote_befor
     names = stream_names(SYMBOLS)
     for block in blocks(2, seed, rate, start_ns):
         assert len(block.frames) == len(block.times) == len(block.streams)
+        assert list(block.books) == np.flatnonzero(block.streams % STREAMS == CHANGES).tolist()
         assert (np.diff(block.times) >= 0).all()
         assert block.times[0] >= last_time
         last_time = int(block.times[-1])
@@ -55,6 +61,9 @@ def test_trades_are_contiguous_positive_and_at_the_bid_or_ask_of_the_quote_befor
                 assert 0 < Decimal(event["b"]) < Decimal(event["a"])
                 assert min(Decimal(event["B"]), Decimal(event["A"])) > 0
                 quotes[symbol] = event
+                continue
+            if frame["stream"].endswith("@depth@100ms"):
+                assert event["E"] == t_ns // 1_000_000
                 continue
             assert frame["stream"].endswith("@aggTrade")
             assert event["a"] == next_id[symbol]
@@ -80,15 +89,15 @@ def test_the_rate_is_the_mean_over_all_symbols() -> None:
     for rate, count in ((5.0, 100), (40.0, 60), (20_000.0, 4)):
         many = blocks(count, rate=rate)
         seconds = (many[-1].times[-1] - START_NS) / 1e9
-        trades = sum(len(block.frames) for block in many) / 2
+        trades = sum(len(of_streams(block, "aggTrade")) for block in many)
         assert 0.75 < trades / seconds / rate < 1.3
 
 
 def test_prices_move_and_stay_near_their_level_over_hours() -> None:
     last: dict[str, list[float]] = {symbol: [] for symbol in SYMBOLS}
-    for block in market(3, SYMBOLS, START_NS, 0.5):
-        for frame in events(block)[1::2]:
-            last[frame["data"]["s"]].append(float(frame["data"]["p"]))
+    for block in Market(3, SYMBOLS, START_NS, 0.5):
+        for trade in of_streams(block, "aggTrade"):
+            last[trade["s"]].append(float(trade["p"]))
         if block.times[-1] - START_NS > 2 * 3600 * 10**9:
             break
     for symbol, prices in last.items():
@@ -99,12 +108,72 @@ def test_prices_move_and_stay_near_their_level_over_hours() -> None:
 def test_a_market_started_again_never_uses_an_id_twice() -> None:
     ran_s = 30
     last = 0
-    for block in market(1, ["BTCUSDT"], START_NS, 40):
-        last = events(block)[-1]["data"]["a"]
+    for block in Market(1, ["BTCUSDT"], START_NS, 40):
+        last = of_streams(block, "aggTrade")[-1]["a"]
         if block.times[-1] - START_NS > ran_s * 10**9:
             break
-    again = next(market(1, ["BTCUSDT"], START_NS + ran_s * 10**9, 40))
-    assert events(again)[1]["data"]["a"] > last
+    again = next(Market(1, ["BTCUSDT"], START_NS + ran_s * 10**9, 40))
+    assert of_streams(again, "aggTrade")[0]["a"] > last
+
+
+class Levels:
+    """A book kept as Binance's documentation says."""
+
+    def __init__(self, snapshot: dict[str, Any]) -> None:
+        self.last = snapshot["lastUpdateId"]
+        self.bids = {Decimal(price): Decimal(size) for price, size in snapshot["bids"]}
+        self.asks = {Decimal(price): Decimal(size) for price, size in snapshot["asks"]}
+
+    def apply(self, event: dict[str, Any]) -> None:
+        assert event["U"] == self.last + 1
+        assert event["u"] >= event["U"]
+        self.last = event["u"]
+        for side, changes in ((self.bids, event["b"]), (self.asks, event["a"])):
+            for price, size in changes:
+                if Decimal(size):
+                    side[Decimal(price)] = Decimal(size)
+                else:
+                    assert side.pop(Decimal(price)), "a level is removed that is not there"
+
+    def best(self) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+        bid, ask = max(self.bids), min(self.asks)
+        return bid, self.bids[bid], ask, self.asks[ask]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.1, 1000), st.integers(0, 2**60))
+def test_books_follow_from_snapshot_and_changes_and_a_quote_is_their_top(seed: int, rate: float, start_ns: int) -> None:
+    market = Market(seed, SYMBOLS, start_ns, rate)
+    books = {
+        symbol: Levels(json.loads(book.snapshot(5000))) for symbol, book in zip(SYMBOLS, market.books, strict=True)
+    }
+    quotes: dict[tuple[str, int], tuple[Decimal, ...]] = {}
+    changed = 0
+    for block in islice(market, 3):
+        for at, frame in enumerate(events(block)):
+            event = frame["data"]
+            if frame["stream"].endswith("@bookTicker"):
+                quotes[event["s"], event["u"]] = tuple(Decimal(event[name]) for name in "bBaA")
+            if frame["stream"].endswith("@depth@100ms"):
+                changed += 1
+                book = books[event["s"]]
+                book.apply(event)
+                assert book.best() == quotes[event["s"], event["u"]]
+                assert max(book.bids) < min(book.asks)
+                assert vars(book) == vars(Levels(json.loads(block.books[at].snapshot(5000))))
+                top = json.loads(block.books[at].snapshot(5))
+                assert len(top["asks"]) == min(5, len(book.asks))
+    assert changed or rate < 100
+
+
+def test_a_book_that_is_asked_for_between_two_changes_fits_the_next_one() -> None:
+    """Binance: the first event to apply has U <= lastUpdateId + 1 <= u."""
+    market = Market(5, ["BTCUSDT"], START_NS, 200)
+    first, second = next(market), next(market)
+    book = Levels(json.loads(list(first.books.values())[-1].snapshot(1000)))
+    for event in of_streams(second, "depth"):
+        book.apply(event)
+    assert len(book.bids) == len(book.asks) == 100
 
 
 @given(st.from_regex(r"[A-Z0-9]{2,20}", fullmatch=True))
@@ -114,4 +183,4 @@ def test_any_name_has_a_listing_that_depends_on_the_name_alone(symbol: str) -> N
     assert listed.price > 0
     assert listed.price > 10.0**-listed.price_decimals
     assert listed.base
-    assert next(market(1, [symbol], START_NS, 100)).frames
+    assert next(Market(1, [symbol], START_NS, 100)).frames

@@ -1,11 +1,9 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
-import numpy as np
 import picows
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -13,51 +11,27 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from actors import recorded_clock
-from actors.simulator.captures import Recording, read_captures
-from actors.simulator.captures import recordings as recordings_of
+from actors.simulator.captures import CapturedConnection, Recording
 from actors.simulator.coinbase import CoinbaseSession
-from actors.simulator.replay import ReplayServer
 from tests.actors.simulator import capture_files
-from tests.actors.simulator.capture_files import BINANCE, START_NS, line, receive, trade
+from tests.actors.simulator.capture_files import (
+    BINANCE,
+    START_NS,
+    line,
+    nothing_more_comes,
+    receive,
+    recording_of,
+    trade,
+)
+from tests.actors.simulator.conftest import Play
 
 COINBASE_CHANNELS = ["matches", "ticker"]
 TARGET = BINANCE.removeprefix("wss://stream.binance.com:9443")
-
-Play = Callable[..., Awaitable[tuple[ReplayServer, str, str]]]
-
-
-@pytest.fixture
-async def play() -> AsyncIterator[Play]:
-    servers: list[ReplayServer] = []
-
-    async def start(
-        recording: Recording, speed: float = 0, **clock: Callable[[], float]
-    ) -> tuple[ReplayServer, str, str]:
-        server = ReplayServer(recording, speed, **clock)
-        servers.append(server)
-        return server, *await server.start()
-
-    before = asyncio.all_tasks() - {asyncio.current_task()}
-    yield start
-    for server in servers:
-        await asyncio.wait_for(server.stop(), 5)
-    assert asyncio.all_tasks() - {asyncio.current_task()} == before, "a task was left behind"
-
-
-def recording_of(folder: Path, exchange: str) -> Recording:
-    return next(one for one in recordings_of(read_captures(folder)) if one.exchange == exchange)
 
 
 def tiny(folder: Path, lines: list[str]) -> Recording:
     capture_files.write(folder, lines)
     return recording_of(folder, "binance")
-
-
-async def nothing_more_comes(client: ClientConnection) -> None:
-    """The server answers a ping after everything it had to send; so nothing was on the way."""
-    await (await client.ping())
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(client.recv(), 0.05)
 
 
 async def subscribe(client: ClientConnection, products: tuple[str, ...], channels: list[str]) -> None:
@@ -158,29 +132,29 @@ async def test_a_picows_client_gets_the_recording(tmp_path: Path, play: Play) ->
     transport.disconnect()
 
 
-@pytest.mark.parametrize(("speed", "step"), [(1, 10.0), (10, 1.0)])
+@pytest.mark.parametrize(("speed", "step"), [(1, 10_000.0), (10, 1_000.0)])
 async def test_speed_one_plays_as_recorded_and_speed_ten_ten_times_faster(
     tmp_path: Path, play: Play, speed: float, step: float
 ) -> None:
-    recording = tiny(tmp_path, [line("recv", trade(n), n * 10_000) for n in range(4)])
+    recording = tiny(tmp_path, [line("recv", trade(n), n * 10_000_000) for n in range(4)])
     now = 100.0
     server, websocket, _ = await play(recording, speed, clock=lambda: now)
     async with connect(websocket + TARGET) as client:
         assert await client.recv() == trade(0)
         for number in range(1, 4):
-            now += step - 0.02
+            now += step - 20
             await look_at_the_clock(client)
             await nothing_more_comes(client)
             assert server.progress()["sent"] == number
-            now += 0.03
+            now += 30
             await look_at_the_clock(client)
             assert await asyncio.wait_for(client.recv(), 5) == trade(number)
-            now -= 0.01
+            now -= 10
         assert server.progress()["finished"] is True
 
 
 async def look_at_the_clock(client: ClientConnection) -> None:
-    """Wakes the server, which sleeps by a clock that the test does not move."""
+    """Wakes the server, which sleeps for as many real seconds as the test's clock is away from the next frame."""
     await client.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
     assert json.loads(await client.recv())["id"] == 1
 
@@ -197,19 +171,19 @@ async def test_real_time_passes_at_speed_one_and_none_at_speed_zero(tmp_path: Pa
 
 
 async def test_a_late_subscription_gets_at_once_what_is_due_already(tmp_path: Path, play: Play) -> None:
-    lines = [line("recv", trade(n, ("BTCUSDT", "ETHUSDT")[n % 2]), n * 1000) for n in range(6)]
+    lines = [line("recv", trade(n, ("BTCUSDT", "ETHUSDT")[n % 2]), n * 100_000) for n in range(6)]
     now = 0.0
     _, websocket, _ = await play(tiny(tmp_path, lines), 1, clock=lambda: now)
     async with connect(f"{websocket}/ws/btcusdt@aggTrade") as client:
         assert json.loads(await client.recv())["a"] == 0
-        now = 3.5
+        now = 350
         await client.send('{"method":"SUBSCRIBE","params":["ethusdt@aggTrade"],"id":1}')
         received = [json.loads(text) for text in await receive(client, 4)]
         assert received.count({"result": None, "id": 1}) == 1
         assert sorted(event["a"] for event in received if "a" in event) == [1, 2, 3]
         await client.send('{"method":"UNSUBSCRIBE","params":["btcusdt@aggTrade"],"id":2}')
         assert json.loads(await client.recv()) == {"result": None, "id": 2}
-        now = 9.0
+        now = 900
         await client.send('{"method":"LIST_SUBSCRIPTIONS","id":3}')
         received = [json.loads(text) for text in await receive(client, 2)]
         assert [event["a"] for event in received if "a" in event] == [5]
@@ -278,8 +252,8 @@ async def test_a_client_that_does_not_read_makes_nothing_grow_and_does_not_hold_
 ) -> None:
     one = tiny(tmp_path, [line("recv", trade(1))])
     count = 200_000
-    frame = one.frames[0] + b" " * 1000
-    recording = Recording("binance", one.symbols, np.full(count, START_NS), [frame] * count, {})
+    frame = one.connections[0].frames[0] + b" " * 1000
+    recording = Recording("binance", one.symbols, [CapturedConnection(TARGET, [START_NS] * count, [frame] * count)], {})
     server, websocket, _ = await play(recording)
     async with connect(websocket + TARGET, max_queue=1) as client:
         tracemalloc.start()

@@ -2,18 +2,23 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import recorded_clock
 from actors.simulator.binance import BinanceSession
-from actors.simulator.captures import SESSIONS
 from actors.simulator.coinbase import CoinbaseSession
-from actors.simulator.session import EVERYBODY, MAX_STREAMS, Session, UnknownTarget
+from actors.simulator.session import EVERYBODY, MAX_STREAMS, Known, Recorded, Session, Stream, UnknownTarget
+from actors.simulator.sessions import SESSIONS, session_at
 
 
 def told(session: Session, message: Any) -> Any:
-    return json.loads(session.receive(json.dumps(message)))
+    (answer,) = session.receive(json.dumps(message))
+    return json.loads(answer)
+
+
+def read(session: type[Session], *frames: bytes, target: str = "") -> list[Recorded]:
+    return session.read(target, frames)
 
 
 def test_binance_subscribes_by_address_and_by_message() -> None:
@@ -25,9 +30,9 @@ def test_binance_subscribes_by_address_and_by_message() -> None:
         "result": ["btcusdt@aggTrade", "xrpusdt@trade"],
         "id": 9,
     }
-    assert session.wants("xrpusdt@trade")
-    assert not session.wants("ethusdt@bookTicker")
-    assert not session.wants("xrpusdt@aggTrade")
+    assert session.wants(Stream("trade", "XRPUSDT"))
+    assert not session.wants(Stream("bookTicker", "ETHUSDT"))
+    assert not session.wants(Stream("aggTrade", "XRPUSDT"))
 
 
 @pytest.mark.parametrize("target", ["/", "/streams", "/stream?streams=%00", "/ws/btc usdt", "//[/stream"])
@@ -51,7 +56,7 @@ def test_binance_knows_no_other_address(target: str) -> None:
 )
 def test_binance_says_what_is_wrong_with_a_message(message: str, code: int, text: str) -> None:
     session = BinanceSession("/ws")
-    error = json.loads(session.receive(message))["error"]
+    error = json.loads(session.receive(message)[0])["error"]
     assert error["code"] == code
     assert text in error["msg"]
     assert not session.streams
@@ -67,17 +72,29 @@ def test_binance_limits_the_streams_of_a_connection() -> None:
 def test_binance_frames_take_the_form_of_the_connection() -> None:
     combined = b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT", "a":1}}'
     raw = b'{"e":"aggTrade","s":"BTCUSDT", "a":1}'
-    quote = b'{"u":1,"s":"BTCUSDT","b":"1"}'
-    assert BinanceSession.key(combined) == BinanceSession.key(raw) == "btcusdt@aggTrade"
-    assert BinanceSession.key(quote) == "btcusdt@bookTicker"
-    assert BinanceSession.key(b'{"e":"kline","s":"BTCUSDT","k":{"i":"1m"}}') == "btcusdt@kline_1m"
-    assert BinanceSession("/ws").outgoing(combined) == BinanceSession("/ws").outgoing(raw) == raw
-    assert BinanceSession("/stream").outgoing(raw) == combined
-    assert BinanceSession("/stream").outgoing(combined) == combined
+    others = (b'{"u":1,"s":"BTCUSDT","b":"1"}', b'{"e":"kline","s":"BTCUSDT","k":{"i":"1m"}}')
+    trade, same, quote, bar = (one.stream for one in read(BinanceSession, combined, raw, *others))
+    assert trade == same == Stream("aggTrade", "BTCUSDT")
+    assert (quote.channel, bar.channel) == ("bookTicker", "kline_1m")
+    target = "streams=btcusdt@aggTrade"
+    assert BinanceSession("/ws/btcusdt@aggTrade").outgoing([combined, raw], [trade] * 2, []) == [raw] * 2
+    assert BinanceSession(f"/stream?{target}").outgoing([raw, combined], [trade] * 2, []) == [combined] * 2
+
+
+def test_binance_books_come_under_the_speed_that_was_asked_for() -> None:
+    raw = b'{"e":"depthUpdate","E":1,"s":"BTCUSDT","U":1,"u":2,"b":[],"a":[]}'
+    fast = b'{"stream":"btcusdt@depth@100ms","data":' + raw + b"}"
+    slow = b'{"stream":"btcusdt@depth","data":' + raw + b"}"
+    streams = {one.stream for one in read(BinanceSession, fast, slow, raw)}
+    assert streams == {Stream("depth", "BTCUSDT")}
+    for name, expected in (("btcusdt@depth@100ms", fast), ("btcusdt@depth", slow)):
+        session = BinanceSession(f"/stream?streams={name}")
+        assert session.wants(Stream("depth", "BTCUSDT"))
+        assert session.outgoing([fast, slow, raw], [Stream("depth", "BTCUSDT")] * 3, []) == [expected] * 3
 
 
 def test_coinbase_lists_all_channels_with_products_of_the_message_and_of_the_channel() -> None:
-    session = CoinbaseSession("/", {"A-USD", "B-USD"})
+    session = CoinbaseSession("/", Known({"A-USD", "B-USD"}))
     ticker = {"name": "ticker", "product_ids": ["B-USD"]}
     answer = told(session, {"type": "subscribe", "product_ids": ["A-USD"], "channels": ["matches", ticker]})
     matches = {"name": "matches", "product_ids": ["A-USD"]}
@@ -85,8 +102,8 @@ def test_coinbase_lists_all_channels_with_products_of_the_message_and_of_the_cha
         "type": "subscriptions",
         "channels": [matches, {"name": "ticker", "product_ids": ["A-USD", "B-USD"]}],
     }
-    assert [session.wants(key) for key in ("match A-USD", "last_match A-USD", "ticker B-USD", EVERYBODY)] == [True] * 4
-    assert not any(session.wants(key) for key in ("match B-USD", "l2update A-USD", "heartbeat A-USD"))
+    assert all(session.wants(Stream(*key.split())) for key in ("match A-USD", "last_match A-USD", "ticker B-USD"))
+    assert not any(session.wants(Stream(*key.split())) for key in ("match B-USD", "level2 A-USD", "heartbeat A-USD"))
     answer = told(session, {"type": "unsubscribe", "product_ids": ["A-USD"], "channels": ["ticker"]})
     assert answer["channels"] == [matches, ticker]
     assert told(session, {"type": "unsubscribe", "channels": ["matches"]})["channels"] == [ticker]
@@ -107,20 +124,29 @@ def test_coinbase_lists_all_channels_with_products_of_the_message_and_of_the_cha
     ],
 )
 def test_coinbase_says_what_is_wrong_and_subscribes_to_nothing(message: str, text: str) -> None:
-    session = CoinbaseSession("/", {"A-USD"})
-    answer = json.loads(session.receive(message))
+    session = CoinbaseSession("/", Known({"A-USD"}))
+    answer = json.loads(session.receive(message)[0])
     assert answer["type"] == "error"
     assert text in answer["message"] + answer.get("reason", "")
     assert not session.channels
 
 
-def test_answers_are_not_replayed_and_frames_of_no_stream_are_for_everybody() -> None:
-    assert BinanceSession.key(b'{"result":null,"id":1}') is None
-    assert CoinbaseSession.key(b'{"type":"subscriptions","channels":[]}') is None
-    assert CoinbaseSession.key(b'{"type":"error","message":"x"}') is None
-    for session in SESSIONS.values():
-        for frame in (b"", b"{", b"\xff", b"[]", b'{"e":"serverShutdown","E":1}', b'{"type":"news"}'):
-            assert session.key(frame) == EVERYBODY
+def test_answers_and_notices_are_not_replayed_and_frames_of_no_stream_are_for_everybody() -> None:
+    unplayed = {
+        "binance": [b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'],
+        "bitfinex": [b'{"event":"info","code":20051,"msg":"Stopping"}', b'{"event":"pong","cid":1}'],
+        "bybit": [b'{"success":true,"ret_msg":"pong","conn_id":"1","op":"ping"}'],
+        "coinbase": [b'{"type":"subscriptions","channels":[]}', b'{"type":"error","message":"x"}'],
+        "deribit": [b'{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}'],
+        "kraken": [b'{"event":"systemStatus","status":"maintenance"}', b'{"event":"pong"}'],
+        "okx": [b"pong", b'{"event":"notice","code":"64008","msg":"upgrade","connId":"1"}'],
+    }
+    for exchange, (session, *_) in SESSIONS.items():
+        target = {"bybit": "/v5/public/spot"}.get(exchange, "")
+        assert {one.state for one in read(session, *unplayed[exchange], target=target)} == {"unplayed"}, exchange
+        for frame in (b"", b"{", b"\xff", b"[]", b"[" * 5000):
+            (one,) = read(session, frame, target=target)
+            assert (one.frame, one.stream, one.state) == (frame, EVERYBODY, "event"), exchange
 
 
 json_values = st.recursive(
@@ -130,31 +156,66 @@ json_values = st.recursive(
 )
 
 
+TARGETS = {
+    "binance": "/ws",
+    "bitfinex": "/ws/2",
+    "bybit": "/v5/public/linear",
+    "coinbase": "/",
+    "deribit": "/ws/api/v2",
+    "kraken": "/",
+    "okx": "/ws/v5/public",
+}
+WORDS = [
+    *(
+        "SUBSCRIBE",
+        "UNSUBSCRIBE",
+        "subscribe",
+        "unsubscribe",
+        "conf",
+        "ping",
+        "public/subscribe",
+        "public/set_heartbeat",
+    ),
+    *(
+        "book",
+        "book.A.raw",
+        "orderbook.50.A",
+        "trades",
+        "ticker",
+        "A",
+        "instrument",
+        "status",
+        "subscription",
+        "update",
+    ),
+]
+wild = st.sampled_from(WORDS) | json_values
+FIELDS = [
+    *("method", "id", "params", "type", "channels", "product_ids", "stream", "s", "u", "product_id", "event", "pair"),
+    *("subscription", "channel", "symbol", "prec", "chanId", "key", "flags", "op", "args", "arg", "topic", "name"),
+    *("depth", "data", "interval", "channelID", "channelName", "action", "reqid", "req_id", "cid", "jsonrpc", "instId"),
+]
+nested = st.dictionaries(st.sampled_from(FIELDS), wild | st.lists(wild, max_size=3), max_size=4)
+messages = st.dictionaries(st.sampled_from(FIELDS), wild | nested | st.lists(wild | nested, max_size=3), max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
 @given(
-    st.binary(max_size=30)
-    | st.fixed_dictionaries(
-        {},
-        optional={
-            "method": st.sampled_from(["SUBSCRIBE", "UNSUBSCRIBE"]) | json_values,
-            "id": json_values,
-            "params": json_values,
-            "type": st.sampled_from(["subscribe", "unsubscribe", "match"]) | json_values,
-            "channels": json_values | st.just([{"name": "ticker", "product_ids": [None]}]),
-            "product_ids": json_values,
-            "stream": json_values,
-            "s": json_values,
-            "u": json_values,
-            "product_id": json_values,
-        },
-    ).map(lambda value: json.dumps(value).encode())
+    st.sampled_from([*TARGETS.items(), ("kraken", "/v2")]),
+    st.lists(st.binary(max_size=30) | (messages | st.lists(wild, max_size=5)).map(lambda it: json.dumps(it).encode())),
 )
-def test_no_message_and_no_frame_breaks_a_session(message: bytes) -> None:
-    for session_of, target in ((BinanceSession, "/ws"), (CoinbaseSession, "/")):
-        session = session_of(target)
-        json.loads(session.receive(message))
-        key = session.key(message)
-        assert key is None or session.wants(key) in (True, False)
-        session.outgoing(message)
+def test_no_message_and_no_frame_breaks_a_session(exchange: tuple[str, str], texts: list[bytes]) -> None:
+    name, target = exchange
+    session = session_at(name, target)(target, Known({"A", "linear:A"}))
+    for text in texts:
+        session.receive(text, 1)
+        session.receive(text.decode(errors="replace"), 1)
+        json.dumps(sorted(session.symbols))
+    recorded = session.read(target, texts)
+    assert len(recorded) == len(texts)
+    wanted = [one for one in recorded if session.wants(one.stream) or one.stream == EVERYBODY]
+    frames = session.outgoing([one.frame for one in wanted], [one.stream for one in wanted], [1] * len(wanted))
+    assert len(frames) == len(wanted)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))

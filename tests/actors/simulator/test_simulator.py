@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 
 import config
 from actors import recorded_clock
+from actors.feeds.registry import FEEDS
 from actors.simulator import market_server
 from actors.simulator.captures import CaptureError
 from actors.simulator.market_server import MarketServer
@@ -45,10 +47,20 @@ async def rest(endpoint: Endpoint, path: str) -> tuple[int, Any]:
 
 async def test_a_replay_offers_each_recorded_exchange_and_tells_how_far_it_is(recordings: Path, start: Start) -> None:
     simulator, endpoints = await start(f"replay:{recordings}")
-    assert set(endpoints) == {"binance", "coinbase"}
-    assert "NKNUSDT" in endpoints["binance"].symbols
-    assert "YFI-BTC" in endpoints["coinbase"].symbols
-    assert "bitfinex.jsonl" in (await simulator.status())["skipped"]
+    assert set(endpoints) == {"binance", "bitfinex", "coinbase", "deribit", "kraken", "okx"}
+    for exchange, symbol, path in (
+        ("binance", "NKNUSDT", ""),
+        ("bitfinex", "tDOGUSD", "/ws/2"),
+        ("coinbase", "YFI-BTC", ""),
+        ("deribit", "BTC-24SEP21-8000-P", "/ws/api/v2"),
+        ("kraken", "XBT/CHF", ""),
+        ("okx", "UNI-USD-SWAP", "/ws/v5/public"),
+    ):
+        assert symbol in endpoints[exchange].symbols
+        assert endpoints[exchange].websocket.endswith(path)
+        assert endpoints[exchange].websocket.removesuffix(path).rpartition(":")[2].isdigit()
+    assert (await simulator.status())["skipped"] == []
+    assert set(simulator.faults) == set(endpoints)
     assert await simulator.start() == endpoints
     assert pickle.loads(pickle.dumps(endpoints)) == endpoints
     before = (await simulator.progress())["binance"]
@@ -65,6 +77,14 @@ async def test_a_capture_that_cannot_be_read_starts_nothing(tmp_path: Path, star
     with pytest.raises(CaptureError, match="line 2: not JSON") as error:
         await start(f"replay:{tmp_path}")
     assert str(path) in str(pickle.loads(pickle.dumps(error.value)))
+
+
+async def test_a_capture_of_an_exchange_nobody_speaks_is_skipped_and_named(tmp_path: Path, start: Start) -> None:
+    capture_files.write(tmp_path, [line("recv", "{}", url="wss://ws.example.com")], "other.jsonl")
+    capture_files.write(tmp_path, [line("recv", trade(1))], "binance.jsonl")
+    simulator, endpoints = await start(f"replay:{tmp_path}")
+    assert set(endpoints) == {"binance"}
+    assert (await simulator.status())["skipped"] == ["other.jsonl"]
 
 
 async def test_the_market_goes_by_the_wall_clock_and_all_connections_see_the_same(start: Start) -> None:
@@ -101,7 +121,7 @@ async def test_only_the_streams_asked_for_come_and_they_can_change(start: Start)
 async def test_missed_trades_are_found_over_rest(start: Start) -> None:
     _, endpoints = await start("sim", symbols=["BTCUSDT"], trades_per_second=2000)
     endpoint = endpoints["binance"]
-    async with connect(endpoint.websocket + "/ws/btcusdt@aggTrade") as client:
+    async with connect(endpoint.websocket + "/ws/btcusdt@aggTrade", max_queue=None) as client:
         live = [json.loads(await client.recv()) for _ in range(50)]
     first = live[0]["a"]
     status, trades = await rest(endpoint, f"/api/v3/aggTrades?symbol=BTCUSDT&fromId={first}&limit=50")
@@ -114,9 +134,67 @@ async def test_missed_trades_are_found_over_rest(start: Start) -> None:
     assert (await rest(endpoint, "/api/v3/aggTrades?symbol=BTCUSDT&fromId=0&limit=1"))[1][0]["a"] <= first
 
 
+async def test_a_book_over_rest_and_its_changes_fit_and_quotes_are_its_top(start: Start) -> None:
+    """As https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams says a book is kept."""
+    _, endpoints = await start("sim", symbols=["BTCUSDT", "ETHUSDT"], trades_per_second=200)
+    endpoint = endpoints["binance"]
+    streams = "ethusdt@depth@100ms/ethusdt@bookTicker"
+    async with connect(f"{endpoint.websocket}/stream?streams={streams}", max_queue=None) as client:
+        events = [json.loads(await client.recv())["data"] for _ in range(40)]
+        status, snapshot = await rest(endpoint, "/api/v3/depth?symbol=ETHUSDT&limit=1000")
+        assert status == 200
+        assert len(snapshot["bids"]) == len(snapshot["asks"]) == 100
+        while sum("U" in event and event["U"] > snapshot["lastUpdateId"] for event in events) < 3:
+            events.append(json.loads(await client.recv())["data"])
+    quotes = {event["u"]: event for event in events if "U" not in event}
+    changes = [event for event in events if "U" in event and event["u"] > snapshot["lastUpdateId"]]
+    assert changes[0]["U"] <= snapshot["lastUpdateId"] + 1 <= changes[0]["u"]
+    book = {side: {float(price): size for price, size in snapshot[side]} for side in ("bids", "asks")}
+    last = snapshot["lastUpdateId"]
+    for event in changes:
+        assert event["U"] == last + 1
+        last = event["u"]
+        for side, levels in ((book["bids"], event["b"]), (book["asks"], event["a"])):
+            side.update({float(price): size for price, size in levels})
+            for price in [price for price, size in side.items() if not float(size)]:
+                del side[price]
+        bid, ask = max(book["bids"]), min(book["asks"])
+        quote = quotes[last]
+        assert (bid, book["bids"][bid]) == (float(quote["b"]), quote["B"])
+        assert (ask, book["asks"][ask]) == (float(quote["a"]), quote["A"])
+    _, top = await rest(endpoint, "/api/v3/depth?symbol=ETHUSDT&limit=5")
+    assert len(top["bids"]) == 5
+
+
+async def test_our_own_feed_reads_the_market_s_books(start: Start) -> None:
+    _, endpoints = await start("sim", symbols=["BTCUSDT", "SOLUSDT"], trades_per_second=200)
+    endpoint = endpoints["binance"]
+    feed = FEEDS["binance"](endpoint.symbols, endpoint.websocket)
+    async with connect(feed.url, max_queue=None) as client:
+        for message in feed.subscribe(endpoint.symbols):
+            await client.send(message.decode())
+        frames = [str(await client.recv()).encode() for _ in range(300)]
+    decoded = feed.decode(frames, np.full(len(frames), time.time_ns()))
+    assert decoded.subscribed == {"BTCUSDT", "SOLUSDT"}
+    assert not decoded.rejected
+    assert min(decoded.books.num_rows, decoded.trades.num_rows, decoded.quotes.num_rows) > 3
+    request = feed.snapshot_request("SOLUSDT")
+    assert request is not None
+    async with aiohttp.ClientSession() as http, http.get(endpoint.rest + request.path) as answer:
+        assert feed.read_snapshot("SOLUSDT", await answer.read(), 1).num_rows == 1
+    (listing,) = feed.instrument_requests(endpoint.symbols)
+    async with aiohttp.ClientSession() as http, http.get(endpoint.rest + listing.path) as answer:
+        assert set(feed.read_instruments([await answer.read()])["symbol"].to_pylist()) == {"BTCUSDT", "SOLUSDT"}
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [
+        ("/api/v3/depth", -1102),
+        ("/api/v3/depth?symbol=NONE", -1121),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=x", -1130),
+        ("/api/v3/exchangeInfo?symbols=%5B", -1100),
+        ('/api/v3/exchangeInfo?symbols=["NONE"]', -1121),
         ("/api/v3/aggTrades", -1102),
         ("/api/v3/aggTrades?symbol=btcusdt", -1121),
         ("/api/v3/aggTrades?symbol=BTCUSDT&fromId=-1", -1130),
@@ -141,6 +219,9 @@ async def test_the_exchange_tells_its_time_and_its_symbols(start: Start) -> None
         ("NEWBTC", "NEW", "BTC"),
     ]
     assert information["symbols"][0]["filters"][0]["tickSize"] == "0.01000000"
+    assert information["rateLimits"][0]["rateLimitType"] == "REQUEST_WEIGHT"
+    _, one = await rest(endpoints["binance"], '/api/v3/exchangeInfo?symbols=["NEWBTC"]')
+    assert [listed["symbol"] for listed in one["symbols"]] == ["NEWBTC"]
     assert (await simulator.progress())["binance"]["finished"] is False
 
 

@@ -1,0 +1,346 @@
+"""One connection to an exchange with all that belongs to it: the socket, the feed that speaks its protocol, the order
+books built from it, and the machine that decides over its life. Frames gather here until `flush` turns them into
+batches. The collector owns several of these and gives them what they share: budgets, REST, the journal.
+"""
+
+import asyncio
+import math
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import picows
+import structlog
+
+from actors import recorded_clock
+from actors.aggregation.book_resync import Pace
+from actors.aggregation.book_sync import BookEvent, BookSync, RenewSubscription, RequestSnapshot
+from actors.connection import Connection, Disconnect, Effect, Ping, Send, Subscribe, Succeed
+from actors.feeds.feed import Channel, Credentials, Decoded, Feed, Refusal
+from actors.feeds.registry import FEEDS
+from actors.frame_receiver import FrameReceiver, RecordedFrameReceiver
+from actors.recorder import Recorder
+from actors.request_budget import RequestBudget
+from actors.rest_client import RestClient, RestError, retry_after, spend
+from config.settings import CollectorSettings
+
+CONNECT_TIMEOUT_S: Final = 10.0
+#: Snapshots asked for at the same time; the budget of the exchange spreads them further.
+SNAPSHOTS_AT_ONCE: Final = 4
+#: Such a question is never overdue: it ends with a snapshot or a failure, and may wait for the budget for many minutes.
+_SNAPSHOT_PACE: Final = Pace(open_at_once=SNAPSHOTS_AT_ONCE, answer_s=1e9)
+#: A book that hears nothing for this long is called stale; quiet options may not trade for minutes.
+BOOK_STALE_S: Final = 600.0
+#: A connection that takes over has this long to get everything; then it does with what it has.
+TAKE_OVER_S: Final = 60.0
+
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the connections of one exchange have in common."""
+
+    exchange: str
+    endpoint: str
+    settings: CollectorSettings
+    channels: frozenset[Channel]
+    credentials: Credentials | None
+    recorded: bool
+    rest: RestClient
+    connects: RequestBudget
+    #: Takes what frames said, how many they were, and when the last of them was received (ns).
+    deliver: Callable[[Decoded, int, int], None]
+    #: How many connections share the bounds on what waits.
+    connections: Callable[[], int]
+    recorder: Recorder
+
+
+@dataclass(slots=True)
+class ExchangeConnection:
+    """Symbols on one connection. `run` keeps it connected until it is cancelled."""
+
+    name: str
+    shared: Shared
+    symbols: dict[str, None]
+    life: Connection = field(init=False)
+    feed: Feed = field(init=False)
+    books: BookSync = field(init=False)
+    #: Symbols everything is granted for, and those refused with the reason.
+    subscribed: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    #: Why another connection should take over, once one should.
+    succeed: str = ""
+    successor: "ExchangeConnection | None" = None
+    task: asyncio.Task[None] | None = None
+    _receiver: FrameReceiver | None = None
+    _transport: picows.WSTransport | None = None
+    #: Books that wait for a request to be sent; at most one for each book.
+    _snapshots: asyncio.Queue[RequestSnapshot] = field(default_factory=asyncio.Queue)
+    _held: bool = False
+    _last_recv_ns: int = 0
+    _opened_at: float = 0.0
+    #: Why we left the exchange, if it was us.
+    _left: str = ""
+
+    def __post_init__(self) -> None:
+        limits = FEEDS[self.shared.exchange].limits
+        if self.shared.recorded:
+            # Nobody counts messages there, and what is subscribed in one go is played in recorded order.
+            limits = replace(limits, messages_per_second=math.inf)
+        self.life = Connection(limits, watch_silence=not self.shared.recorded)
+        self.feed = self._new_feed()
+        by_request = self.feed.snapshot_request(next(iter(self.symbols), "")) is not None
+        stale_s = None if self.shared.recorded else BOOK_STALE_S
+        pace = _SNAPSHOT_PACE if by_request else None
+        self.books = BookSync(self.feed.book_rules, by_request, stale_s=stale_s, pace=pace)
+        if self._wants_books:
+            self.books.add(self.symbols, time.monotonic())
+
+    def __repr__(self) -> str:
+        return f"{self.name} ({len(self.symbols)} symbols, {self.life.state})"
+
+    @property
+    def complete(self) -> bool:
+        """Every symbol is granted or refused, and every granted book is synced."""
+        answered = self.symbols.keys() - self.refused.keys()
+        if not answered <= self.subscribed or self.life.state != "streaming":
+            return False
+        return not self._wants_books or answered <= self.books.synced
+
+    @property
+    def had_time(self) -> bool:
+        """Connected for so long that what is missing will not come."""
+        return self.life.state == "streaming" and time.monotonic() - self._opened_at > TAKE_OVER_S
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Frames and bytes not yet flushed."""
+        return self._receiver.waiting if self._receiver else (0, 0)
+
+    async def run(self) -> None:
+        """Stay connected; frames of a lost connection are flushed before the next attempt."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._stay_connected())
+            for _ in range(SNAPSHOTS_AT_ONCE):
+                tasks.create_task(self._fetch_snapshots())
+
+    def add(self, symbols: Sequence[str]) -> None:
+        """Subscribe to further symbols without a new connection."""
+        self.symbols |= dict.fromkeys(symbols)
+        for symbol in symbols:
+            self.refused.pop(symbol, None)
+        now = time.monotonic()
+        if self._wants_books:
+            self.books.add(symbols, now)
+        if self._connected:
+            self.life.ask(symbols, self.feed.subscribe(symbols), now)
+
+    def remove(self, symbols: Sequence[str]) -> None:
+        """End these symbols; the others are not disturbed."""
+        for symbol in symbols:
+            self.symbols.pop(symbol, None)
+            self.refused.pop(symbol, None)
+        self.subscribed.difference_update(symbols)
+        self.books.remove(symbols)
+        self.life.answered(symbols)
+        if self._connected:
+            self.life.queue(self.feed.unsubscribe(symbols))
+
+    def hold(self, held: bool) -> None:
+        """While held the socket is not read: what is behind us is full."""
+        self._held = held
+        if self._receiver is not None:
+            self._receiver.hold(held)
+
+    def close(self, reason: str, graceful: bool = True) -> None:
+        """Leave the exchange; `run` connects again unless it is cancelled."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._left = reason
+            self._event("close", reason.encode())
+            self._transport.send_close(picows.WSCloseCode.GOING_AWAY)
+            self._transport.disconnect(graceful)
+
+    def flush(self) -> None:
+        """Decode what was received, hand it over and do what is due."""
+        now = time.monotonic()
+        if self._held and self._transport is not None:
+            # The answers to our pings are in what we do not read.
+            self.life.reading_paused(now)
+            self._transport.notify_user_specific_pong_received()
+        if self._receiver is not None:
+            frames, times = self._receiver.take()
+            if frames:
+                self._take(frames, times, now)
+        self._act(self.life.tick(now))
+        self.books.tick(now)
+        self._follow_books()
+
+    def _take(self, frames: list[bytes], times: np.ndarray[Any, np.dtype[np.int64]], now: float) -> None:
+        self.shared.recorder.frames(self.name, self.feed.url, frames, times)
+        decoded = self.feed.decode(frames, times)
+        self._last_recv_ns = int(times[-1])
+        if decoded.books.num_rows and self._wants_books:
+            self.books.apply(decoded.books, now)
+        rows = (decoded.trades, decoded.quotes, decoded.books, decoded.derivatives, decoded.liquidations)
+        self.life.heard(now, data=any(batch.num_rows for batch in rows))
+        self._settle(decoded.subscribed, decoded.refused)
+        for reply in decoded.replies:
+            self._send(reply)
+        for notice in decoded.notices:
+            self._act(self.life.noticed(notice))
+        self.shared.deliver(decoded, len(frames), self._last_recv_ns)
+
+    def _settle(self, granted: Iterable[str], refusals: Iterable[Refusal]) -> None:
+        if granted := [symbol for symbol in granted if symbol in self.symbols]:
+            self.subscribed.update(granted)
+            self.life.answered(granted)
+            self.books.subscribed(granted, time.monotonic())
+        for refusal in refusals:
+            for symbol in refusal.symbols & self.symbols.keys():
+                self.refused[symbol] = refusal.reason
+                self.books.remove([symbol])
+            self.life.answered(refusal.symbols)
+
+    def _act(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    self._send(message)
+                case Ping():
+                    if (ping := self.feed.ping()) is not None:
+                        self._send(ping)
+                case Subscribe(symbols):
+                    self.life.ask(symbols, self.feed.subscribe(symbols), time.monotonic())
+                case Disconnect(reason):
+                    # Who says nothing does not say good-bye either.
+                    self.close(reason, graceful=False)
+                case Succeed(reason):
+                    self.succeed = reason
+
+    def _follow_books(self) -> None:
+        for effect in self.books.take_effects():
+            match effect:
+                case RequestSnapshot():
+                    self._snapshots.put_nowait(effect)
+                case RenewSubscription(symbol):
+                    if self._connected:
+                        self.life.queue(self.feed.renew_book(symbol))
+                case BookEvent(symbol, state, reason) if state == "gapped":
+                    name = self.shared.exchange
+                    log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
+
+    async def _stay_connected(self) -> None:
+        while True:
+            await spend(self.shared.connects, 1)
+            self.life.attempting()
+            transport: picows.WSTransport | None = None
+            rest = 0.0
+            try:
+                transport = await self._connect()
+                await transport.wait_disconnected()
+                reason = self._why(transport)
+            # ValueError: a replay whose clock says something else than a time.
+            except (OSError, picows.WSError, TimeoutError, ValueError) as error:
+                failed = f"cannot connect to {self.shared.endpoint}" if transport is None else "connection lost"
+                reason = f"{failed}: {str(error) or type(error).__name__}"
+                if isinstance(error, picows.WSHandshakeError) and error.response is not None:
+                    rest = retry_after(error.response.headers.get("Retry-After"))
+            self.flush()
+            self.books.lost(time.monotonic())
+            while not self._snapshots.empty():
+                # Nobody waits for these any more, and each would cost weight.
+                self._snapshots.get_nowait()
+            self.subscribed.clear()
+            if not self._left:
+                self._event("close", reason.encode())
+            # Jitter, not a secret.
+            await asyncio.sleep(self.life.lost(reason, random.random(), rest))  # noqa: S311
+
+    async def _connect(self) -> picows.WSTransport:
+        limits, sharing = self.shared.settings, max(self.shared.connections(), 1)
+        most_frames, most_bytes = max(limits.max_frames // sharing, 1), max(limits.max_bytes // sharing, 1)
+        kind = RecordedFrameReceiver if self.shared.recorded else FrameReceiver
+        receiver = kind(most_frames, most_bytes, limits.max_frame_bytes)
+        self.feed = self._new_feed()
+        url = self.feed.url
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                transport, listener = await picows.ws_connect(
+                    lambda: receiver,
+                    url,
+                    ssl_context=ssl.create_default_context() if url.startswith("wss:") else None,
+                    enable_auto_ping=True,
+                    max_frame_size=limits.max_frame_bytes,
+                    extra_headers=recorded_clock.HEADERS if self.shared.recorded else None,
+                )
+        except BaseException:
+            receiver.leave()
+            raise
+        if listener is None:
+            raise ConnectionError("closed before it was a WebSocket")
+        self._receiver, self._transport, self._left = receiver, transport, ""
+        receiver.hold(self._held)
+        # What was refused before is asked for again.
+        self.refused.clear()
+        now = self._opened_at = time.monotonic()
+        if self._wants_books:
+            self.books.add(self.symbols, now)
+        self.life.opened(now, random.random())  # noqa: S311
+        self._event("open", b"")
+        self.life.queue(self.feed.greet())
+        self.life.ask(self.symbols, self.feed.subscribe(tuple(self.symbols)), now)
+        self._act(self.life.tick(now))
+        return transport
+
+    async def _fetch_snapshots(self) -> None:
+        while True:
+            asked = await self._snapshots.get()
+            request = self.feed.snapshot_request(asked.symbol)
+            if request is None or asked.symbol not in self.symbols:
+                continue
+            try:
+                body = await self.shared.rest.get(request)
+                received = self._last_recv_ns if self.shared.recorded else time.time_ns()
+                snapshot = self.feed.read_snapshot(asked.symbol, body, received)
+            except (RestError, ValueError) as error:
+                self.books.snapshot_failed(asked.symbol, str(error), time.monotonic(), asked.question)
+            else:
+                self.shared.recorder.event("rest", self.name, self.shared.rest.url(request), received, body)
+                self.books.snapshot(snapshot, time.monotonic(), asked.question)
+            self._follow_books()
+
+    def _new_feed(self) -> Feed:
+        shared = self.shared
+        return FEEDS[shared.exchange](tuple(self.symbols), shared.endpoint, shared.channels, shared.credentials)
+
+    def _send(self, message: bytes) -> None:
+        if self._connected and self._transport is not None:
+            self._transport.send(picows.WSMsgType.TEXT, message)
+            secret = self.shared.credentials.secret.encode() if self.shared.credentials else b""
+            self._event("send", message.replace(secret, b"***") if secret else message)
+
+    def _event(self, kind: Literal["open", "send", "close"], data: bytes) -> None:
+        now = self._last_recv_ns if self.shared.recorded else time.time_ns()
+        self.shared.recorder.event(kind, self.name, self.feed.url, now, data)
+
+    @property
+    def _connected(self) -> bool:
+        return self._transport is not None and not self._transport.is_disconnected
+
+    @property
+    def _wants_books(self) -> bool:
+        return "book" in self.shared.channels
+
+    def _why(self, transport: picows.WSTransport) -> str:
+        if self._left:
+            return self._left
+        closed = transport.close_handshake
+        if closed and closed.recv:
+            return f"connection lost: {closed.recv.reason or closed.recv.code}"
+        return "connection lost"

@@ -1,0 +1,368 @@
+"""Bitfinex v2: pairs (tBTCUSD) and perpetual contracts (tBTCF0:USTF0) over one address.
+
+https://docs.bitfinex.com/docs/ws-general describes the protocol; the messages are in `messages`, the channels
+and their numbers in `channels`, the instruments in `instruments`.
+
+- Every array of a connection ends in its number, heartbeats too, so a missing one shows, but not what it was about: a
+  hole breaks every book of the connection. Each book has checksums of its own besides.
+- Trades come twice with the same id, as `te` at once and as `tu` up to seconds later. We take `te`: the numbers prove
+  that none is missing. The 30 trades before the subscription are history, newest first.
+- Quotes have no time and no sequence. Their sizes would be those of 25 levels together, so they are null; the book has
+  the real ones.
+- Books have precision P0 (five digits of the price), 100 levels a side, every change (F0). The exchange removes levels
+  that leave the 100, so nothing is cut here.
+- Derivatives: `index_price` is the middle of the spot book, `mark_price` follows the exchange's composite index,
+  `open_interest` counts coins. `funding_rate` is the fraction paid in the present 8 hours, `predicted_funding_rate`
+  what has accrued for the next.
+- Liquidations come for all symbols in one channel, also of margin positions on spot. `price` is that at which the
+  position was sold or taken over.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from actors.feeds.bitfinex import instruments
+from actors.feeds.bitfinex.channels import Channels
+from actors.feeds.bitfinex.messages import (
+    BOOK_LAYOUTS,
+    HEARTBEAT_LAYOUT,
+    TICKER_LAYOUT,
+    TRADE_LAYOUTS,
+    Conf,
+    Failed,
+    Info,
+    Other,
+    Subscribed,
+    Unsubscribed,
+    decode_message,
+    look_again,
+)
+from actors.feeds.bitfinex.rows import Data, Found
+from actors.feeds.book_rows import broken, ends
+from actors.feeds.columns import NO_SEQUENCE, Integers, Times
+from actors.feeds.events import Events
+from actors.feeds.feed import (
+    ALL_CHANNELS,
+    BookRules,
+    Channel,
+    Credentials,
+    Decoded,
+    Limits,
+    Notice,
+    Refusal,
+    RestRequest,
+    decoded,
+)
+from actors.feeds.frames import decode_each
+from actors.feeds.layouts import KnownLayouts
+from actors.feeds.symbol_codes import SymbolCodes
+
+_SEQUENCE: Final = 65_536
+_CHECKSUM: Final = 131_072
+
+_NOTICES: Final[dict[int, Notice]] = {20051: "reconnect", 20060: "maintenance", 20061: "resumed"}
+#: Already subscribed, and nothing to unsubscribe: what we want is so.
+_HARMLESS: Final = frozenset({10301, 10400, 10401})
+
+_HOLE: Final = "its number does not follow the last one of this connection"
+
+#: https://docs.bitfinex.com/docs/requirements-and-limitations; one is for liquidations.
+_MAX_CHANNELS: Final = 25
+
+#: The channel of an array that is no JSON.
+_BEGINNING: Final = re.compile(rb"\s*\[\s*(\d{1,18})\s*,")
+#: What the layouts read without making anything of it.
+_NOTHING: Final = re.compile(rb'\[\d+,"(?:hb|tu)",')
+_INTEGER: Final = re.compile(rb"0|[1-9]\d{0,18}")
+_LARGEST: Final = 2**63 - 1
+
+
+class Bitfinex:
+    """Trades, quotes and books from the channels of those names, derivatives and liquidations from `status`."""
+
+    exchange: ClassVar[str] = "bitfinex"
+    hosts: ClassVar[frozenset[str]] = frozenset({"api-pub.bitfinex.com", "api.bitfinex.com"})
+    limits: ClassVar[Limits] = Limits(
+        # Of contracts, which have four channels; see `groups`.
+        symbols_per_connection=6,
+        symbols_per_message=1,
+        # Not limited by the documentation.
+        messages_per_second=20,
+        connects_per_minute=20,
+        rest_weight_per_minute=90,
+        # Each channel has a heartbeat every 15 s.
+        silence_s=35,
+        answer_s=10,
+    )
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        endpoint: str,
+        channels: frozenset[Channel] = ALL_CHANNELS,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """See `Feed`; credentials are not needed."""
+        self._endpoint = endpoint
+        self._symbols = SymbolCodes(symbols)
+        self._channels = Channels(channels, self._symbols)
+        #: Whether arrays are numbered, and the number of the last one.
+        self._numbered = False
+        self._last: int | None = None
+        layouts = [
+            *(BOOK_LAYOUTS if "book" in channels else ()),
+            *(TRADE_LAYOUTS if "trades" in channels else ()),
+            *([TICKER_LAYOUT] if "quotes" in channels else ()),
+            HEARTBEAT_LAYOUT,
+        ]
+        self._layouts = KnownLayouts(layouts, self._channels.names())
+
+    @classmethod
+    def groups(cls, symbols: Sequence[str]) -> list[tuple[str, ...]]:
+        groups: list[list[str]] = []
+        room = 0
+        for symbol in dict.fromkeys(symbols):
+            if not instruments.is_symbol(symbol):
+                raise ValueError(
+                    f"bitfinex cannot have the symbol {symbol[:100]!r}: its names are like tBTCUSD, tAVAX:USD and "
+                    "tBTCF0:USTF0"
+                )
+            channels = 4 if instruments.is_contract(symbol) else 3
+            if channels > room:
+                groups.append([])
+                room = _MAX_CHANNELS - 1
+            groups[-1].append(symbol)
+            room -= channels
+        return [tuple(group) for group in groups]
+
+    @property
+    def url(self) -> str:
+        return self._endpoint
+
+    @property
+    def book_rules(self) -> BookRules:
+        return BookRules(chain="none", checksum="bitfinex")
+
+    def greet(self) -> list[bytes]:
+        return [msgspec.json.encode({"event": "conf", "flags": _SEQUENCE + _CHECKSUM})]
+
+    def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
+        self._symbols.add(symbols)
+        return self._channels.subscribe(symbols)
+
+    def unsubscribe(self, symbols: Sequence[str]) -> list[bytes]:
+        self._symbols.retire(symbols)
+        return self._channels.unsubscribe(symbols)
+
+    def renew_book(self, symbol: str) -> list[bytes]:
+        return self._channels.renew_book(symbol)
+
+    def ping(self) -> bytes | None:
+        return None
+
+    def snapshot_request(self, symbol: str) -> RestRequest | None:
+        return None
+
+    def read_snapshot(self, symbol: str, body: bytes, ts_recv: int) -> pa.RecordBatch:
+        raise ValueError("bitfinex sends snapshots of books over WebSocket")
+
+    @classmethod
+    def instrument_requests(cls, symbols: Sequence[str]) -> list[RestRequest]:
+        return instruments.requests(symbols)
+
+    @classmethod
+    def read_instruments(cls, bodies: Sequence[bytes]) -> pa.Table:
+        return instruments.read(bodies)
+
+    def decode(self, frames: Sequence[bytes], ts_recv: Times) -> Decoded:
+        reading = _Reading(frames, ts_recv, self._symbols)
+        left = self._read_known(reading, 0, len(frames))
+        if any(self._changes_meanings(frames[at]) for at in left if not frames[at].startswith(b"[")):
+            # From there on arrays are to be read otherwise.
+            reading = _Reading(frames, ts_recv, self._symbols)
+            start = 0
+            for event in [at for at, frame in enumerate(frames) if not frame.startswith(b"[")]:
+                self._read(reading, [*self._read_known(reading, start, event), event])
+                start = event + 1
+            left = self._read_known(reading, start, len(frames))
+        self._read(reading, left)
+        reading.data.add()
+        self._mark_broken(reading)
+        self._mark_holes(reading)
+        return decoded(
+            reading.events,
+            frames,
+            subscribed=self._channels.completed(),
+            refused=reading.refused,
+            replies=reading.replies,
+            notices=reading.notices,
+            ignored=reading.ignored + len(reading.data.ignored),
+        )
+
+    def _changes_meanings(self, event: bytes) -> bool:
+        (message,), _ = decode_each(decode_message, look_again, [event])
+        match message:
+            case Conf():
+                return bool(message.flags & _SEQUENCE) != self._numbered
+            case Subscribed() | Unsubscribed():
+                return self._channels.is_news(message)
+            case _:
+                return False
+
+    def _read_known(self, reading: "_Reading", start: int, stop: int) -> list[int]:
+        """Read the frames of known layouts of a stretch without events; the positions of the others."""
+        if not self._numbered or start == stop:
+            return list(range(start, stop))
+        events = Events(reading.events.ts_recv[start:stop], self._symbols)
+        read = self._layouts.read(reading.frames[start:stop], events)
+        reading.take(start, events)
+        reading.numbers[start:stop] = read.sequences
+        reading.ignored += read.ignored
+        return [start + at for at in read.others.tolist()]
+
+    def _read(self, reading: "_Reading", positions: list[int]) -> None:
+        """The slow way."""
+        messages, unreadable = decode_each(decode_message, look_again, [reading.frames[at] for at in positions])
+        reading.events.reasons.update((positions[number], reason) for number, reason in unreadable.items())
+        changes = self._channels.changes
+        for at, message in zip(positions, messages, strict=True):
+            if isinstance(message, list):
+                self._sort(at, message, reading)
+            elif message is not None:
+                self._follow(at, message, reading)
+        if self._channels.changes != changes:
+            self._layouts.rename(self._channels.names())
+
+    def _sort(self, at: int, parts: list[msgspec.Raw], reading: "_Reading") -> None:
+        """Put an array where it belongs. What we know no channel for is ignored: heartbeats may come too early."""
+        data = reading.data
+        if len(parts) < 2 or (channel_id := _integer(parts[0])) is None:
+            reading.events.reasons[at] = "neither an event nor a message of a channel"
+            return
+        if self._numbered and len(parts) > 2 and (number := _integer(parts[-1])) is not None:
+            reading.numbers[at] = number
+        channel, code = self._channels.of(channel_id)
+        what = bytes(parts[1])
+        named = what.startswith(b'"')
+        found = Found(at, code, int(reading.numbers[at]), parts[2] if named and len(parts) > 2 else parts[1])
+        match channel, what:
+            case "book", b'"cs"':
+                data.checksums.append(found)
+            case "trades", b'"te"':
+                data.trades.append(found)
+            case _ if channel is None or named:
+                data.ignored.add(at)
+            case "book", _:
+                data.books.append(found)
+            case "trades", _:
+                data.history.append(found)
+            case "quotes", _:
+                data.tickers.append(found)
+            case "derivatives", _:
+                data.statuses.append(found)
+            case _:
+                data.liquidations.append(found)
+
+    def _follow(
+        self, at: int, event: Info | Conf | Subscribed | Unsubscribed | Failed | Other, reading: "_Reading"
+    ) -> None:
+        match event:
+            case Failed() if event.code not in _HARMLESS:
+                reading.refused.append(self._channels.refused(event))
+                return
+            case Conf() if event.status != "OK":
+                reading.refused.append(Refusal(frozenset(), "bitfinex refuses to number its messages"))
+                return
+            case Conf():
+                self._numbered = bool(event.flags & _SEQUENCE)
+            case Info():
+                if event.code in _NOTICES:
+                    reading.notices.append(_NOTICES[event.code])
+                elif event.platform is not None and event.platform.status == 0:
+                    reading.notices.append("maintenance")
+            case Subscribed():
+                reading.replies += self._channels.granted(event)
+            case Unsubscribed():
+                self._channels.ended(event.channel_id)
+        reading.data.ignored.add(at)
+
+    def _mark_broken(self, reading: "_Reading") -> None:
+        """A message of a book that cannot be used breaks that book."""
+        places = []
+        for at in sorted(reading.events.reasons):
+            beginning = _BEGINNING.match(reading.frames[at])
+            channel, code = self._channels.of(int(beginning[1]) if beginning else -1)
+            if channel == "book":
+                places.append((at, code))
+        if places:
+            reading.events.books.append(broken(places))
+
+    def _mark_holes(self, reading: "_Reading") -> None:
+        """Where arrays are missing every book is broken, before what the array after the hole brings."""
+        at = np.flatnonzero(reading.numbers >= 0)
+        if not self._numbered or not len(at):
+            return
+        own = reading.numbers[at]
+        before = np.empty_like(own)
+        before[0] = own[0] - 1 if self._last is None else self._last
+        before[1:] = own[:-1]
+        self._last = int(own[-1])
+        holes = at[own != before + 1].tolist()
+        for position in holes:
+            reading.events.reasons.setdefault(position, _HOLE)
+            reading.counts_no_more(position)
+        codes = self._channels.books()
+        if holes and codes:
+            reading.events.books.insert(0, broken((position, code) for position in ends(holes) for code in codes))
+
+
+class _Reading:
+    """A list of frames and what they said so far."""
+
+    def __init__(self, frames: Sequence[bytes], ts_recv: Times, symbols: SymbolCodes) -> None:
+        self.frames = frames
+        self.events = Events(ts_recv, symbols)
+        self.data = Data(self.events)
+        #: Of each frame on this connection, `NO_SEQUENCE` without one.
+        self.numbers: Integers = np.full(len(frames), NO_SEQUENCE)
+        self.refused: list[Refusal] = []
+        self.replies: list[bytes] = []
+        self.notices: list[Notice] = []
+        #: Frames of known layouts with nothing in them; the others are in `data`.
+        self.ignored = 0
+
+    def take(self, start: int, events: Events) -> None:
+        """What the layouts read in the frames from `start` on. Numbers hold for one connection, so they do not
+        identify quotes; below zero there are none."""
+        for trades in (*events.trades, *events.history):
+            trades.at += start
+        for quotes in events.quotes:
+            quotes.at += start
+            quotes.sequence = None
+        for books in events.books:
+            books.at += start
+            if books.sequence is not None:
+                np.maximum(books.sequence, NO_SEQUENCE, out=books.sequence)
+        self.events.trades += events.trades
+        self.events.history += events.history
+        self.events.quotes += events.quotes
+        self.events.books += events.books
+
+    def counts_no_more(self, at: int) -> None:
+        """A frame with nothing in it says something after all: that others are missing."""
+        if at in self.data.ignored:
+            self.data.ignored.remove(at)
+        elif _NOTHING.match(self.frames[at]):
+            self.ignored -= 1
+
+
+def _integer(text: msgspec.Raw) -> int | None:
+    content = bytes(text)
+    if _INTEGER.fullmatch(content) is None or (value := int(content)) > _LARGEST:
+        return None
+    return value

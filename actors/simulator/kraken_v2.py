@@ -1,0 +1,122 @@
+"""Kraken's WebSocket protocol version 2 as its clients see it: methods with an answer for each symbol.
+
+Forms and texts follow https://docs.kraken.com/exchange/api-reference/spot-websocket-v2 (the pages of the channels,
+ping, status and heartbeat).
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from actors.simulator.session import NOT_JSON, Recorded, Session, State, Stream, read_as, words
+
+#: Its streams must not be taken for those of version 1.
+_PREFIX: Final = "v2 "
+_CHANNELS: Final = ("book", "instrument", "level3", "ohlc", "ticker", "trade")
+_DEPTHS: Final = (10, 25, 100, 500, 1000)
+_HEARTBEAT: Final = b'{"channel":"heartbeat"}'
+_HEARTBEAT_S: Final = 1.0
+
+
+class _Item(msgspec.Struct, gc=False):
+    symbol: str = ""
+
+
+class _Frame(msgspec.Struct, gc=False):
+    channel: str | None = None
+    type: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_frames: Final = msgspec.json.Decoder(_Frame)
+_items: Final = msgspec.json.Decoder(list[_Item])
+
+
+class KrakenV2Session(Session):
+    """See `Session`. The depth of a book is not part of its stream: it is served as it was recorded."""
+
+    not_found: ClassVar[bytes] = b'{"error":["EGeneral:Unknown method"]}'
+
+    @classmethod
+    def serves(cls, target: str) -> bool:
+        return target.partition("?")[0].rstrip("/") == "/v2"
+
+    @classmethod
+    def read(cls, target: str, frames: Sequence[bytes]) -> list[Recorded]:
+        return [_recorded(frame) for frame in frames]
+
+    @property
+    def beat_s(self) -> float | None:
+        return _HEARTBEAT_S if self.streams else None
+
+    def beat(self, t_ns: int = 0) -> list[bytes]:
+        return [_HEARTBEAT]
+
+    def greeting(self) -> list[bytes]:
+        status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 1}
+        return [msgspec.json.encode({"channel": "status", "type": "update", "data": [status]})]
+
+    def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
+        if request is NOT_JSON or not isinstance(request, dict):
+            return [_encode(t_ns, {"error": "Malformed request", "method": "error", "success": False})]
+        method, params = request.get("method"), request.get("params")
+        said: dict[str, Any] = {"method": method if isinstance(method, str) else "error"}
+        if type(request.get("req_id")) is int:
+            said["req_id"] = request["req_id"]
+        if method == "ping":
+            return [_encode(t_ns, said | {"method": "pong"})]
+        if method not in ("subscribe", "unsubscribe"):
+            return [_encode(t_ns, said | {"error": "Method(s) not found", "success": False})]
+        if not isinstance(params, dict) or params.get("channel") not in _CHANNELS:
+            return [_encode(t_ns, said | {"error": "Channel field is invalid", "success": False})]
+        symbols = [""] if params["channel"] == "instrument" else words(params.get("symbol"))
+        if not symbols:
+            return [_encode(t_ns, said | {"error": "Symbol(s) field must be an array", "success": False})]
+        return [self._status(t_ns, method, said, params, symbol) for symbol in symbols]
+
+    def _status(self, t_ns: int, method: str, said: dict[str, Any], params: dict[str, Any], symbol: str) -> bytes:
+        stream = Stream(_PREFIX + params["channel"], symbol)
+        result = {name: value for name, value in params.items() if name in ("channel", "depth", "interval")}
+        if params["channel"] == "book":
+            result.setdefault("depth", 10)
+        refusal = ""
+        if symbol and symbol not in self.known.symbols:
+            refusal = f"Currency pair not supported {symbol}"
+        elif params["channel"] == "book" and result["depth"] not in _DEPTHS:
+            refusal = "Subscription depth not supported"
+        elif method == "unsubscribe" and stream not in self.streams:
+            refusal = "Subscription Not Found"
+        if refusal:
+            return _encode(t_ns, {"error": refusal, **said, "success": False} | ({"symbol": symbol} if symbol else {}))
+        if method == "subscribe":
+            self.streams[stream] = None
+            result["snapshot"] = params.get("snapshot", True)
+        else:
+            del self.streams[stream]
+        if symbol:
+            result["symbol"] = symbol
+        return _encode(t_ns, said | {"result": result, "success": True})
+
+
+def _recorded(frame: bytes) -> Recorded:
+    content = read_as(_frames, frame)
+    if content is None:
+        return Recorded(frame)
+    if content.channel is None or content.channel == "status":
+        return Recorded(frame, state="unplayed")
+    if content.channel == "heartbeat":
+        return Recorded(frame)
+    items = read_as(_items, content.data) or [_Item()]
+    symbol = "" if content.channel == "instrument" else items[0].symbol
+    state: State = "event"
+    if content.channel in ("book", "level3", "instrument"):
+        state = "snapshot" if content.type == "snapshot" else "change"
+    return Recorded(frame, Stream(_PREFIX + content.channel, symbol), state)
+
+
+def _encode(t_ns: int, fields: dict[str, Any]) -> bytes:
+    now = datetime.fromtimestamp(t_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    time = f"{now}.{t_ns // 1000 % 1_000_000:06}Z"
+    return msgspec.json.encode(fields | {"time_in": time, "time_out": time})

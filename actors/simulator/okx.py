@@ -1,0 +1,107 @@
+"""OKX v5 as its clients see it: channels of instruments, an answer for each of the arguments.
+
+Forms and texts follow the recorded answers and https://www.okx.com/docs-v5/en/#overview-websocket (error codes:
+https://www.okx.com/docs-v5/en/#error-code-websocket-public).
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from actors.simulator.session import NOT_JSON, HangUp, Recorded, Session, State, Stream, read_as
+
+_CHANNELS: Final = frozenset(
+    (
+        *("books", "books5", "bbo-tbt", "books-l2-tbt", "books50-l2-tbt", "tickers", "trades", "trades-all"),
+        *("open-interest", "funding-rate", "mark-price", "index-tickers", "price-limit", "liquidation-orders"),
+        *("instruments", "status", "opt-summary", "estimated-price", "adl-warning", "option-trades"),
+    )
+)
+#: Whose `instId` is an index and no instrument.
+_OF_INDICES: Final = ("index-tickers",)
+_SILENCE_S: Final = 30.0
+
+
+class _Frame(msgspec.Struct, gc=False):
+    event: str | None = None
+    arg: dict[str, Any] | None = None
+    action: str | None = None
+
+
+_frames: Final = msgspec.json.Decoder(_Frame)
+
+
+class OkxSession(Session):
+    """See `Session`."""
+
+    not_found: ClassVar[bytes] = b'{"code":"404","data":{},"detailMsg":"","error_code":"404","msg":"Not Found"}'
+
+    @classmethod
+    def serves(cls, target: str) -> bool:
+        return target.partition("?")[0].rstrip("/") in ("/ws/v5/public", "/ws/v5/business")
+
+    @classmethod
+    def read(cls, target: str, frames: Sequence[bytes]) -> list[Recorded]:
+        return [_recorded(frame) for frame in frames]
+
+    @property
+    def beat_s(self) -> float | None:
+        return _SILENCE_S
+
+    def beat(self, t_ns: int = 0) -> list[bytes]:
+        raise HangUp(4004, "No data received in 30s.")
+
+    def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
+        if message in ("ping", b"ping"):
+            return [b"pong"]
+        if request is NOT_JSON or not isinstance(request, dict) or not isinstance(request.get("args"), list):
+            text = message if isinstance(message, str) else message.decode(errors="replace")
+            return [_error("60012", f"Invalid request: {text}")]
+        operation = request.get("op")
+        if operation not in ("subscribe", "unsubscribe"):
+            return [_error("60012", f"Invalid request: {msgspec.json.encode(request).decode()}")]
+        return [self._apply(operation, arg) for arg in request["args"]]
+
+    def _apply(self, operation: str, arg: Any) -> bytes:
+        stream = stream_of(arg)
+        if stream is None:
+            return _error("60013", "Invalid args")
+        if stream.channel.split(" ")[0] not in _CHANNELS or (stream.symbol and stream.symbol not in self.known.symbols):
+            names = ",".join(f"{name}:{value}" for name, value in arg.items())
+            use = "Please use the correct URL, channel and parameters referring to API document."
+            return _error("60018", f"Wrong URL or {names} doesn't exist. {use}")
+        if operation == "subscribe":
+            self.streams[stream] = None
+        else:
+            self.streams.pop(stream, None)
+        return msgspec.json.encode({"event": operation, "arg": arg})
+
+
+def stream_of(arg: Any) -> Stream | None:
+    """What an argument such as {"channel": "books", "instId": "BTC-USDT"} means; None for none."""
+    if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
+        return None
+    channel, symbol = arg["channel"], arg.get("instId")
+    if isinstance(symbol, str) and channel not in _OF_INDICES:
+        return Stream(channel, symbol)
+    others = sorted((name, str(value)) for name, value in arg.items() if name != "channel")
+    return Stream(" ".join((channel, *(value for _, value in others))))
+
+
+def _recorded(frame: bytes) -> Recorded:
+    if frame == b"pong":
+        return Recorded(frame, state="unplayed")
+    content = read_as(_frames, frame)
+    if content is None:
+        return Recorded(frame)
+    stream = stream_of(content.arg)
+    # A notice asks to connect again.
+    if content.event is not None or stream is None:
+        return Recorded(frame, state="unplayed")
+    state: State = "event" if content.action is None else "snapshot" if content.action == "snapshot" else "change"
+    return Recorded(frame, stream, state)
+
+
+def _error(code: str, text: str) -> bytes:
+    return msgspec.json.encode({"event": "error", "code": code, "msg": text})
