@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import ray
 
-from actors.directory import SUPERVISOR, find_actor, shard_name, shard_of
+from actors.directory import SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.instance import Instance, InstanceError
 
@@ -43,6 +43,30 @@ class Attached:
                     found.setdefault(exchange, []).extend(symbols)
         return {exchange: sorted(symbols) for exchange, symbols in sorted(found.items())}
 
+    def collected(self) -> pd.DataFrame:
+        """One row per symbol that is collected: whether the exchange granted it, and the state of its book."""
+        rows: list[dict[str, Any]] = ray.get(self._supervisor.symbols.remote())
+        return pd.DataFrame(rows).set_index(["exchange", "symbol"]).sort_index()
+
+    def add_symbols(self, exchange: str, *symbols: str) -> dict[str, str]:
+        """Collect further symbols, after a restart too; for each "" or why it is not collected."""
+        said: dict[str, str] = ray.get(self._supervisor.add_symbols.remote(exchange, symbols))
+        return said
+
+    def remove_symbols(self, exchange: str, *symbols: str) -> list[str]:
+        """Stop collecting symbols; returns those that were collected. What is stored of them stays."""
+        removed: list[str] = ray.get(self._supervisor.remove_symbols.remote(exchange, symbols))
+        return removed
+
+    def book(self, exchange: str, symbol: str, levels: int | None = 25) -> pa.RecordBatch:
+        """The best levels of a book, all for None (`storage.schema.DEPTH`, one row): only when its `state` is
+        `synced` does it hold any. KeyError for a symbol that is not collected."""
+        batches = ray.get(find_actor(collector_name(exchange)).book.remote([symbol], levels))
+        if not batches:
+            raise KeyError(f"{exchange} {symbol} is not collected")
+        found: pa.RecordBatch = batches[0]
+        return found
+
     def shard(self, exchange: str, symbol: str) -> Any:
         """The handle of the actor that owns a symbol."""
         return find_actor(shard_name(shard_of(exchange, symbol, self._shards())))
@@ -65,10 +89,13 @@ class Attached:
 
 
 def attach(data: Path | str = "data") -> Attached:
-    """Attach to the instance on that data folder; InstanceError when nothing runs there."""
+    """Attach to the instance on that data folder; InstanceError when nothing runs there. A process is attached to one
+    instance at a time: what was attached before to another one, or to this one before a restart, is of no use then."""
     running = Instance.read(Path(data).absolute())
     if running is None or running.details is None:
         raise InstanceError(f"nothing runs on {data}; start it with: rayfeed up --data {data}")
+    if ray.is_initialized() and ray.get_runtime_context().gcs_address != running.details.ray_address:
+        ray.shutdown()
     if not ray.is_initialized():
         ray_head.connect(running.details)
     return Attached(running.details)

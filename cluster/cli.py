@@ -14,7 +14,9 @@ import msgspec
 import typer
 from rich.console import Console
 
+from cluster import recording, symbols
 from cluster.instance import Instance, InstanceError, stop_running
+from cluster.options import AsJson, Data
 from config import SettingsError, load
 
 DETACH_TIMEOUT_S = 180.0
@@ -28,8 +30,8 @@ app = typer.Typer(
 )
 notes = Console(stderr=True)
 
-Data = Annotated[Path, typer.Option("--data", envvar="RAYFEED_DATA", help="The folder of the instance.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+app.add_typer(symbols.app, name="symbols")
+app.command()(recording.record)
 
 
 def main() -> None:
@@ -103,6 +105,20 @@ def status(data: Data = Path("data"), as_json: AsJson = False) -> None:
         )
         return
     Console().print(table(running.details, said))
+
+
+@app.command()
+def replay(
+    sources: Annotated[list[Path], typer.Argument(metavar="FOLDER|FILE...", help="Captures and journals.")],
+    speed: Annotated[float, typer.Option(min=0.0, help="1 as recorded, 10 ten times as fast, 0 all at once.")] = 1.0,
+    exchanges: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    until_sent: Annotated[bool, typer.Option("--exit", help="End when clients have got everything.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play recordings through local servers in the exchanges' own protocol, until Ctrl-C; needs no instance."""
+    from cluster.replaying import run
+
+    run(sources, exchanges, speed, until_sent, as_json)
 
 
 def _only(names: str, data: Path) -> dict[str, Any]:

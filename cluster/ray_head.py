@@ -23,6 +23,9 @@ LONGEST_FOLDER = 24
 #: Logical: actors of rayfeed ask for none of it, so this only bounds what users' own tasks may take.
 LEAST_CPUS = 2
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+# Ray's remarks (so many workers were started, ...) are in its logs; printed too, they would stand on stdout between the
+# lines and the JSON others read there.
+ray._private.worker._worker_logs_enabled = False
 
 
 def runtime_folder(data: Path) -> Path:

@@ -34,8 +34,8 @@ def table(details: Details, said: dict[str, dict[str, Any]]) -> Group:
         rows.add_row(
             name,
             state,
-            str(_symbols(actor.get("symbols", ""))),
-            str(_rows(actor)),
+            _symbols(actor),
+            _rows(actor),
             "" if lag is None else f"{lag:,.0f} ms",
             _remarks(actor),
             style=None if actor["answers"] and not actor.get("failure") else "red",
@@ -44,9 +44,12 @@ def table(details: Details, said: dict[str, dict[str, Any]]) -> Group:
     return Group(heading, rows)
 
 
-def _symbols(symbols: Any) -> Any:
-    """A count, from a count or from names by exchange."""
-    return sum(len(names) for names in symbols.values()) if isinstance(symbols, dict) else symbols
+def _symbols(actor: dict[str, Any]) -> str:
+    """How many, from a count or from names by exchange; where there are order books, how many are in which state."""
+    if books := actor.get("book_states"):
+        return ", ".join(f"{number} {state}" for state, number in sorted(books.items()))
+    symbols = actor.get("symbols", "")
+    return str(sum(len(names) for names in symbols.values()) if isinstance(symbols, dict) else symbols)
 
 
 def _rows(actor: dict[str, Any]) -> str:

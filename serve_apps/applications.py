@@ -14,13 +14,17 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
-from actors.directory import DATABASE, SUPERVISOR, find_actor, shard_name, shard_of
-from config import Settings, load
+from actors.directory import DATABASE, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from config import Settings, SettingsError, load
 from serve_apps.asgi import Receive, Scope, Send
+from serve_apps.books import BOOKS, BooksApp
+from serve_apps.charts import CHARTS, ChartsApp, live_then_stored
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
-from serve_apps.market import MarketApp, live_then_stored
+from serve_apps.market import MarketApp, Resource
 from serve_apps.pages import PagesApp
+from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
+from serve_apps.token import api_token
 from storage.column_reader import ColumnReader
 from storage.schema import MINUTE
 
@@ -72,7 +76,25 @@ def market_application(settings: Settings) -> Any:
             bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, MINUTE, limit, before_ns)
             return bars
 
-        return MarketApp(live_then_stored(live, stored), ColumnReader(settings.columns).symbols)
+        async def book(exchange: str, symbol: str, levels: int | None) -> pa.RecordBatch:
+            try:
+                collector = find_actor(collector_name(exchange))
+            except ValueError:
+                raise KeyError(exchange) from None
+            found: list[pa.RecordBatch] = await collector.book.remote([symbol], levels)
+            if not found:
+                raise KeyError(symbol)
+            return found[0]
+
+        charts = ChartsApp(live_then_stored(live, stored), ColumnReader(settings.columns).symbols)
+        changes = SubscriptionsApp(_Supervised(), api_token(settings))
+        return MarketApp(
+            [
+                Resource(CHARTS, ("GET", "HEAD"), charts),
+                Resource(BOOKS, ("GET", "HEAD"), BooksApp(book)),
+                Resource(SUBSCRIPTIONS, ("GET", "HEAD", "POST", "DELETE"), changes),
+            ]
+        )
 
     return _application("MarketApi", build, settings.serving.market_replicas)
 
@@ -82,6 +104,30 @@ def pages_application(settings: Settings) -> Any:
         return PagesApp(WEB, readiness)
 
     return _application("Pages", build, settings.serving.page_replicas)
+
+
+class _Supervised:
+    """What is collected, by the supervisor; see `serve_apps.subscriptions.Collection`."""
+
+    async def symbols(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await find_actor(SUPERVISOR).symbols.remote()
+        return rows
+
+    async def add(self, exchange: str, symbols: list[str]) -> dict[str, str]:
+        said: dict[str, str] = await self._ask("add_symbols", exchange, symbols)
+        return said
+
+    async def remove(self, exchange: str, symbols: list[str]) -> list[str]:
+        removed: list[str] = await self._ask("remove_symbols", exchange, symbols)
+        return removed
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(find_actor(SUPERVISOR), method).remote(*arguments)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, SettingsError):
+                raise LookupError(str(error.cause)) from None
+            raise
 
 
 async def readiness() -> tuple[bool, dict[str, Any]]:

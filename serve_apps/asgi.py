@@ -8,6 +8,7 @@ import http
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 type Scope = MutableMapping[str, Any]
 type Message = MutableMapping[str, Any]
@@ -21,6 +22,34 @@ _OPTIONS_HEADERS: Final = (
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
     (b"access-control-allow-headers", b"Content-Type"),
 )
+
+
+class BadRequest(Exception):
+    """What is wrong with a request, for the client, with the status it deserves."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def last_segment(scope: Scope, prefix: str) -> str:
+    """What follows `prefix` in the path; `%2F` is part of it."""
+    raw = scope.get("raw_path") or scope["path"].encode()
+    return unquote(raw.decode("ascii", "replace").partition("?")[0].removeprefix(prefix))
+
+
+async def read_body(receive: Receive, most: int) -> bytes:
+    """The body of a request; `BadRequest` when it has more than `most` bytes."""
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest(400, "The request ended before its body did.")
+        body += message.get("body", b"")
+        if len(body) > most:
+            raise BadRequest(413, f"A body may have {most} bytes at most.")
+        if not message.get("more_body"):
+            return body
 
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -27,6 +27,7 @@ from serve_apps.asgi import (
 )
 from serve_apps.data_query import BadRequest, DataQuery, parse
 from storage.column_layout import Column
+from storage.column_layout import folder_name
 from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn, Selection
 
 #: A range longer than this is selected in a thread: each day of it may cost several files to open and search.
@@ -74,7 +75,9 @@ class DataApp:
         if scope["method"] == "GET" and scope["path"] == "/api/data":
             await self._send_data(scope["query_string"], receive, send)
         elif scope["method"] == "GET" and scope["path"] == "/api/symbols":
-            body = symbols_body(self._reader.symbols(), scope["query_string"])
+            symbols = self._reader.symbols()
+            on_disk = {exchange: sorted(map(folder_name, names)) for exchange, names in symbols.items()}
+            body = symbols_body(on_disk, scope["query_string"])
             await send_whole(send, 200, _SYMBOLS_HEADERS, body)
         else:
             await send_whole(send, 404, _ERROR_HEADERS, b"Not Found")

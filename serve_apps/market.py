@@ -1,124 +1,37 @@
-"""The market API under `/api/v1`: charts from bars. The newest bars come from the shard that owns the symbol, older
-ones from ClickHouse; where both have a bar, the shard's is newer.
-"""
+"""The market API under `/api/v1`: which application answers which paths."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
-import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from serve_apps.asgi import ANY_ORIGIN, Receive, Scope, Send, is_request, send_problem, send_whole
-from storage.schema import MINUTE
-
-CHARTS: Final = "/api/v1/charts/"
-LONGEST: Final = 5000
-DEFAULT_LIMIT: Final = 1000
-TIMEFRAMES: Final = (MINUTE,)
-_BAR_FIELDS: Final = ("open", "high", "low", "close", "volume", "trade_count", "revision", "closed")
-_HEADERS: Final = (
-    ANY_ORIGIN,
-    (b"content-type", b"application/json"),
-    (b"cache-control", b"no-cache"),
-)
-
-#: (exchange, symbol, limit) -> the newest bars, ascending (`storage.schema.BARS`).
-Charts = Callable[[str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
-#: Exchange -> its symbols.
-Symbols = Callable[[], Mapping[str, Sequence[str]]]
+from serve_apps.asgi import Receive, Scope, Send, is_request, send_problem
 
 
-class BadRequest(Exception):
-    """What is wrong with a request, for the client, with the status it deserves."""
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Answers paths that begin with `path`, for these methods."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
+    path: str
+    methods: Sequence[str]
+    answer: Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class MarketApp:
-    """ASGI application that answers `/api/v1/charts/{symbol}?exchange=&timeframe=1m&limit=1000`."""
+    """ASGI application over its resources, by the path they begin with."""
 
-    def __init__(self, charts: Charts, symbols: Symbols) -> None:
-        self._charts = charts
-        self._symbols = symbols
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await is_request(scope, receive, send):
             return
-        if not scope["path"].startswith(CHARTS):
-            await send_problem(send, 404, "There is nothing here; try /api/v1/charts/{symbol}.")
-        elif scope["method"] not in ("GET", "HEAD"):
-            await send_problem(send, 405, "Only GET is answered here.", [(b"allow", b"GET, HEAD")])
+        found = next((one for one in self._resources if scope["path"].startswith(one.path)), None)
+        if found is None:
+            known = ", ".join(
+                f"{one.path}{{symbol}}" if one.path.endswith("/") else one.path for one in self._resources
+            )
+            await send_problem(send, 404, f"There is nothing here; try one of: {known}.")
+        elif scope["method"] not in found.methods:
+            allowed = ", ".join(found.methods)
+            await send_problem(send, 405, f"Only {allowed} is answered here.", [(b"allow", allowed.encode())])
         else:
-            await self._send_chart(scope, send)
-
-    async def _send_chart(self, scope: Scope, send: Send) -> None:
-        raw = scope.get("raw_path") or scope["path"].encode()
-        symbol = unquote(raw.decode("ascii", "replace").partition("?")[0].removeprefix(CHARTS))
-        try:
-            exchange, limit = self._parse(symbol, scope["query_string"])
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error))
-            return
-        bars = await self._charts(exchange, symbol, limit)
-        if bars.num_rows == 0:
-            await send_problem(send, 404, f"No bars of {symbol} on {exchange} yet: no trade has been seen.")
-            return
-        columns = [pc.divide(bars.column("time"), 1_000_000).to_pylist()]
-        columns += [bars.column(name).to_pylist() for name in _BAR_FIELDS]
-        names = ("time", *_BAR_FIELDS)
-        body = msgspec.json.encode(
-            {
-                "exchange": exchange,
-                "symbol": symbol,
-                "timeframe": MINUTE,
-                "bars": [dict(zip(names, bar, strict=True)) for bar in zip(*columns, strict=True)],
-                "indicators": None,
-            }
-        )
-        await send_whole(send, 200, _HEADERS, body)
-
-    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, int]:
-        query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
-        timeframe = query.get("timeframe", MINUTE)
-        if timeframe not in TIMEFRAMES:
-            raise BadRequest(400, f"timeframe must be one of: {', '.join(TIMEFRAMES)}.")
-        limit = query.get("limit", str(DEFAULT_LIMIT))
-        if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= LONGEST):
-            raise BadRequest(400, f"limit must be a whole number from 1 to {LONGEST}.")
-        known = self._symbols()
-        if "exchange" in query:
-            if symbol not in known.get(query["exchange"], ()):
-                raise BadRequest(404, "That exchange has no such symbol; /api/symbols lists them.")
-            return query["exchange"], int(limit)
-        having = sorted(exchange for exchange, symbols in known.items() if symbol in symbols)
-        if not having:
-            raise BadRequest(404, "No exchange has such a symbol; /api/symbols lists them.")
-        if len(having) > 1:
-            raise BadRequest(400, f"Several exchanges have this symbol; add exchange= one of: {', '.join(having)}.")
-        return having[0], int(limit)
-
-
-def live_then_stored(
-    live: Callable[[str, str, int], Awaitable[pa.RecordBatch]],
-    stored: Callable[[str, str, int, int | None], Awaitable[pa.Table]],
-) -> Charts:
-    """Charts from the shards' `live` bars, filled up with `stored` (exchange, symbol, limit, before_ns)."""
-
-    async def charts(exchange: str, symbol: str, limit: int) -> pa.RecordBatch | pa.Table:
-        newest = await live(exchange, symbol, limit)
-        if newest.num_rows >= limit:
-            return newest
-        before: Any = newest.column("time")[0].as_py() if newest.num_rows else None
-        older = await stored(exchange, symbol, limit - newest.num_rows, before)
-        if older.num_rows == 0:
-            return newest
-        columns = ["time", *_BAR_FIELDS]
-        return pa.concat_tables(
-            [older.select(columns), pa.Table.from_batches([newest]).select(columns)], promote_options="permissive"
-        )
-
-    return charts
+            await found.answer(scope, receive, send)

@@ -1,4 +1,4 @@
-"""One instance over the real recordings, shared by the tests that only read from it."""
+"""Instances shared by the tests that leave them as they were."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.running import Instance, rayfeed_up
+from tests.polling import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +17,15 @@ def no_process_is_left_behind() -> None:
 
 @pytest.fixture(scope="session")
 def replayed(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """Over the real recordings of six exchanges."""
     data = tmp_path_factory.mktemp("replayed") / "data"
     with rayfeed_up(data, "--source", f"replay:{recordings}") as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """As `rayfeed up` is without options; all its symbols have traded."""
+    with rayfeed_up(tmp_path_factory.mktemp("simulated") / "data") as instance:
+        wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)
         yield instance

@@ -8,12 +8,14 @@ import ssl
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import psutil
 
@@ -23,6 +25,24 @@ from tests.polling import wait_until
 RAYFEED = Path(sys.executable).with_name("rayfeed")
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 60.0
+#: Runs code, a JSON string a line, with `feed` attached to the instance, and writes what it leaves in `answer`.
+_INSIDE = """
+import json, sys, traceback
+import ray
+from actors.directory import find_actor
+from cluster.attach import attach
+answers, sys.stdout = sys.stdout, sys.stderr
+feed = attach(sys.argv[1])
+for line in sys.stdin:
+    names = {"ray": ray, "find_actor": find_actor, "feed": feed}
+    try:
+        exec(json.loads(line), names)
+        said = {"answer": names["answer"]}
+    except Exception:
+        said = {"failure": traceback.format_exc()}
+    print(json.dumps(said), file=answers, flush=True)
+"""
 
 
 @dataclass
@@ -34,6 +54,7 @@ class Instance:
     port: int
     tls_port: int
     errors: Path
+    _inside: subprocess.Popen[str] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -53,32 +74,75 @@ class Instance:
         assert status == 200, body
         return json.loads(body)
 
-    def status(self) -> dict[str, Any]:
-        answer = command("status", "--json", "--data", str(self.data))
-        assert answer.returncode == 0, answer.stderr
-        status: dict[str, Any] = json.loads(answer.stdout)
-        return status
+    def send(self, method: str, path: str, body: object, **headers: str) -> tuple[int, Any]:
+        """Status and JSON answer of a request with a JSON body."""
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
 
     def inside(self, code: str) -> Any:
-        """What `code` leaves in `answer` (JSON), run in a process attached to the instance's actors."""
-        script = (
-            "import json, ray\n"
-            "from pathlib import Path\n"
-            "from actors.directory import find_actor\n"
-            "from cluster.instance import Instance\n"
-            "from cluster.ray_head import connect\n"
-            f"connect(Instance.read(Path({str(self.data)!r})).details)\n{code}\n"
-            "print(json.dumps(answer))\n"
-        )
-        arguments = [sys.executable, "-c", script]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        """What `code` leaves in `answer` (JSON), run in a process that is attached to the instance as `feed`."""
+        if self._inside is None:
+            self._inside = subprocess.Popen(
+                [sys.executable, "-c", _INSIDE, str(self.data)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[2],
+            )
+        assert self._inside.stdin is not None and self._inside.stdout is not None
+        self._inside.stdin.write(json.dumps(code) + "\n")
+        self._inside.stdin.flush()
+        said = json.loads(_first_line(self._inside.stdout, ANSWER_TIMEOUT_S))
+        assert "failure" not in said, said["failure"]
+        return said["answer"]
+
+    def actors(self) -> dict[str, dict[str, Any]]:
+        """By actor name, what each said last."""
+        said: dict[str, dict[str, Any]] = self.inside("answer = ray.get(find_actor('supervisor').status.remote())")
+        return said
+
+    def collector(self, exchange: str) -> dict[str, Any]:
+        """What the collector of an exchange says of itself now."""
+        said: dict[str, Any] = self.inside(f"answer = ray.get(find_actor('collector:{exchange}').status.remote())")
+        return said
+
+    def collected(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """By exchange and symbol, whether it is granted (`state`) and how its book stands (`book`, `epoch`, `gaps`)."""
+        rows = self.inside("answer = ray.get(find_actor('supervisor').symbols.remote())")
+        return {(row.pop("exchange"), row.pop("symbol")): row for row in rows}
+
+    def book(self, exchange: str, symbol: str, levels: int | str = "full") -> Any:
+        """A book over HTTP."""
+        return self.json(f"/api/v1/books/{quote(symbol, safe='')}?exchange={exchange}&levels={levels}")
 
     def stop(self, which: signal.Signals = signal.SIGINT) -> int:
         """End it; gives the exit status."""
+        self._detach()
         self.process.send_signal(which)
         return self.process.wait(STOP_TIMEOUT_S)
+
+    def end(self) -> None:
+        """End it as Ctrl-C does, if it runs still: at once, with exit status 0 and nothing left of it."""
+        if self.process.poll() is not None:
+            return
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        try:
+            assert self.stop() == 0, self.errors.read_text()
+        finally:
+            self.process.kill()
+            self.process.wait()
+        wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
+        assert [p for p in psutil.process_iter() if str(self.data) in " ".join(_command_line(p))] == []
+
+    def _detach(self) -> None:
+        if self._inside is not None:
+            self._inside.kill()
+            self._inside.communicate()
+            self._inside = None
 
 
 @contextmanager
@@ -99,20 +163,12 @@ def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None 
     assert process.stdout is not None
     instance = Instance(process, data, port, tls_port, errors)
     try:
-        first = _first_line(process.stdout)
+        first = _first_line(process.stdout, START_TIMEOUT_S)
         assert first == f"ready {instance.url}\n", f"{first!r}\n{errors.read_text()}"
         yield instance
     finally:
+        instance.end()
         process.stdout.close()
-        if process.poll() is None:
-            family = psutil.Process(process.pid).children(recursive=True)
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            finally:
-                process.kill()
-                process.wait()
-            wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
 
 
 def command(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -126,10 +182,17 @@ def command(*arguments: str, environment: Mapping[str, str] | None = None) -> su
     )
 
 
-def _first_line(stream: IO[str]) -> str:
+def _first_line(stream: IO[str], within_s: float) -> str:
     line: queue.Queue[str] = queue.Queue()
     threading.Thread(target=lambda: line.put(stream.readline()), daemon=True).start()
-    return line.get(timeout=START_TIMEOUT_S)
+    return line.get(timeout=within_s)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
 
 
 def _any_certificate() -> ssl.SSLContext:

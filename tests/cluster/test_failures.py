@@ -34,18 +34,13 @@ def symbols(instance: Instance) -> list[str]:
     return listed
 
 
-def actor(instance: Instance, name: str) -> dict[str, Any]:
-    said: dict[str, Any] = instance.status()["actors"][name]
-    return said
-
-
 def kill_actor(instance: Instance, name: str) -> None:
     """SIGKILL its process and wait until another one has taken its place."""
-    before = actor(instance, name)["pid"]
+    before = instance.actors()[name]["pid"]
     os.kill(before, signal.SIGKILL)
 
     def replaced() -> bool:
-        now = actor(instance, name)
+        now = instance.actors()[name]
         return bool(now["answers"]) and now["pid"] != before
 
     wait_until(replaced)
@@ -61,8 +56,22 @@ def keeps_growing(instance: Instance) -> None:
     wait_until(lambda: all(len(trade_ids(instance, symbol)) > rows for symbol, rows in before.items()))
 
 
+def books_are_synced(instance: Instance) -> None:
+    """All four, and served with a spread that makes sense."""
+
+    def synced() -> bool:
+        return [row["book"] for row in instance.collected().values()] == ["synced"] * 4
+
+    wait_until(synced)
+    for symbol in symbols(instance):
+        book = instance.book("binance", symbol, levels=1)
+        assert book["bids"][0][0] < book["asks"][0][0]
+
+
 def test_a_killed_shard_comes_back_and_every_trade_is_there_once(lively: Instance) -> None:
     starts = {symbol: trade_ids(lively, symbol)[0] for symbol in symbols(lively)}
+    books_are_synced(lively)
+    books = lively.collected()
     for index in range(2):
         kill_actor(lively, f"shard:{index}")
         keeps_growing(lively)
@@ -72,6 +81,7 @@ def test_a_killed_shard_comes_back_and_every_trade_is_there_once(lively: Instanc
         assert np.array_equal(ids, np.arange(first, first + len(ids))), f"{symbol}: ids are not contiguous"
         bars = lively.json(f"/api/v1/charts/{symbol}?limit=5000")["bars"]
         assert sum(bar["trade_count"] for bar in bars) >= len(ids), "bars were read back from the files"
+    assert lively.collected() == books, "books are no shard's business"
 
 
 def test_a_killed_collector_connects_again_and_doubles_nothing(lively: Instance) -> None:
@@ -80,24 +90,26 @@ def test_a_killed_collector_connects_again_and_doubles_nothing(lively: Instance)
     for symbol in symbols(lively):
         ids = trade_ids(lively, symbol)
         assert np.all(np.diff(ids) > 0), f"{symbol}: a trade is stored twice"
+    books_are_synced(lively)
 
 
 def test_collectors_follow_a_simulator_that_was_killed_to_its_new_address(lively: Instance) -> None:
     kill_actor(lively, "simulator")
     keeps_growing(lively)
+    books_are_synced(lively)
 
 
 def test_without_redis_the_feed_goes_on_and_redis_is_filled_again(lively: Instance) -> None:
-    before = actor(lively, "publisher")["written"]
+    before = lively.actors()["publisher"]["written"]
     kill_child(lively, "redis-server")
     keeps_growing(lively)
-    wait_until(lambda: actor(lively, "publisher")["written"] > before and actor(lively, "publisher")["available"])
+    wait_until(lambda: lively.actors()["publisher"]["written"] > before and lively.actors()["publisher"]["available"])
 
 
 def test_a_killed_database_actor_is_replaced_and_takes_rows_again(lively: Instance) -> None:
     kill_actor(lively, "database")
     keeps_growing(lively)
-    wait_until(lambda: actor(lively, "database")["rows_written"] > 0)
+    wait_until(lambda: lively.actors()["database"]["rows_written"] > 0)
 
 
 def test_a_killed_edge_listens_again(lively: Instance) -> None:

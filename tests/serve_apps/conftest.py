@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http.client
-import json
 import shutil
 import socket
 import threading
@@ -21,27 +20,11 @@ from storage.column_layout import Column
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
 from tests.polling import wait_until
+from tests.serve_apps.asgi_client import Answer, ask
 
 #: 2025-08-18 00:00:00 UTC, the first day with rows.
 DAY = 1_755_475_200
 DAY_SECONDS = 86_400
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def columns(self) -> list[dict[str, Any]]:
-        """The entries of the header line of a binary answer."""
-        entries: list[dict[str, Any]] = json.loads(self.body.partition(b"\n")[0])["columns"]
-        return entries
-
-    @property
-    def binary(self) -> bytes:
-        return self.body.partition(b"\n")[2]
 
 
 def made_rows(row_type: RowType, seconds: list[int] | Column, seed: int = 1) -> dict[str, Column]:
@@ -133,19 +116,7 @@ def fetch(port: int, target: str, method: str = "GET") -> Answer:
 
 def asked(app: Any, query: str) -> Answer:
     """The answer to GET /api/data without a server between."""
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        await asyncio.Event().wait()
-
-    scope = {"type": "http", "method": "GET", "path": "/api/data", "query_string": query.encode()}
-    asyncio.run(app(scope, receive, send))
-    start, *bodies = sent
-    headers = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], headers, b"".join(message["body"] for message in bodies))
+    return asyncio.run(ask(app, f"/api/data?{query}"))
 
 
 def target(start: int, end: int, columns: str = "time,price", symbol: str = "BTC-USD", kind: str = "TRADES") -> str:

@@ -1,0 +1,110 @@
+"""Charts: bars of one symbol. The newest bars come from the shard that owns the symbol, older
+ones from ClickHouse; where both have a bar, the shard's is newer.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
+from storage.schema import MINUTE
+
+CHARTS: Final = "/api/v1/charts/"
+LONGEST: Final = 5000
+DEFAULT_LIMIT: Final = 1000
+TIMEFRAMES: Final = (MINUTE,)
+_BAR_FIELDS: Final = ("open", "high", "low", "close", "volume", "trade_count", "revision", "closed")
+_HEADERS: Final = (
+    ANY_ORIGIN,
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-cache"),
+)
+
+#: (exchange, symbol, limit) -> the newest bars, ascending (`storage.schema.BARS`).
+Charts = Callable[[str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
+#: Exchange -> its symbols.
+Symbols = Callable[[], Mapping[str, Sequence[str]]]
+
+
+class ChartsApp:
+    """ASGI application that answers GET `/api/v1/charts/{symbol}?exchange=&timeframe=1m&limit=1000`."""
+
+    def __init__(self, charts: Charts, symbols: Symbols) -> None:
+        self._charts = charts
+        self._symbols = symbols
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        symbol = last_segment(scope, CHARTS)
+        try:
+            exchange, symbol, limit = self._parse(symbol, scope["query_string"])
+        except BadRequest as error:
+            await send_problem(send, error.status, str(error))
+            return
+        bars = await self._charts(exchange, symbol, limit)
+        if bars.num_rows == 0:
+            await send_problem(send, 404, f"No bars of {symbol} on {exchange} yet: no trade has been seen.")
+            return
+        columns = [pc.divide(bars.column("time"), 1_000_000).to_pylist()]
+        columns += [bars.column(name).to_pylist() for name in _BAR_FIELDS]
+        names = ("time", *_BAR_FIELDS)
+        body = msgspec.json.encode(
+            {
+                "exchange": exchange,
+                "symbol": symbol,
+                "timeframe": MINUTE,
+                "bars": [dict(zip(names, bar, strict=True)) for bar in zip(*columns, strict=True)],
+                "indicators": None,
+            }
+        )
+        await send_whole(send, 200, _HEADERS, body)
+
+    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, int]:
+        query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
+        timeframe = query.get("timeframe", MINUTE)
+        if timeframe not in TIMEFRAMES:
+            raise BadRequest(400, f"timeframe must be one of: {', '.join(TIMEFRAMES)}.")
+        limit = query.get("limit", str(DEFAULT_LIMIT))
+        if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= LONGEST):
+            raise BadRequest(400, f"limit must be a whole number from 1 to {LONGEST}.")
+        # Native names, or as /api/symbols has them.
+        known = {
+            exchange: native
+            for exchange, names in self._symbols().items()
+            for native in names
+            if symbol in (native, native.replace("/", "_"))
+        }
+        if not known:
+            raise BadRequest(404, "No exchange has such a symbol; /api/symbols lists them.")
+        if "exchange" in query and query["exchange"] not in known:
+            raise BadRequest(404, "That exchange has no such symbol; /api/symbols lists them.")
+        if "exchange" not in query and len(known) > 1:
+            having = ", ".join(sorted(known))
+            raise BadRequest(400, f"Several exchanges have this symbol; add exchange= one of: {having}.")
+        exchange = query.get("exchange") or next(iter(known))
+        return exchange, known[exchange], int(limit)
+
+
+def live_then_stored(
+    live: Callable[[str, str, int], Awaitable[pa.RecordBatch]],
+    stored: Callable[[str, str, int, int | None], Awaitable[pa.Table]],
+) -> Charts:
+    """Charts from the shards' `live` bars, filled up with `stored` (exchange, symbol, limit, before_ns)."""
+
+    async def charts(exchange: str, symbol: str, limit: int) -> pa.RecordBatch | pa.Table:
+        newest = await live(exchange, symbol, limit)
+        if newest.num_rows >= limit:
+            return newest
+        before: Any = newest.column("time")[0].as_py() if newest.num_rows else None
+        older = await stored(exchange, symbol, limit - newest.num_rows, before)
+        if older.num_rows == 0:
+            return newest
+        columns = ["time", *_BAR_FIELDS]
+        return pa.concat_tables(
+            [older.select(columns), pa.Table.from_batches([newest]).select(columns)], promote_options="permissive"
+        )
+
+    return charts

@@ -1,0 +1,79 @@
+"""What is collected, and changing it while it runs. Anybody may look; changing needs the token that lies in the data
+folder of the instance, so that no page a user happens to visit can do it.
+"""
+
+import hmac
+from typing import Annotated, Any, Final, Protocol
+
+import msgspec
+
+from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, read_body, send_problem, send_whole
+
+SUBSCRIPTIONS: Final = "/api/v1/subscriptions"
+MOST_BYTES: Final = 64 << 10
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class Collection(Protocol):
+    """The supervisor, as this application uses it. `LookupError` with a text for an exchange that does not run."""
+
+    async def symbols(self) -> list[dict[str, Any]]: ...
+    async def add(self, exchange: str, symbols: list[str]) -> dict[str, str]: ...
+    async def remove(self, exchange: str, symbols: list[str]) -> list[str]: ...
+
+
+class _Change(msgspec.Struct, forbid_unknown_fields=True):
+    exchange: str
+    symbols: Annotated[
+        list[Annotated[str, msgspec.Meta(min_length=1, max_length=100)]], msgspec.Meta(min_length=1, max_length=500)
+    ]
+
+
+class SubscriptionsApp:
+    """ASGI application: GET lists, POST adds and DELETE removes `{"exchange": ..., "symbols": [...]}`."""
+
+    def __init__(self, collection: Collection, token: str) -> None:
+        self._collection = collection
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["method"] in ("GET", "HEAD"):
+                await _send(send, 200, await self._collection.symbols())
+                return
+            self._authorize(scope)
+            change = _change(await read_body(receive, MOST_BYTES))
+            if scope["method"] == "POST":
+                said = await self._collection.add(change.exchange, change.symbols)
+                refused = {symbol: reason for symbol, reason in said.items() if reason}
+                await _send(
+                    send, 422 if refused else 200, {"added": [one for one in said if not said[one]], "refused": refused}
+                )
+            else:
+                removed = await self._collection.remove(change.exchange, change.symbols)
+                await _send(send, 200, {"removed": removed})
+        except BadRequest as error:
+            challenge = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
+            await send_problem(send, error.status, str(error), challenge)
+        except LookupError as error:
+            await send_problem(send, 404, str(error.args[0]))
+
+    def _authorize(self, scope: Scope) -> None:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
+            raise BadRequest(
+                401,
+                "Changing what is collected needs the token in secrets/api_token of the data folder: "
+                "Authorization: Bearer TOKEN.",
+            )
+
+
+def _change(body: bytes) -> _Change:
+    try:
+        return msgspec.json.decode(body, type=_Change)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(400, f'The body must be {{"exchange": ..., "symbols": [...]}}: {error}.') from None
+
+
+async def _send(send: Send, status: int, said: Any) -> None:
+    await send_whole(send, status, (ANY_ORIGIN, _JSON, (b"cache-control", b"no-cache")), msgspec.json.encode(said))

@@ -1,0 +1,29 @@
+"""The token that allows to change an instance over HTTP: whoever can read the data folder can operate the instance."""
+
+import os
+import secrets
+from pathlib import Path
+
+from config import Settings
+
+
+def api_token(settings: Settings) -> str:
+    """The token in `secrets/api_token` of the data folder, made when it is not there yet."""
+    path = settings.data / "secrets" / "api_token"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        # Several replicas may come here at once: each writes a whole file, one of them stays.
+        own = path.with_name(f"{path.name}.{os.getpid()}")
+        own.touch(mode=0o600)
+        own.write_text(secrets.token_urlsafe(32))
+        _keep_first(own, path)
+    return path.read_text()
+
+
+def _keep_first(own: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(own)
+    except FileExistsError:
+        pass
+    finally:
+        own.unlink()
