@@ -50,7 +50,8 @@ def rows() -> list[Row]:
             "frames/s",
             rate("websockets"),
             "websockets, json.loads to dicts",
-            note=f"aggTrade frames of {FRAME_BYTES} bytes, one core; the shard does nothing",
+            Bound(at_least=1_000_000),
+            f"aggTrade frames of {FRAME_BYTES} bytes, one socket, one core; the shard does nothing",
         ),
         Row(
             "collector: socket to files, bars",

@@ -1,125 +1,153 @@
-"""Frames to Arrow batches, against orjson.loads alone and against cryptofeed, on recorded frames.
+"""Recorded frames to Arrow batches, against tardis-dev and cryptofeed, which make an object of each event.
 
-Ours turns frames into columns; orjson only parses them; cryptofeed parses them and makes one object per event.
-All run on one core, in turns within one run; a rate is the median over the rounds, in processor time, so that
-other work on the machine disturbs it less.
+All run on one core, in turns within one run. A rate is the median over the rounds, in processor time, so that other
+work on the machine disturbs it less. Where exchanges are put together, each weighs as many frames as were recorded.
 """
 
 import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from actors.feeds import FEEDS
-from benchmarks.table import Bound, Row, UnavailableError
-
-PROJECT = Path(__file__).parents[1]
-RECORDINGS = Path(os.environ.get("RAYFEED_RECORDINGS") or PROJECT.parent / "shared" / "recordings")
-PEERS = PROJECT / ".cache" / "cryptofeed-2.4.1"
+from benchmarks.peers import CRYPTOFEED, TARDIS, Peer, cryptofeed, tardis
+from benchmarks.recorded import EXCHANGES, Recorded, read_recordings
+from benchmarks.table import Bound, Row
 
 ROUNDS = 9
-#: Frames of one round, about; and how many are decoded in one go, as a busy collector would.
+#: Rounds before the first that counts: Node compiles while it runs.
+WARM_UPS = 2
+#: Frames of a round, about.
 FRAMES = 40_000
-FRAMES_AT_ONCE = 4_096
 
 UNIT = "frames/s"
+OURS = "ours"
+
+#: What cryptofeed can read of the recordings, besides trades.
+READABLE = ("binance: aggTrade and bookTicker", "bitfinex", "deribit", "kraken", "okx")
+TRADES = ("trades of binance", "trades of coinbase")
 
 
 @dataclass(frozen=True)
-class Frame:
-    exchange: str
-    text: str
-    message: dict[str, Any]
+class Turn:
+    """Something that plays a workload: seconds for a frame, in one round."""
 
-    @property
-    def channel(self) -> str:
-        if self.exchange == "coinbase":
-            return str(self.message["type"])
-        return str(self.message["stream"]).partition("@")[2]
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The frames for us, and what cryptofeed gets for them; as many of the one as of the other."""
-
-    ours: list[Frame]
-    peers: list[tuple[str, str]]
+    who: str
+    workload: str
+    play: Callable[[], float]
 
 
 def rows() -> list[Row]:
     """Rates of decoding; raises `UnavailableError` where recordings or peers cannot be had."""
-    symbols, recorded = read_recordings()
-    trades = [frame for frame in recorded if frame.channel in ("match", "aggTrade")]
-    rare = [frame for frame in trades if frame.exchange == "binance"]
-    # The recording has 97 matches and 2 aggTrades: repeat the few, so that both weigh the same.
-    trades += rare * ((len(trades) - 2 * len(rare)) // len(rare))
-    shared = [frame for frame in recorded if frame.channel in ("aggTrade", "bookTicker")]
-    readable = shared + [frame for frame in recorded if frame.exchange == "coinbase"]
-    workloads = {
-        "all": repeated(recorded, [(frame.exchange, frame.text) for frame in recorded]),
-        "trades": repeated(trades, [for_cryptofeed(frame) for frame in trades]),
-        "recorded": repeated(readable, [(frame.exchange, frame.text) for frame in readable]),
-        "binance": repeated(shared, [(frame.exchange, frame.text) for frame in shared]),
+    recorded = read_recordings()
+    aggregates, matches = _of(recorded["binance"], "@aggTrade"), _of(recorded["coinbase"], '"type":"match"')
+    workloads = recorded | {
+        READABLE[0]: _of(recorded["binance"], "@aggTrade", "@bookTicker"),
+        # There are 2 and 97: both are to weigh the same.
+        TRADES[0]: _repeated(aggregates, len(matches) // len(aggregates)),
+        TRADES[1]: matches,
     }
-    cases = [
-        ("orjson", "all"),
-        ("cryptofeed", "recorded"),
-        ("orjson", "trades"),
-        ("cryptofeed", "trades"),
-        ("cryptofeed", "binance"),
-    ]
-    with peers(symbols, workloads) as peer_round:
-        ours: dict[str, list[float]] = {name: [] for name in workloads}
-        theirs: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
-        for _ in range(ROUNDS):
-            for name, workload in workloads.items():
-                ours[name].append(our_round(workload.ours))
-            for peer, name in cases:
-                theirs[peer, name].append(peer_round(peer, name))
+    theirs = {name: workloads[name] for name in (*READABLE, *TRADES)} | {TRADES[1]: _advanced_trade(matches)}
+    # What a peer has to find in a workload: every message of a book, or every frame where there are no books.
+    least = {name: _book_messages(workload) or len(workload) for name, workload in workloads.items()}
+    with tardis(recorded) as tardis_peer, cryptofeed(theirs) as cryptofeed_peer:
+        seconds = in_turns(
+            [
+                *(_our_turn(name, workload) for name, workload in workloads.items()),
+                # Of Binance's books it maps nothing before a snapshot that its own client would ask for.
+                *(_turn(tardis_peer, name, recorded[name], least[name] * (name != "binance")) for name in recorded),
+                *(_turn(cryptofeed_peer, name, theirs[name], least[name]) for name in theirs),
+            ]
+        )
 
-    def row(title: str, peer: str, name: str, bound: Bound, note: str = "") -> Row:
-        count = len(workloads[name].ours)
-        our_rate = count / statistics.median(ours[name])
-        peer_rate = count / statistics.median(theirs[peer, name])
-        return Row(f"decode: {title}", our_rate, UNIT, peer_rate, PEER_NAMES[peer], bound, note)
+    def row(title: str, names: Sequence[str], peer: str, bound: Bound, note: str = "") -> Row:
+        counts = [len(workloads[name]) for name in names]
+        ours, its = (rate([seconds[who, name] for name in names], counts) for who in (OURS, peer))
+        return Row(f"decode: {title}", ours, UNIT, its, peer, bound, note)
 
+    twice, tenfold = Bound(ratio_at_least=2), Bound(ratio_at_least=10)
     return [
-        row("all recorded frames", "orjson", "all", Bound(at_least=1_000_000), "97 % are book updates, ignored"),
-        row("recorded frames", "cryptofeed", "recorded", Bound(), DROPPED_NOTE),
-        row("trades", "orjson", "trades", Bound(at_least=1_000_000), "half match, half aggTrade"),
-        row("trades", "cryptofeed", "trades", Bound(ratio_at_least=5), COINBASE_NOTE),
-        row("aggTrade and bookTicker", "cryptofeed", "binance", Bound(ratio_at_least=5)),
+        row("six exchanges", EXCHANGES, TARDIS, twice, "it maps trades and books; ours quotes, too"),
+        row("binance", ["binance"], TARDIS, Bound(), NOTHING_MAPPED),
+        *(row(name, [name], TARDIS, twice) for name in EXCHANGES if name != "binance"),
+        row("five exchanges", READABLE, CRYPTOFEED, tenfold, "it keeps its books meanwhile, unverified"),
+        *(row(name, [name], CRYPTOFEED, tenfold) for name in READABLE),
+        row("trades", TRADES, CRYPTOFEED, Bound(at_least=1_000_000, ratio_at_least=5), COINBASE_NOTE),
     ]
 
 
-PEER_NAMES = {"orjson": "orjson.loads alone", "cryptofeed": "cryptofeed 2.4.1"}
-COINBASE_NOTE = "each match in the Advanced Trade form that cryptofeed speaks"
-DROPPED_NOTE = "no bound: cryptofeed drops Coinbase's form unread; Binance books left out"
+NOTHING_MAPPED = "no bound: tardis-dev wants @trade and snapshots of its own client, so it only parses these"
+COINBASE_NOTE = "half aggTrade, half match, each in the Advanced Trade form that cryptofeed speaks"
 
 
-def read_recordings() -> tuple[dict[str, Any], list[Frame]]:
-    """Symbol data as cryptofeed wants it, by exchange, and the received frames."""
-    frames: list[Frame] = []
-    answers: dict[str, Any] = {}
-    for exchange in ("binance", "coinbase"):
-        path = RECORDINGS / f"{exchange}.jsonl"
-        if not path.is_file():
-            raise UnavailableError(f"no {path.name} in the folder named by RAYFEED_RECORDINGS")
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            if line["kind"] == "recv":
-                frames.append(Frame(exchange, line["data"], json.loads(line["data"])))
-            elif line["kind"] == "rest" and exchange not in answers:
-                answers[exchange] = json.loads(line["data"])
+def in_turns(turns: Sequence[Turn]) -> dict[tuple[str, str], list[float]]:
+    """Seconds for a frame in each round, by who played which workload."""
+    seconds: dict[tuple[str, str], list[float]] = {(turn.who, turn.workload): [] for turn in turns}
+    for number in range(WARM_UPS + ROUNDS):
+        for turn in turns:
+            taken = turn.play()
+            if number >= WARM_UPS:
+                seconds[turn.who, turn.workload].append(taken)
+    return seconds
+
+
+def rate(seconds: Sequence[Sequence[float]], counts: Sequence[int]) -> float:
+    """Frames a second over workloads of so many frames: the median of the rounds."""
+    rounds = (
+        sum(one * count for one, count in zip(of_round, counts, strict=True)) for of_round in zip(*seconds, strict=True)
+    )
+    return sum(counts) / float(statistics.median(rounds))
+
+
+def our_round(workload: Recorded) -> float:
+    """Seconds of processor time for a frame to become rows of Arrow batches."""
+    times = workload.times(FRAMES)
+    play = workload.played(times)
+    started = time.process_time()
+    for frames, ts_recv in play.calls:
+        decoded = play.feed.decode(frames, ts_recv)
+        assert not decoded.rejected
+        assert not decoded.refused
+    return (time.process_time() - started) / (times * len(workload))
+
+
+def _our_turn(name: str, workload: Recorded) -> Turn:
+    return Turn(OURS, name, lambda: our_round(workload))
+
+
+def _turn(peer: Peer, name: str, workload: Recorded, least_events: int) -> Turn:
+    return Turn(peer.name, name, lambda: peer.round(name, workload, least_events))
+
+
+def _book_messages(workload: Recorded) -> int:
+    return workload.feed().decode(workload.frames, workload.ts_recv).books.num_rows
+
+
+def _of(recorded: Recorded, *marks: str) -> Recorded:
+    """The frames that hold one of these texts."""
+    marked = [at for at, frame in enumerate(recorded.frames) if any(mark.encode() in frame for mark in marks)]
+    return replace(recorded, frames=[recorded.frames[at] for at in marked], ts_recv=recorded.ts_recv[marked])
+
+
+def _repeated(recorded: Recorded, times: int) -> Recorded:
+    return replace(recorded, frames=list(recorded.frames) * times, ts_recv=np.tile(recorded.ts_recv, times))
+
+
+def _advanced_trade(matches: Recorded) -> Recorded:
+    """Matches as the `market_trades` messages of Advanced Trade, and its list of products."""
+    frames = []
+    for match in map(json.loads, matches.frames):
+        trade = {name: match[name] for name in ("trade_id", "product_id", "price", "size", "time")}
+        message = {
+            "channel": "market_trades",
+            "client_id": "",
+            "timestamp": match["time"],
+            "sequence_num": match["sequence"],
+            "events": [{"type": "update", "trades": [trade | {"side": match["side"].upper()}]}],
+        }
+        frames.append(json.dumps(message, separators=(",", ":")).encode())
     products = [
         {
             "base_currency_id": product["base_currency"],
@@ -127,99 +155,6 @@ def read_recordings() -> tuple[dict[str, Any], list[Frame]]:
             "quote_increment": product["quote_increment"],
             "product_id": product["id"],
         }
-        for product in answers["coinbase"]
+        for product in json.loads(matches.answers[0])
     ]
-    return {"binance": answers["binance"], "coinbase": {"products": products}}, frames
-
-
-def for_cryptofeed(frame: Frame) -> tuple[str, str]:
-    """A Binance frame as it is; a Coinbase match as the `market_trades` message cryptofeed's adapter reads."""
-    if frame.exchange == "binance":
-        return frame.exchange, frame.text
-    match = frame.message
-    trade = {name: match[name] for name in ("trade_id", "product_id", "price", "size", "time")}
-    message = {
-        "channel": "market_trades",
-        "client_id": "",
-        "timestamp": match["time"],
-        "sequence_num": match["sequence"],
-        "events": [{"type": "update", "trades": [trade | {"side": str(match["side"]).upper()}]}],
-    }
-    return frame.exchange, json.dumps(message, separators=(",", ":"))
-
-
-def repeated(ours: list[Frame], peer: list[tuple[str, str]]) -> Workload:
-    times = max(1, FRAMES // len(ours))
-    return Workload(ours * times, peer * times)
-
-
-def our_round(workload: list[Frame]) -> float:
-    """Seconds of processor time to turn the frames into Arrow batches, each exchange by its own feed."""
-    tasks = []
-    for exchange, feed in FEEDS.items():
-        frames = [frame.text.encode() for frame in workload if frame.exchange == exchange]
-        symbols = {symbol_of(frame) for frame in workload if frame.exchange == exchange} - {""}
-        tasks.append((feed(sorted(symbols)), frames, np.full(len(frames), 1_634_000_000_000_000_000)))
-    started = time.process_time()
-    for decoder, frames, ts_recv in tasks:
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            piece = slice(start, start + FRAMES_AT_ONCE)
-            decoded = decoder.decode(frames[piece], ts_recv[piece])
-            assert not decoded.rejected
-    return time.process_time() - started
-
-
-def symbol_of(frame: Frame) -> str:
-    if frame.exchange == "coinbase":
-        return str(frame.message.get("product_id", ""))
-    return str(frame.message["data"]["s"])
-
-
-@contextmanager
-def peers(symbols: dict[str, Any], workloads: dict[str, Workload]) -> Iterator[Any]:
-    """A function (peer, workload) -> seconds that runs one round in a process with the peers installed."""
-    task = {"symbols": symbols, "workloads": {name: workload.peers for name, workload in workloads.items()}}
-    process = subprocess.Popen(
-        [peer_python(), Path(__file__).with_name("decode_peer.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin and process.stdout
-    stdin, stdout = process.stdin, process.stdout
-
-    def run(line: str) -> float:
-        stdin.write(line + "\n")
-        stdin.flush()
-        answer = stdout.readline()
-        if not answer:
-            raise UnavailableError(f"the peers stopped with status {process.wait()}; remove {PEERS} and try again")
-        return float(answer)
-
-    try:
-        stdin.write(json.dumps(task) + "\n")
-        yield lambda peer, name: run(f"{peer} {name}")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def peer_python() -> Path:
-    """The Python of the environment with the peers, made at the first call."""
-    python = PEERS / "bin" / "python"
-    done = PEERS / ".installed"
-    if done.exists():
-        return python
-    own = PROJECT / ".uv" / "bin" / "uv"
-    uv = str(own) if own.exists() else shutil.which("uv")
-    if uv is None:
-        raise UnavailableError("uv is missing: run make install")
-    for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), "cryptofeed==2.4.1", "orjson"],
-    ):
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise UnavailableError(f"cryptofeed 2.4.1 and orjson cannot be installed: {result.stderr.strip()}")
-    done.touch()
-    return python
+    return replace(matches, frames=frames, answers=[json.dumps({"products": products}).encode()])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.decode import RECORDINGS
+from benchmarks.recorded import RECORDINGS
 from benchmarks.table import UnavailableError
 from cluster.instance import free_ports
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from actors.feeds import FEEDS
+from actors.feeds.binance import Binance
 from benchmarks.flood import BLOCK_FRAMES, FIRST_ID, SYMBOLS, Block, prices
 
 TIME_MS = 1_800_000_000_123
@@ -8,7 +8,7 @@ TIME_MS = 1_800_000_000_123
 
 def test_blocks_of_a_flood_are_trades_with_consecutive_ids() -> None:
     block = Block()
-    feed = FEEDS["binance"](SYMBOLS)
+    feed = Binance(SYMBOLS, "ws://127.0.0.1")
     for number in (0, 1, 314):
         # A text message of 126 to 65535 bytes starts with 0x81 0x7e and its length in two bytes.
         frames = [message[2:] for message in block.numbered(number, TIME_MS).split(b"\x81\x7e")[1:]]
