@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from actors import kernels
 from actors.delivery import KINDS, Delivery
+from actors.endpoint import Endpoint
 from actors.exchange_connection import ExchangeConnection, Shared
 from actors.feeds.feed import Credentials, Decoded, RejectedFrame, RestRequest
 from actors.feeds.registry import FEEDS
@@ -23,11 +24,12 @@ from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError
 from actors.roster import Roster, answered
-from actors.simulator.simulator import Endpoint
 from config import Settings
 
 #: Different reasons counted apart; further ones share a name.
 MAX_REASONS: Final = 50
+#: Of a frame that cannot be used no more than this is kept.
+KEPT_BYTES: Final = 16 * 1024
 #: Symbols are looked up in the exchange's list this often: what it no longer trades ends quietly.
 LIST_INTERVAL_S: Final = 3600.0
 LIST_RETRY_S: Final = 60.0
@@ -71,7 +73,7 @@ class Collector:
 
     async def start(self) -> None:
         """Begin collecting; does nothing when it runs already."""
-        if self._task is None or self._task.done():
+        if not self._runs:
             self._failure = ""
             self._task = asyncio.create_task(self._run())
 
@@ -96,7 +98,7 @@ class Collector:
         incomplete = not self._listed.issuperset(self._feed.instrument_requests(every))
         # What is not in the list may have been put there since.
         old = time.monotonic() - self._listed_at > LIST_RETRY_S and self._roster.unlisted(symbols)
-        if self._listed and (incomplete or old):
+        if self._runs and self._listed and (incomplete or old):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._read_list(every), CHANGE_TIMEOUT_S / 2)
         self._roster.add(symbols)
@@ -153,7 +155,7 @@ class Collector:
             "actor": repr(self),
             "pid": os.getpid(),
             "exchange": self.exchange,
-            "running": self._task is not None and not self._task.done(),
+            "running": self._runs,
             "failure": self._failure,
             "state": self._state(),
             "connections": len(connections),
@@ -177,6 +179,10 @@ class Collector:
             "journal": self._recorder.on,
             **{name: self._counts[name] for name in ("frames", *KINDS, "books", "history", "ignored")},
         }
+
+    @property
+    def _runs(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     async def _run(self) -> None:
         limits, own = self._feed.limits, self._settings.exchange(self.exchange)
@@ -265,8 +271,8 @@ class Collector:
             self._counts[name] += getattr(decoded, name).num_rows
         for refusal in decoded.refused:
             self._say(refusal.reason)
-        self._quarantine.extend(decoded.rejected)
         for rejected in decoded.rejected:
+            self._quarantine.append(replace(rejected, frame=rejected.frame[:KEPT_BYTES]))
             known = rejected.reason in self._rejected or len(self._rejected) < MAX_REASONS
             self._rejected[rejected.reason if known else "other"] += 1
         # Of trades, as not every feed gives its quotes a time. Below zero where the exchange's clock is ahead.

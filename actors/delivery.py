@@ -61,8 +61,8 @@ class Delivery:
             self._changed()
 
     async def finish(self) -> None:
-        """Wait until the shards have everything."""
-        await asyncio.gather(*self._on_their_way)
+        """Wait until the shards have everything, or have refused it, which `failed` was told."""
+        await asyncio.gather(*self._on_their_way, return_exceptions=True)
 
     def _split(self, batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
         """The rows of each shard; shards without rows are left out."""

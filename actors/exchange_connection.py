@@ -6,12 +6,14 @@ batches. The collector owns several of these and gives them what they share: bud
 import asyncio
 import math
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 import picows
 import structlog
@@ -38,6 +40,9 @@ BOOK_STALE_S: Final = 600.0
 #: A connection that takes over has this long to get everything; then it does with what it has.
 TAKE_OVER_S: Final = 60.0
 
+
+#: What deribit answers to the credentials is as good as they are: "access_token" and "refresh_token".
+_TOKEN: Final = re.compile(rb'("\w+_token"\s*:\s*)"[^"]*"')
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +187,8 @@ class ExchangeConnection:
         self._follow_books()
 
     def _take(self, frames: list[bytes], times: np.ndarray[Any, np.dtype[np.int64]], now: float) -> None:
-        self.shared.recorder.frames(self.name, self.feed.url, frames, times)
+        public = frames if self.shared.credentials is None else [self._without_secrets(frame) for frame in frames]
+        self.shared.recorder.frames(self.name, self.feed.url, public, times)
         decoded = self.feed.decode(frames, times)
         self._last_recv_ns = int(times[-1])
         if decoded.books.num_rows and self._wants_books:
@@ -251,6 +257,8 @@ class ExchangeConnection:
                 reason = f"{failed}: {str(error) or type(error).__name__}"
                 if isinstance(error, picows.WSHandshakeError) and error.response is not None:
                     rest = retry_after(error.response.headers.get("Retry-After"))
+                    # That was said to all of us.
+                    self.shared.connects.pause(rest, time.monotonic())
             self.flush()
             self.books.lost(time.monotonic())
             while not self._snapshots.empty():
@@ -322,8 +330,16 @@ class ExchangeConnection:
     def _send(self, message: bytes) -> None:
         if self._connected and self._transport is not None:
             self._transport.send(picows.WSMsgType.TEXT, message)
-            secret = self.shared.credentials.secret.encode() if self.shared.credentials else b""
-            self._event("send", message.replace(secret, b"***") if secret else message)
+            self._event("send", self._without_secrets(message))
+
+    def _without_secrets(self, text: bytes) -> bytes:
+        """For the journal: neither what says who we are, nor what the exchange gave us for it."""
+        if self.shared.credentials is None:
+            return text
+        secret = self.shared.credentials.secret
+        for written in (secret.encode(), msgspec.json.encode(secret)[1:-1]):
+            text = text.replace(written, b"***")
+        return _TOKEN.sub(rb'\1"***"', text) if b"_token" in text else text
 
     def _event(self, kind: Literal["open", "send", "close"], data: bytes) -> None:
         now = self._last_recv_ns if self.shared.recorded else time.time_ns()

@@ -45,8 +45,7 @@ class FrameReceiver(WSListener):
             self._take_other(transport, frame)
         if frame.last_in_buffer:
             self._stamp(time_ns())
-            if self._is_full():
-                self._read(False)
+            self._rest_when_full()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -104,6 +103,10 @@ class FrameReceiver(WSListener):
     def _is_full(self) -> bool:
         return len(self._frames) >= self._max_frames or self._bytes >= self._max_bytes
 
+    def _rest_when_full(self) -> None:
+        if self._is_full():
+            self._read(False)
+
     def _read(self, reading: bool) -> None:
         if self._transport is None or self._transport.is_disconnected or reading == self._reading:
             return
@@ -127,6 +130,7 @@ class RecordedFrameReceiver(FrameReceiver):
             # What came before it was recorded at the time before it.
             self._stamp(0)
             self._recorded_ns = recorded_clock.decode(frame.get_payload_as_bytes())
+            self._rest_when_full()
         else:
             super().on_ws_frame(transport, frame)
 

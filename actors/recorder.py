@@ -36,6 +36,7 @@ class Recorder:
         """Begin a new journal, or end it; does nothing when it is so already."""
         if on and not self.on:
             self._frames = self._bytes = self._lost = 0
+            self._failure = ""
         if not on:
             self.close()
         self.on = on
@@ -76,12 +77,14 @@ class Recorder:
         try:
             if self._writer is None:
                 self._writer = JournalWriter(self._folder, self._exchange, self._segment_bytes, time.time_ns)
+            written = self._writer.byte_count
             what(self._writer)
+            if self._writer.byte_count > written:
+                # What only waits to be written says nothing about the disk.
+                self._failure = ""
         except OSError as error:
             if not self._failure:
                 log.error("the journal cannot be written", exchange=self._exchange, error=str(error))
             self._failure = error.strerror or str(error)
-        else:
-            self._failure = ""
         if self._writer is not None:
             self._frames, self._bytes, self._lost = self._writer.frame_count, self._writer.byte_count, self._writer.lost

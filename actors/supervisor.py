@@ -24,10 +24,11 @@ from actors.directory import (
     find_actor,
     shard_name,
 )
+from actors.endpoint import Endpoint
 from actors.market_poller import MarketPoller
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
-from actors.simulator.simulator import Endpoint, Simulator
+from actors.simulator.simulator import Simulator
 from actors.sinks import Sinks
 from actors.symbol_shard import SymbolShard
 from config import Settings, SettingsError

@@ -19,7 +19,7 @@ import pyarrow as pa
 from websockets.asyncio.client import connect
 
 from actors.collector import Collector
-from actors.simulator.simulator import Endpoint
+from actors.endpoint import Endpoint
 from actors.symbol_shard import SymbolShard
 from benchmarks.flood import FIRST_ID, SYMBOLS, prices
 from config import Settings, load

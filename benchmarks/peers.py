@@ -74,7 +74,7 @@ def cryptofeed(workloads: Mapping[str, Recorded]) -> Iterator[Peer]:
         }
         for name, workload in workloads.items()
     }
-    python = _environment("cryptofeed-2.4.1", "cryptofeed==2.4.1")
+    python = environment("cryptofeed-2.4.1", "cryptofeed==2.4.1")
     # Its cost is that of single messages, so fewer of them tell as much.
     with _running(CRYPTOFEED, [python, Path(__file__).with_name("cryptofeed_peer.py")], 10_000, given) as peer:
         yield peer
@@ -114,7 +114,7 @@ def _running(
         process.communicate()
 
 
-def _environment(folder: str, *packages: str) -> Path:
+def environment(folder: str, *packages: str) -> Path:
     """The Python of an environment with these packages, made at the first call."""
     home = _CACHE / folder
     python = home / "bin" / "python"

@@ -25,11 +25,11 @@ import numpy as np
 import pyarrow as pa
 
 from actors.collector import Collector
+from actors.endpoint import Endpoint
 from actors.feeds.binance import Binance
-from actors.simulator.simulator import Endpoint
 from benchmarks.flooded import memory
 from benchmarks.many_symbols import LEVELS, RATE, prices, sizes, symbols
-from benchmarks.peers import CRYPTOFEED, _environment
+from benchmarks.peers import CRYPTOFEED, environment
 from benchmarks.table import Bound, Row, UnavailableError
 from config import load
 
@@ -205,7 +205,7 @@ def collector(case: str, endpoint: tuple[str, str]) -> Iterator["subprocess.Pope
 def cryptofeed(endpoint: tuple[str, str]) -> Peer | None:
     """What came of the peer's books; None where it cannot be installed."""
     try:
-        python = _environment("cryptofeed-2.4.1", "cryptofeed==2.4.1")
+        python = environment("cryptofeed-2.4.1", "cryptofeed==2.4.1")
     except UnavailableError:
         return None
     script = Path(__file__).with_name("cryptofeed_symbols.py")

@@ -1,5 +1,6 @@
 """For notebooks: attach this process to a running instance and look at its live actors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import ray
 from actors.directory import SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.instance import Instance, InstanceError
+from config import SettingsError
 
 
 class Attached:
@@ -49,19 +51,24 @@ class Attached:
         return pd.DataFrame(rows).set_index(["exchange", "symbol"]).sort_index()
 
     def add_symbols(self, exchange: str, *symbols: str) -> dict[str, str]:
-        """Collect further symbols, after a restart too; for each "" or why it is not collected."""
-        said: dict[str, str] = ray.get(self._supervisor.add_symbols.remote(exchange, symbols))
+        """Collect further symbols, after a restart too; for each "" or why it is not collected. SettingsError for an
+        exchange that does not run, here and below."""
+        said: dict[str, str] = self._change("add_symbols", exchange, symbols)
         return said
 
     def remove_symbols(self, exchange: str, *symbols: str) -> list[str]:
         """Stop collecting symbols; returns those that were collected. What is stored of them stays."""
-        removed: list[str] = ray.get(self._supervisor.remove_symbols.remote(exchange, symbols))
+        removed: list[str] = self._change("remove_symbols", exchange, symbols)
         return removed
 
     def book(self, exchange: str, symbol: str, levels: int | None = 25) -> pa.RecordBatch:
         """The best levels of a book, all for None (`storage.schema.DEPTH`, one row): only when its `state` is
         `synced` does it hold any. KeyError for a symbol that is not collected."""
-        batches = ray.get(find_actor(collector_name(exchange)).book.remote([symbol], levels))
+        try:
+            collector = find_actor(collector_name(exchange))
+        except ValueError:
+            raise KeyError(f"{exchange} is not collected") from None
+        batches = ray.get(collector.book.remote([symbol], levels))
         if not batches:
             raise KeyError(f"{exchange} {symbol} is not collected")
         found: pa.RecordBatch = batches[0]
@@ -82,6 +89,14 @@ class Attached:
         batch: pa.RecordBatch = ray.get(self.shard(exchange, symbol).bars.remote(exchange, symbol, limit))
         frame: pd.DataFrame = batch.to_pandas()
         return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
+
+    def _change(self, method: str, exchange: str, symbols: Sequence[str]) -> Any:
+        try:
+            return ray.get(getattr(self._supervisor, method).remote(exchange, symbols))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, SettingsError):
+                raise error.cause from None
+            raise
 
     def _shards(self) -> int:
         said: dict[str, Any] = ray.get(self._supervisor.status.remote())

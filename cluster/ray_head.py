@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.authentication.authentication_token_setup import (
+    AuthenticationTokenLoader,
+    maybe_enable_token_auth_if_token_available,
+)
 
 from actors.directory import NAMESPACE
 from cluster.instance import Details, InstanceError, free_ports
@@ -126,6 +129,8 @@ def connect(details: Details) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     if details.ray_token_file is not None:
         os.environ["RAY_AUTH_TOKEN_PATH"] = details.ray_token_file
+        # A process may have been attached to another instance before.
+        AuthenticationTokenLoader.instance().reset_cache()
         # Ray reads its own mode once, when it is imported, and looks for a token by itself only where it also
         # looks for the cluster; with several on a machine it may find another one.
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)

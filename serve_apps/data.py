@@ -26,8 +26,7 @@ from serve_apps.asgi import (
     send_whole,
 )
 from serve_apps.data_query import BadRequest, DataQuery, parse
-from storage.column_layout import Column
-from storage.column_layout import folder_name
+from storage.column_layout import Column, folder_name
 from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn, Selection
 
 #: A range longer than this is selected in a thread: each day of it may cost several files to open and search.

@@ -8,9 +8,9 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from actors.endpoint import Endpoint
 from actors.simulator.captures import read_captures, recordings
 from actors.simulator.faults import Faults
 from actors.simulator.market_server import MarketServer
@@ -19,16 +19,6 @@ from actors.simulator.replay_clock import shared_clocks
 from config import Settings, SettingsError
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where one simulated exchange is and which symbols it has. Scheme, host and port; the path of `websocket` says
-    which protocol is spoken there, as in the settings of a live exchange."""
-
-    websocket: str
-    rest: str
-    symbols: tuple[str, ...]
 
 
 class Simulator:

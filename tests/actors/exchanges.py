@@ -22,12 +22,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from actors.collector import Collector
+from actors.endpoint import Endpoint
 from actors.feeds.registry import FEEDS
 from actors.simulator import wire
 from actors.simulator.captures import Recording, read_capture, recordings
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import ReplayClock
-from actors.simulator.simulator import Endpoint
 from config import Settings, load
 
 #: Nothing listens there.
@@ -144,6 +144,16 @@ async def epochs(collector: Collector) -> dict[str, int]:
     return {row["symbol"]: row["epoch"] for row in await collector.symbols() if row["epoch"] is not None}
 
 
+async def settled(collector: Collector) -> None:
+    """Wait until nothing comes any more: what was sent over loopback is there within a few turns of the loop."""
+    seen, looks = -1, 0
+    while looks < 10:
+        await asyncio.sleep(0.01)
+        status = await collector.status()
+        quiet = status["frames"] == seen and not status["frames_waiting"] and not status["batches_in_flight"]
+        seen, looks = status["frames"], looks + 1 if quiet else 0
+
+
 class BinanceServer:
     """A market of few levels: every `pace_s` each symbol trades once and its book changes once, while `moving`.
 
@@ -171,8 +181,11 @@ class BinanceServer:
         self.closed: dict[int, float] = {}
         #: What each connection is subscribed to.
         self.subscribed: dict[int, set[str]] = {}
-        #: (connection, method, symbols) of every message.
+        #: (connection, method, symbols) of every message, and when it came.
         self.asked: list[tuple[int, str, tuple[str, ...]]] = []
+        self.heard: list[float] = []
+        #: Symbols whose subscription is refused.
+        self.refused: set[str] = set()
         #: When the snapshot of which book was asked for, and when it was answered.
         self.snapshots: list[tuple[float, str]] = []
         self.answered: list[tuple[float, str]] = []
@@ -284,7 +297,12 @@ class BinanceServer:
     def _take(self, number: int, client: ServerConnection, request: dict[str, Any]) -> None:
         symbols = tuple(dict.fromkeys(name.partition("@")[0].upper() for name in request["params"]))
         self.asked.append((number, request["method"], symbols))
+        self.heard.append(time.monotonic())
         if self.silent:
+            return
+        if self.refused.intersection(symbols):
+            refusal = {"error": {"code": 3, "msg": "Too many requests."}, "id": request["id"]}
+            client.transport.write(wire.block([_encode(refusal).encode()]))
             return
         if request["method"] == "SUBSCRIBE":
             self.subscribed[number].update(symbols)

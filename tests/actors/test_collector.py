@@ -11,7 +11,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from actors.collector import Collector
 from actors.directory import shard_of
-from actors.simulator.simulator import Endpoint, Simulator
+from actors.endpoint import Endpoint
+from actors.simulator.simulator import Simulator
 from actors.symbol_shard import SymbolShard
 from config import Settings, load
 from storage.column_reader import ColumnReader

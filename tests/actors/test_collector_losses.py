@@ -13,7 +13,7 @@ import pytest
 
 from actors import connection
 from actors.collector import Collector
-from actors.simulator.simulator import Endpoint
+from actors.endpoint import Endpoint
 from config import Settings
 from tests.actors.exchanges import NOWHERE, BinanceServer, Kept, collecting, epochs, limit, live, synced
 from tests.polling import until
@@ -154,7 +154,9 @@ async def test_what_is_no_websocket_frame_costs_one_connection_and_not_the_colle
 
 
 @asynccontextmanager
-async def listening(answer: bytes | None) -> AsyncIterator[tuple[str, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]]:
+async def listening(
+    answer: bytes | None,
+) -> AsyncIterator[tuple[str, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]]:
     """Something that is no exchange: says this and hangs up, or nothing at all; and whom it has met."""
     met: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
@@ -183,7 +185,7 @@ async def test_what_is_no_exchange_is_named_and_tried_again(settings: Settings, 
 
 
 async def test_a_plain_server_where_an_encrypted_one_should_be_is_named(settings: Settings) -> None:
-    async with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (address, met):
+    async with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (address, _met):
         async with collecting(settings, Endpoint(f"wss://{address}", NOWHERE, SYMBOLS)) as collector:
             await until(lambda: said(collector, f"cannot connect to wss://{address}: "))
             assert (await collector.status())["running"]
@@ -200,5 +202,7 @@ async def test_a_handshake_that_ends_after_the_collector_stopped_leaves_no_conne
         key = next(line for line in request.split("\r\n") if line.startswith("Sec-WebSocket-Key: "))
         accept = base64.b64encode(sha1(f"{key[19:]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade"
-        writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{upgrade}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        writer.write(
+            f"HTTP/1.1 101 Switching Protocols\r\n{upgrade}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        )
         assert await asyncio.wait_for(reader.read(), 3) == b"", "the other side is gone"

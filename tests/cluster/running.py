@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 from urllib.parse import quote
 
+import numpy as np
 import psutil
 
 from cluster.instance import free_ports
+from storage.schema import COLUMNS, RowType
 from tests.polling import wait_until
 
 RAYFEED = Path(sys.executable).with_name("rayfeed")
@@ -45,15 +47,13 @@ for line in sys.stdin:
 """
 
 
-@dataclass
-class Instance:
-    """A running instance: its process, addresses and data folder."""
+@dataclass(kw_only=True)
+class FrontDoor:
+    """An instance as its users see it: where it listens, and its data folder."""
 
-    process: subprocess.Popen[str]
     data: Path
     port: int
     tls_port: int
-    errors: Path
     _inside: subprocess.Popen[str] | None = field(default=None, init=False)
 
     @property
@@ -73,6 +73,31 @@ class Instance:
         status, _, body = self.get(path)
         assert status == 200, body
         return json.loads(body)
+
+    def rows(self, exchange: str, symbol: str, row_type: RowType, columns: str) -> dict[str, np.ndarray[Any, Any]]:
+        """The columns of everything stored, after checking the header against the bytes."""
+        query = f"exchange={exchange}&symbol={symbol}&type={row_type}&start=0&end=4294967295&columns={columns}"
+        status, _, body = self.get(f"/api/data?{query}")
+        assert status == 200, body
+        header, _, binary = body.partition(b"\n")
+        described = json.loads(header)["columns"]
+        assert sum(column["data_length"] for column in described) == len(binary)
+        found = {}
+        for column in described:
+            assert column["data_length"] == column["num_records"] * column["record_size"]
+            data, binary = binary[: column["data_length"]], binary[column["data_length"] :]
+            found[column["name"]] = np.frombuffer(data, COLUMNS[row_type][column["name"]])
+        return found
+
+    def book(self, exchange: str, symbol: str, levels: int | str = "full") -> Any:
+        """A book that is synced."""
+        return self.json(f"/api/v1/books/{quote(symbol, safe='')}?exchange={exchange}&levels={levels}")
+
+    def change_symbols(self, method: Literal["POST", "DELETE"], exchange: str, *symbols: str) -> tuple[int, Any]:
+        """Status and answer of adding or removing symbols, with the token."""
+        token = (self.data / "secrets" / "api_token").read_text()
+        body = {"exchange": exchange, "symbols": symbols}
+        return self.send(method, "/api/v1/subscriptions", body, Authorization=f"Bearer {token}")
 
     def send(self, method: str, path: str, body: object, **headers: str) -> tuple[int, Any]:
         """Status and JSON answer of a request with a JSON body."""
@@ -115,13 +140,24 @@ class Instance:
         rows = self.inside("answer = ray.get(find_actor('supervisor').symbols.remote())")
         return {(row.pop("exchange"), row.pop("symbol")): row for row in rows}
 
-    def book(self, exchange: str, symbol: str, levels: int | str = "full") -> Any:
-        """A book over HTTP."""
-        return self.json(f"/api/v1/books/{quote(symbol, safe='')}?exchange={exchange}&levels={levels}")
+    def detach(self) -> None:
+        """End the process that is attached, if there is one."""
+        if self._inside is not None:
+            self._inside.kill()
+            self._inside.communicate()
+            self._inside = None
+
+
+@dataclass(kw_only=True)
+class Instance(FrontDoor):
+    """One that we run: `process` is that of `rayfeed up`."""
+
+    process: subprocess.Popen[str]
+    errors: Path
 
     def stop(self, which: signal.Signals = signal.SIGINT) -> int:
         """End it; gives the exit status."""
-        self._detach()
+        self.detach()
         self.process.send_signal(which)
         return self.process.wait(STOP_TIMEOUT_S)
 
@@ -136,13 +172,7 @@ class Instance:
             self.process.kill()
             self.process.wait()
         wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
-        assert [p for p in psutil.process_iter() if str(self.data) in " ".join(_command_line(p))] == []
-
-    def _detach(self) -> None:
-        if self._inside is not None:
-            self._inside.kill()
-            self._inside.communicate()
-            self._inside = None
+        assert [p for p in psutil.process_iter() if str(self.data) in " ".join(command_line(p))] == []
 
 
 @contextmanager
@@ -161,7 +191,7 @@ def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None 
             env={**os.environ, **(environment or {})},
         )
     assert process.stdout is not None
-    instance = Instance(process, data, port, tls_port, errors)
+    instance = Instance(process=process, data=data, port=port, tls_port=tls_port, errors=errors)
     try:
         first = _first_line(process.stdout, START_TIMEOUT_S)
         assert first == f"ready {instance.url}\n", f"{first!r}\n{errors.read_text()}"
@@ -188,7 +218,8 @@ def _first_line(stream: IO[str], within_s: float) -> str:
     return line.get(timeout=within_s)
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
+    """Empty for one that has ended meanwhile."""
     try:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.cluster.running import Instance, rayfeed_up
+from tests.cluster.running import Instance, command_line, rayfeed_up
 from tests.polling import wait_until
 
 
@@ -23,10 +23,7 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 
 def trade_ids(instance: Instance, symbol: str) -> np.ndarray[Any, Any]:
-    path = f"/api/data?exchange=binance&symbol={symbol}&type=TRADES&start=0&end=4294967295&columns=id"
-    status, _, body = instance.get(path)
-    assert status == 200
-    return np.frombuffer(body.partition(b"\n")[2], "<u8").astype(np.int64)
+    return instance.rows("binance", symbol, "TRADES", "id")["id"].astype(np.int64)
 
 
 def symbols(instance: Instance) -> list[str]:
@@ -44,6 +41,13 @@ def kill_actor(instance: Instance, name: str) -> None:
         return bool(now["answers"]) and now["pid"] != before
 
     wait_until(replaced)
+
+
+def process(instance: Instance, title: str) -> psutil.Process:
+    """The process of the instance that Ray has given this title."""
+    family = psutil.Process(instance.process.pid).children(recursive=True)
+    [found] = [one for one in family if title in "".join(command_line(one))]
+    return found
 
 
 def kill_child(instance: Instance, program: str) -> None:
@@ -112,6 +116,22 @@ def test_a_killed_database_actor_is_replaced_and_takes_rows_again(lively: Instan
     wait_until(lambda: lively.actors()["database"]["rows_written"] > 0)
 
 
+def test_a_killed_supervisor_finds_the_others_at_work_and_looks_after_them_again(lively: Instance) -> None:
+    books_are_synced(lively)
+    books, before = lively.collected(), {name: said["pid"] for name, said in lively.actors().items()}
+    process(lively, "ray::Supervisor").kill()
+
+    def found() -> bool:
+        said = lively.actors()
+        return said.keys() == before.keys() and lively.get("/readyz")[0] == 200
+
+    wait_until(found)
+    assert {name: said["pid"] for name, said in lively.actors().items()} == before
+    assert lively.collected() == books
+    kill_actor(lively, "collector:binance")
+    keeps_growing(lively)
+
+
 def test_a_killed_edge_listens_again(lively: Instance) -> None:
     kill_child(lively, "haproxy")
 
@@ -125,8 +145,7 @@ def test_a_killed_edge_listens_again(lively: Instance) -> None:
 
 
 def test_a_killed_data_replica_is_replaced_and_the_door_says_when_to_ask_again(lively: Instance) -> None:
-    [replica] = [p for p in psutil.process_iter() if _is_data_replica(p, lively)]
-    replica.kill()
+    process(lively, "DataApi").kill()
 
     def answers() -> bool:
         status, headers, body = lively.get("/api/symbols")
@@ -136,11 +155,3 @@ def test_a_killed_data_replica_is_replaced_and_the_door_says_when_to_ask_again(l
 
     wait_until(answers)
     keeps_growing(lively)
-
-
-def _is_data_replica(process: psutil.Process, instance: Instance) -> bool:
-    try:
-        ours = any(parent.pid == instance.process.pid for parent in process.parents())
-        return ours and "DataApi" in "".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False

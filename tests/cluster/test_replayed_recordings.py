@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from cluster.instance import Instance as InstanceFolder
-from storage.schema import COLUMNS, DEPTH
+from storage.schema import DEPTH, RowType
 from tests.browser import visit
 from tests.cluster.recorded import (
     BOOKS,
@@ -30,24 +30,6 @@ from tests.polling import wait_until
 
 EVER = "start=0&end=4294967295"
 PROJECT = Path(__file__).parents[2]
-
-
-def ask_data(
-    instance: Instance, exchange: str, symbol: str, row_type: str, columns: str
-) -> dict[str, np.ndarray[Any, Any]]:
-    """The columns of everything stored, after checking the header against the bytes."""
-    path = f"/api/data?exchange={exchange}&symbol={symbol}&type={row_type}&{EVER}&columns={columns}"
-    status, _, body = instance.get(path)
-    assert status == 200, body
-    header, _, binary = body.partition(b"\n")
-    described = json.loads(header)["columns"]
-    assert sum(column["data_length"] for column in described) == len(binary)
-    found = {}
-    for column in described:
-        assert column["data_length"] == column["num_records"] * column["record_size"]
-        data, binary = binary[: column["data_length"]], binary[column["data_length"] :]
-        found[column["name"]] = np.frombuffer(data, COLUMNS[row_type][column["name"]])  # type: ignore[index]
-    return found
 
 
 def all_symbols(instance: Instance) -> list[tuple[str, str]]:
@@ -74,10 +56,10 @@ def ask_clickhouse(instance: Instance, sql: str, **parameters: str) -> list[dict
     return rows
 
 
-def stored_rows(instance: Instance, row_type: str) -> dict[str, int]:
+def stored_rows(instance: Instance, row_type: RowType) -> dict[str, int]:
     rows = dict.fromkeys(EXCHANGES, 0)
     for exchange, symbol in all_symbols(instance):
-        rows[exchange] += len(ask_data(instance, exchange, symbol, row_type, "time")["time"])
+        rows[exchange] += len(instance.rows(exchange, symbol, row_type, "time")["time"])
     return rows
 
 
@@ -102,7 +84,7 @@ def test_every_recorded_trade_is_stored_exactly_as_recorded(complete: Instance, 
     expected = recorded_trades(recordings)
     assert counted(expected) == LIVE_TRADES
     for (exchange, symbol), trades in expected.items():
-        stored = ask_data(complete, exchange, symbol, "TRADES", "time,nanos,id,price,size,side,price64,size64")
+        stored = complete.rows(exchange, symbol, "TRADES", "time,nanos,id,price,size,side,price64,size64")
         assert times(stored) == [trade.time for trade in trades]
         assert stored["price64"].tolist() == [trade.price for trade in trades]
         assert stored["size64"].tolist() == [trade.size for trade in trades]
@@ -121,7 +103,7 @@ def test_every_recorded_quote_is_stored_exactly_as_recorded(complete: Instance, 
     names = ("best_bid64", "best_bid_size64", "best_ask64", "best_ask_size64")
     for (exchange, symbol), quotes in expected.items():
         columns = ",".join(("time", "nanos", *names, "best_bid", "price", "sequence"))
-        stored = ask_data(complete, exchange, symbol, "MD", columns)
+        stored = complete.rows(exchange, symbol, "MD", columns)
         rows = zip(times(stored), *(stored[name].tolist() for name in names), strict=True)
         numbers = [(quote.time, quote.bid, quote.bid_size, quote.ask, quote.ask_size) for quote in quotes]
         assert [tuple(None if number != number else number for number in row) for row in rows] == numbers, symbol
@@ -132,7 +114,7 @@ def test_every_recorded_quote_is_stored_exactly_as_recorded(complete: Instance, 
 
 def test_a_symbol_is_asked_for_by_its_own_name_or_as_it_is_listed(complete: Instance) -> None:
     columns = "time,nanos,id,price64"
-    own, listed = (ask_data(complete, "kraken", name, "TRADES", columns) for name in ("XMR/USD", "XMR_USD"))
+    own, listed = (complete.rows("kraken", name, "TRADES", columns) for name in ("XMR/USD", "XMR_USD"))
     assert len(own["id"]) == 4
     assert all(np.array_equal(own[name], listed[name]) for name in own)
     charts = [complete.json(f"/api/v1/charts/{name}?exchange=kraken")["bars"] for name in ("XMR%2FUSD", "XMR_USD")]

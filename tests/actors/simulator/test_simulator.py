@@ -13,11 +13,12 @@ from websockets.asyncio.client import connect
 
 import config
 from actors import recorded_clock
+from actors.endpoint import Endpoint
 from actors.feeds.registry import FEEDS
 from actors.simulator import market_server
 from actors.simulator.captures import CaptureError
 from actors.simulator.market_server import MarketServer
-from actors.simulator.simulator import Endpoint, Simulator
+from actors.simulator.simulator import Simulator
 from tests.actors.simulator import capture_files
 from tests.actors.simulator.capture_files import line, trade
 

@@ -1,0 +1,153 @@
+"""What goes to which shard, how much may be on its way, and what a shard that refuses costs."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from actors.delivery import KINDS, Delivery
+from actors.directory import shard_of
+from actors.feeds.events import Events
+from actors.feeds.feed import Decoded, decoded
+from actors.feeds.symbol_codes import SymbolCodes
+from config.settings import CollectorSettings
+from tests.actors.batches import NOON, quotes, trades
+from tests.actors.exchanges import Handle, Kept
+from tests.polling import until
+
+LIMITS = CollectorSettings(
+    flush_interval_ms=5,
+    max_frames=100,
+    max_bytes=1 << 20,
+    max_frame_bytes=1 << 20,
+    max_batches_in_flight=3,
+    quarantine=10,
+    journal_segment_bytes=1 << 20,
+)
+NOTHING = decoded(Events(np.zeros(0, np.int64), SymbolCodes()), ())
+
+
+def of(**kinds: pa.RecordBatch) -> Decoded:
+    """Decoded frames that said this and nothing else."""
+    return Decoded(**{name: kinds.get(name, getattr(NOTHING, name)) for name in NOTHING.__slots__})
+
+
+def trades_of(*symbols: str) -> pa.RecordBatch:
+    return trades([(symbol, NOON + at, at, 1.0, 1.0, 0) for at, symbol in enumerate(symbols)])
+
+
+class Calls:
+    def __init__(self) -> None:
+        self.changes = 0
+        self.failures: list[str] = []
+
+    def changed(self) -> None:
+        self.changes += 1
+
+
+def delivery(calls: Calls, *shards: Any, **limits: int) -> Delivery:
+    handles = [Handle(shard.append) for shard in shards]
+    return Delivery("binance", handles, LIMITS.model_copy(update=limits), calls.changed, calls.failures.append)
+
+
+async def test_what_says_nothing_is_not_sent() -> None:
+    calls, kept = Calls(), Kept()
+    sending = delivery(calls, kept)
+    sending.send(NOTHING, 7)
+    assert (len(sending), calls.changes) == (0, 0)
+    await sending.finish()
+    assert kept.batches == []
+
+
+async def test_everything_of_one_flush_goes_to_a_shard_together_with_its_clock() -> None:
+    calls, kept = Calls(), Kept()
+    sending = delivery(calls, kept)
+    sending.send(of(trades=trades_of("BTCUSDT"), quotes=quotes([("ETHUSDT", NOON, 1, 1.0, 2.0)])), 7)
+    assert len(sending) == 1
+    await sending.finish()
+    (batches,) = kept.batches
+    assert sorted(batches) == ["quotes", "trades"]
+    assert kept.clocks == [7]
+
+
+async def test_rows_go_to_the_shards_of_their_symbols_in_order() -> None:
+    symbols = [f"A{number}USDT" for number in range(40)]
+    kept = [Kept() for _ in range(4)]
+    sending = delivery(Calls(), *kept)
+    rows = [symbols[number % 40] for number in range(400)]
+    for begin in (0, 3, 200):
+        sending.send(of(trades=trades_of(*rows[begin:400])), begin)
+    await sending.finish()
+    for index, one in enumerate(kept):
+        mine = [at for at, symbol in enumerate(rows) if shard_of("binance", symbol, 4) == index]
+        assert one.ids == [at - begin for begin in (0, 3, 200) for at in mine if at >= begin]
+
+
+async def test_books_and_history_stay_here() -> None:
+    kept = Kept()
+    sending = delivery(Calls(), kept)
+    sending.send(of(history=trades_of("BTCUSDT")), 7)
+    await sending.finish()
+    assert kept.batches == []
+    assert set(KINDS) == {"trades", "quotes", "derivatives", "liquidations"}
+
+
+async def test_it_is_full_at_so_many_batches_until_one_was_taken() -> None:
+    calls, kept = Calls(), Kept()
+    kept.open.clear()
+    sending = delivery(calls, kept)
+    for number in range(3):
+        assert not sending.full
+        sending.send(of(trades=trades_of("BTCUSDT")), number)
+    assert sending.full
+    assert calls.changes == 3
+    kept.open.set()
+    await until(lambda: not sending.full)
+    await sending.finish()
+    assert (len(sending), calls.changes) == (0, 6)
+    assert kept.clocks == [0, 1, 2]
+
+
+async def test_it_is_full_at_so_many_bytes() -> None:
+    kept = Kept()
+    kept.open.clear()
+    batch = trades_of(*["BTCUSDT"] * 100)
+    sending = delivery(Calls(), kept, max_bytes=batch.nbytes)
+    sending.send(of(trades=trades_of("BTCUSDT")), 0)
+    assert not sending.full
+    sending.send(of(trades=batch), 1)
+    assert sending.full
+    kept.open.set()
+    await sending.finish()
+    assert not sending.full
+
+
+class Refusing:
+    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int) -> None:
+        raise OSError("No space left on device")
+
+
+async def test_a_shard_that_refuses_is_told_and_the_others_get_theirs() -> None:
+    symbols = [f"A{number}USDT" for number in range(40)]
+    calls, kept = Calls(), Kept()
+    sending = delivery(calls, Refusing(), kept)
+    sending.send(of(trades=trades_of(*symbols)), 0)
+    await sending.finish()
+    assert calls.failures == ["a shard did not take a batch: OSError('No space left on device')"]
+    assert len(kept.ids) == sum(shard_of("binance", symbol, 2) == 1 for symbol in symbols)
+    assert len(sending) == 0
+
+
+async def test_finishing_waits_for_what_is_on_its_way() -> None:
+    kept = Kept()
+    kept.open.clear()
+    sending = delivery(Calls(), kept)
+    sending.send(of(trades=trades_of("BTCUSDT")), 0)
+    finishing = asyncio.create_task(sending.finish())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(finishing), 0.05)
+    kept.open.set()
+    await asyncio.wait_for(finishing, 5)
+    assert kept.ids == [0]
