@@ -20,6 +20,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from actors.collector import Collector
 from actors.endpoint import Endpoint
@@ -66,18 +67,21 @@ class Kept:
 
     @property
     def ids(self) -> list[int]:
-        return [trade_id for batch in self.trades for trade_id in batch.column("trade_id").to_pylist()]
+        return [trade_id for batch in self.trades for trade_id in numbers(batch, "trade_id")]
 
     def ids_of(self, symbol: str) -> list[int]:
         """The ids of one symbol's trades, as they came: a shard keeps each once."""
-        return [
-            trade_id
-            for batch in self.trades
-            for name, trade_id in zip(
-                batch.column("symbol").to_pylist(), batch.column("trade_id").to_pylist(), strict=True
-            )
-            if name == symbol
-        ]
+        rows = (
+            zip(batch.column("symbol").to_pylist(), numbers(batch, "trade_id"), strict=True) for batch in self.trades
+        )
+        return [trade_id for batch in rows for name, trade_id in batch if name == symbol]
+
+
+def numbers(batch: pa.RecordBatch, name: str) -> list[int]:
+    """A column of integers none of which is null."""
+    column: list[Any] = batch.column(name).to_pylist()
+    assert None not in column
+    return column
 
 
 class Shard(Protocol):
@@ -217,11 +221,12 @@ class BinanceServer:
     ) -> None:
         assert self._servers is not None and self._market is not None
         self._market.cancel()
-        await asyncio.gather(self._market, return_exceptions=True)
         websocket, rest = self._servers
         websocket.close()
         await websocket.wait_closed()
         await rest.cleanup()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._market
 
     def endpoint(self, *symbols: str) -> Endpoint:
         """Where it is, and what to collect there; all it has without `symbols`."""
@@ -249,7 +254,7 @@ class BinanceServer:
         """Send a frame to all connections, or to one."""
         for number, client in self.clients.items():
             if to in (None, number):
-                client.transport.write(wire.block([frame.encode()]))
+                _write(client, [frame.encode()])
 
     def move(self, symbol: str) -> None:
         """One trade and one change of a symbol."""
@@ -262,7 +267,7 @@ class BinanceServer:
             frames.append(change(self.updated[symbol], symbol).encode())
         for number, client in self.clients.items():
             if not self.silent and (symbol in self.subscribed[number] or symbol in self.late):
-                client.transport.write(wire.block(frames))
+                _write(client, frames)
 
     async def _move(self) -> None:
         while True:
@@ -302,13 +307,13 @@ class BinanceServer:
             return
         if self.refused.intersection(symbols):
             refusal = {"error": {"code": 3, "msg": "Too many requests."}, "id": request["id"]}
-            client.transport.write(wire.block([_encode(refusal).encode()]))
+            _write(client, [_encode(refusal).encode()])
             return
         if request["method"] == "SUBSCRIBE":
             self.subscribed[number].update(symbols)
         else:
             self.subscribed[number].difference_update(symbols)
-        client.transport.write(wire.block([_encode({"result": None, "id": request["id"]}).encode()]))
+        _write(client, [_encode({"result": None, "id": request["id"]}).encode()])
 
     async def _serve_list(self, _request: aiohttp.web.Request) -> aiohttp.web.Response:
         symbols = [
@@ -327,6 +332,11 @@ class BinanceServer:
         size = str(self.updated[symbol])
         levels = {"bids": [["100.00", size]], "asks": [["101.00", size]]}
         return aiohttp.web.json_response({"lastUpdateId": self.updated[symbol], **levels})
+
+
+def _write(client: ServerConnection, frames: Sequence[bytes]) -> None:
+    if client.state is State.OPEN and not client.transport.is_closing():
+        client.transport.write(wire.block(frames))
 
 
 def trade(trade_id: int, symbol: str = "BTCUSDT") -> str:

@@ -23,6 +23,7 @@ from tests.actors.exchanges import (
     BinanceServer,
     Kept,
     collecting,
+    limit,
     live,
     recorded,
     recording,
@@ -139,6 +140,22 @@ async def test_with_the_setting_on_everything_is_recorded_from_the_first_frame_o
     await plays_again(settings, tmp_path / "second", first)
 
 
+async def test_the_end_of_a_connection_that_fell_silent_is_told_once_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    limit(monkeypatch, "binance", silence_s=0.3)
+    settings = load(tmp_path, {"source": "live", "journal": True})
+    async with BinanceServer(SYMBOLS) as server, collecting(settings, server.endpoint()) as collector:
+        await until(lambda: synced(collector, *SYMBOLS))
+        server.silent = True
+        await until(lambda: 1 in server.closed)
+        server.silent = False
+        await until(lambda: 2 in server.opened)
+    ends = [event.data for event in events(settings) if (event.kind, event.connection[:5]) == ("close", "ws-1#")]
+    assert [end.startswith(b"nothing received") for end in ends[:1]] == [True]
+    assert len(ends) == len([event for event in events(settings) if event.kind == "open"])
+
+
 async def test_a_journal_that_begins_during_an_overlap_still_gets_the_whole_story(tmp_path: Path) -> None:
     settings, kept = live(tmp_path / "first"), Kept()
     async with BinanceServer(SYMBOLS) as server, collecting(settings, server.endpoint(), kept) as collector:
@@ -172,7 +189,7 @@ async def test_a_full_disk_never_stops_the_feed_and_is_said(monkeypatch: pytest.
 
         async def lost() -> bool:
             said = await collector.journal()
-            return said["lost"] > 20 and said["failure"] == "No space left on device"
+            return bool(said["lost"] > 20 and said["failure"] == "No space left on device")
 
         await until(lost)
         before = kept.ids_of("BTCUSDT")[-1]
@@ -184,7 +201,7 @@ async def test_a_full_disk_never_stops_the_feed_and_is_said(monkeypatch: pytest.
 
         async def has_room() -> bool:
             said = await collector.journal()
-            return said["failure"] == "" and said["bytes"] > 0
+            return bool(said["failure"] == "" and said["bytes"] > 0)
 
         await until(has_room)
     ids = kept.ids_of("BTCUSDT")
@@ -242,7 +259,7 @@ async def test_neither_credentials_nor_what_they_brought_reach_the_journal(tmp_p
         async with collecting(settings, endpoint, exchange="deribit") as collector:
 
             async def granted() -> bool:
-                return (await collector.status())["subscribed"] == ["BTC-PERPETUAL"]
+                return bool((await collector.status())["subscribed"] == ["BTC-PERPETUAL"])
 
             await until(granted)
             assert (await collector.status())["errors"][1:] == [], "but that there is no list of instruments"

@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 async def said(collector: Collector, text: str) -> bool:
-    return text in (await collector.status())["last_error"]
+    return text in str((await collector.status())["last_error"])
 
 
 async def test_books_of_a_lost_connection_are_stale_at_once_and_built_again_on_the_next(settings: Settings) -> None:
@@ -38,7 +38,7 @@ async def test_books_of_a_lost_connection_are_stale_at_once_and_built_again_on_t
         server.cut()
 
         async def stale() -> bool:
-            return (await collector.status())["book_states"] == {"stale": 2}
+            return bool((await collector.status())["book_states"] == {"stale": 2})
 
         await until(stale, 1.0)
         (books,) = await collector.book()
@@ -117,7 +117,7 @@ async def test_a_subscription_nobody_answers_is_asked_again_and_then_reported(
         async with collecting(settings, server.endpoint()) as collector:
 
             async def reported() -> bool:
-                return (await collector.status())["unanswered"] == sorted(SYMBOLS)
+                return bool((await collector.status())["unanswered"] == sorted(SYMBOLS))
 
             await until(reported)
             assert len(server.methods("SUBSCRIBE")) == connection.ATTEMPTS

@@ -186,16 +186,20 @@ async def test_symbols_added_while_the_list_is_awaited_are_subscribed_once(
 
 
 async def test_symbols_added_while_nothing_runs_are_collected_from_the_start_on(
-    settings: Settings, server: BinanceServer
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, server: BinanceServer
 ) -> None:
+    monkeypatch.setattr("actors.collector.LIST_RETRY_S", 0.0)
+    monkeypatch.setattr("actors.collector.CHANGE_TIMEOUT_S", 0.1)
     async with collecting(settings, server.endpoint("BTCUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT"))
         await collector.stop()
         assert await collector.remove(["BTCUSDT"]) == ["BTCUSDT"]
-        collector._roster.add(["ETHUSDT"])
+        server.list("NEWUSDT")
+        said = await collector.add(["ETHUSDT", "NEWUSDT"])
+        assert said["ETHUSDT"] == NO_ANSWER_YET
         await collector.start()
-        await until(lambda: synced(collector, "ETHUSDT"))
-    assert server.subscribed[2] == {"ETHUSDT"}
+        await until(lambda: synced(collector, "ETHUSDT", "NEWUSDT"))
+    assert server.subscribed[2] == {"ETHUSDT", "NEWUSDT"}
 
 
 async def test_an_added_symbol_without_an_answer_says_so(

@@ -115,13 +115,13 @@ async def test_it_is_full_at_so_many_bytes() -> None:
     kept.open.clear()
     batch = trades_of(*["BTCUSDT"] * 100)
     sending = delivery(Calls(), kept, max_bytes=batch.nbytes)
-    sending.send(of(trades=trades_of("BTCUSDT")), 0)
-    assert not sending.full
-    sending.send(of(trades=batch), 1)
-    assert sending.full
+    full = []
+    for one in (trades_of("BTCUSDT"), batch):
+        sending.send(of(trades=one), 0)
+        full.append(sending.full)
     kept.open.set()
     await sending.finish()
-    assert not sending.full
+    assert [*full, sending.full] == [False, True, False]
 
 
 class Refusing:

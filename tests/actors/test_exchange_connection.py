@@ -24,6 +24,7 @@ from tests.actors.exchanges import (
     epochs,
     limit,
     live,
+    numbers,
     recorded,
     recording,
     replaying,
@@ -62,7 +63,7 @@ async def test_a_replay_is_asked_for_everything_at_once_so_that_it_plays_in_reco
         async with collecting(recorded(tmp_path), endpoint, kept, exchange="bitfinex") as collector:
             await until(lambda: synced(collector, *endpoint.symbols))
             await settled(collector)
-    times = [when for batches in kept.batches for when in batches["quotes"].column("ts_recv").to_pylist()]
+    times = [when for batches in kept.batches for when in numbers(batches["quotes"], "ts_recv")]
     assert len(times) == 21
     assert times == sorted(times)
 
@@ -92,7 +93,7 @@ async def test_answers_that_lie_unread_are_not_asked_for_again(monkeypatch: pyte
             kept.open.clear()
 
             async def held() -> bool:
-                return (await collector.status())["batches_in_flight"] == 1
+                return bool((await collector.status())["batches_in_flight"] == 1)
 
             await until(held)
             adding = asyncio.create_task(collector.add(["ETHUSDT"]))

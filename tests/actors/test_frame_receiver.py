@@ -61,7 +61,7 @@ async def taken(receiver: FrameReceiver, count: int) -> tuple[list[bytes], list[
             assert when.dtype == np.int64
             assert len(when) == len(some)
             frames.extend(some)
-            times.extend(when.tolist())
+            times.extend(map(int, when))
             await asyncio.sleep(0)
     return frames, times
 

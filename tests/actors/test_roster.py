@@ -204,7 +204,7 @@ async def test_one_that_fails_while_all_are_left_keeps_no_other_one_connected(co
     first = roster.connections[0]
     second = connections.connect(("B",))
     roster.connections.append(second)
-    second.task = asyncio.create_task(asyncio.sleep(60))  # type: ignore[assignment]
+    second.task = asyncio.create_task(asyncio.sleep(60))
     first.feed = None  # type: ignore[assignment]
     first._receiver = Full()  # type: ignore[assignment]
     with pytest.raises(AttributeError):

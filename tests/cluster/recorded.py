@@ -118,10 +118,8 @@ def recorded_quotes(recordings: Path) -> dict[Market, list[Quote]]:
     for ticker in _deribit_tickers(recordings):
         numbers = (ticker[f"best_{name}"] for name in ("bid_price", "bid_amount", "ask_price", "ask_amount"))
         # It writes 0 where there is no order.
-        bid, bid_size, ask, ask_size = (number or None for number in numbers)
-        quotes["deribit", ticker["instrument_name"]].append(
-            Quote(ticker["timestamp"] * 10**6, bid, bid_size, ask, ask_size)
-        )
+        quote = Quote(ticker["timestamp"] * 10**6, *(number or None for number in numbers))
+        quotes["deribit", ticker["instrument_name"]].append(quote)
     tickers = {}
     for received, message in _received(recordings, "bitfinex"):
         if isinstance(message, dict):

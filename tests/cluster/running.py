@@ -157,12 +157,13 @@ class Instance(FrontDoor):
 
     def stop(self, which: signal.Signals = signal.SIGINT) -> int:
         """End it; gives the exit status."""
-        self.detach()
+        self.detach()  # or it would look for its Ray for a minute
         self.process.send_signal(which)
         return self.process.wait(STOP_TIMEOUT_S)
 
     def end(self) -> None:
         """End it as Ctrl-C does, if it runs still: at once, with exit status 0 and nothing left of it."""
+        self.detach()
         if self.process.poll() is not None:
             return
         family = psutil.Process(self.process.pid).children(recursive=True)
@@ -173,6 +174,8 @@ class Instance(FrontDoor):
             self.process.wait()
         wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
         assert [p for p in psutil.process_iter() if str(self.data) in " ".join(command_line(p))] == []
+        assert self.process.stdout is not None
+        assert self.process.stdout.read() == "", "nothing but that it is ready"
 
 
 @contextmanager

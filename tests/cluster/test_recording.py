@@ -3,56 +3,53 @@ without forgetting anything."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cluster.instance import free_ports
-from storage.column_reader import ColumnReader
 from storage.journal import read_journal
-from storage.schema import COLUMNS, RowType
+from storage.schema import COLUMNS, IDENTITY
 from tests.cluster.recorded import BOOKS, LIVE_TRADES
-from tests.cluster.running import Instance, command
-from tests.cluster.test_symbols import change
+from tests.cluster.running import FrontDoor, Instance, command
 from tests.polling import wait_until
 
 #: Not collected while it is recorded.
 LEFT_OUT = "XRPUSDT"
-#: Exchanges whose recordings are played beside the journal of Binance.
+#: Exchanges whose recordings are played beside the journal, which is of Binance.
 BESIDE = ("kraken", "okx")
+ALL = {row_type: ",".join(columns) for row_type, columns in COLUMNS.items()}
 
 
 @pytest.fixture(scope="module")
-def recorded(simulated: Instance) -> Iterator[dict[str, Any]]:
+def recorded(simulated: Instance) -> dict[str, Any]:
     """What the command said of a few seconds."""
-    assert change(simulated, "DELETE", "binance", LEFT_OUT)[0] == 200
+    assert simulated.change_symbols("DELETE", "binance", LEFT_OUT)[0] == 200
     try:
         said = command("record", "--seconds", "3", "--json", "--data", str(simulated.data))
     finally:
-        assert change(simulated, "POST", "binance", LEFT_OUT)[0] == 200
+        assert simulated.change_symbols("POST", "binance", LEFT_OUT)[0] == 200
     assert said.returncode == 0, said.stderr
     report: dict[str, Any] = json.loads(said.stdout)
-    yield report
+    return report
 
 
-@dataclass
-class Playing:
-    """An instance over the journal and the recordings beside it, by the commands alone."""
+@dataclass(kw_only=True)
+class Playing(FrontDoor):
+    """An instance over the recordings in `source`, by the commands alone."""
 
-    data: Path
     source: Path
-    ports: list[int] = field(default_factory=lambda: free_ports(2))
 
     def up(self) -> None:
-        options = ["--port", str(self.ports[0]), "--tls-port", str(self.ports[1]), "--source", f"replay:{self.source}"]
+        options = ["--port", str(self.port), "--tls-port", str(self.tls_port), "--source", f"replay:{self.source}"]
         exchanges = ",".join(("binance", *BESIDE))
         started = command("up", "--detach", "--data", str(self.data), "--exchanges", exchanges, *options)
-        assert started.stdout == f"ready http://127.0.0.1:{self.ports[0]}\n", started.stderr
+        assert started.stdout == f"ready {self.url}\n", started.stderr
 
     def down(self) -> str:
+        self.detach()
         return command("down", "--data", str(self.data)).stdout
 
     def symbols(self, *arguments: str) -> Any:
@@ -61,39 +58,31 @@ class Playing:
         return json.loads(said.stdout)
 
     def books(self) -> dict[tuple[str, str], str]:
-        return {(row["exchange"], row["symbol"]): row["book"] for row in self.symbols("list")}
+        return {where: row["book"] for where, row in self.collected().items()}
 
     def trades(self) -> dict[str, int]:
         """How many are stored."""
-        reader = ColumnReader(self.data / "columns", rescan_s=0)
+        listed = self.json("/api/symbols")["exchanges"]
         return {
-            exchange: sum(len(stored(self.data, exchange, symbol, "TRADES")["id"]) for symbol in symbols)
-            for exchange, symbols in reader.symbols().items()
+            exchange: sum(len(self.rows(exchange, symbol, "TRADES", "id")["id"]) for symbol in symbols)
+            for exchange, symbols in listed.items()
         }
 
 
 @pytest.fixture(scope="module")
-def playing(
-    simulated: Instance, recorded: dict[str, Any], recordings: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Playing]:
+def playing(recorded: dict[str, Any], recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
     folder = tmp_path_factory.mktemp("playing")
     source = folder / "source"
     source.mkdir()
     for path in (*map(Path, recorded["files"]), *(recordings / f"{exchange}.jsonl" for exchange in BESIDE)):
         (source / path.name).symlink_to(path)
-    instance = Playing(folder / "data", source)
+    port, tls_port = free_ports(2)
+    instance = Playing(data=folder / "data", port=port, tls_port=tls_port, source=source)
     try:
         instance.up()
         yield instance
     finally:
         instance.down()
-
-
-def stored(data: Path, exchange: str, symbol: str, row_type: RowType) -> dict[str, np.ndarray[Any, Any]]:
-    """Every column of everything that is stored."""
-    names = tuple(COLUMNS[row_type])
-    selection = ColumnReader(data / "columns", rescan_s=0).select(exchange, symbol, row_type, 0, 2**62, names)
-    return {name: selection.column(name) for name in names}
 
 
 def journal_trades(files: list[str]) -> dict[str, set[int]]:
@@ -117,26 +106,21 @@ def test_a_recording_says_what_it_took_and_ends(simulated: Instance, recorded: d
     assert not simulated.collector("binance")["journal"]
 
 
-def test_the_other_instance_holds_the_same_trades_and_quotes(
+def test_another_instance_that_plays_it_holds_the_same_trades_and_quotes(
     simulated: Instance, recorded: dict[str, Any], playing: Playing
 ) -> None:
     ids = journal_trades(recorded["files"])
     assert set(ids) == {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
-    count = sum(map(len, ids.values()))
-    assert count > 0
-    wait_until(
-        lambda: playing.trades() == {"binance": count, **{exchange: LIVE_TRADES[exchange] for exchange in BESIDE}}
-    )
-    for symbol, recorded_ids in ids.items():
-        for row_type, identity in (("TRADES", "id"), ("MD", "sequence")):
-            own = stored(playing.data, "binance", symbol, row_type)  # type: ignore[arg-type]
-            first, last = own[identity][0], own[identity][-1]
-            live = stored(simulated.data, "binance", symbol, row_type)  # type: ignore[arg-type]
+    expected = {"binance": sum(map(len, ids.values()))} | {exchange: LIVE_TRADES[exchange] for exchange in BESIDE}
+    wait_until(lambda: playing.trades() == expected)
+    for symbol in ids:
+        for row_type, identity in IDENTITY.items():
+            played, live = (one.rows("binance", symbol, row_type, ALL[row_type]) for one in (playing, simulated))
+            first, last = played[identity][0], played[identity][-1]
             same = (live[identity] >= first) & (live[identity] <= last)
-            for name, column in own.items():
+            for name, column in played.items():
                 assert column.tobytes() == live[name][same].tobytes(), f"{symbol} {row_type} {name}"
-            if row_type == "TRADES":
-                assert set(own["id"].tolist()) == recorded_ids
+            assert row_type == "MD" or set(played["id"].tolist()) == ids[symbol]
 
 
 def test_its_books_are_synced_from_the_journal(playing: Playing) -> None:
@@ -150,32 +134,30 @@ def test_its_books_are_synced_from_the_journal(playing: Playing) -> None:
     assert len(playing.books()) == len(expected) + sum(BOOKS[exchange] for exchange in BESIDE)
 
 
-def test_it_is_stopped_and_started_again_stores_nothing_twice_and_keeps_what_was_changed(
-    playing: Playing, replayed: Instance
+def test_symbols_are_changed_and_a_restart_keeps_the_changes_and_stores_nothing_twice(
+    simulated: Instance, playing: Playing
 ) -> None:
     trades = playing.trades()
-    assert playing.symbols("remove", "okx", "UNI-USD-SWAP") == {"UNI-USD-SWAP": True}
     assert playing.symbols("remove", "kraken", "XBT/CHF", "OMG/USD") == {"XBT/CHF": True, "OMG/USD": True}
-    assert playing.symbols("add", "kraken", "OMG/USD") == {"OMG/USD": ""}
+    assert playing.change_symbols("POST", "kraken", "OMG/USD") == (200, {"added": ["OMG/USD"], "refused": {}})
+    assert playing.change_symbols("DELETE", "okx", "UNI-USD-SWAP") == (200, {"removed": ["UNI-USD-SWAP"]})
     # The exchange has it, the journal has nothing of it.
     assert playing.symbols("add", "binance", LEFT_OUT) == {LEFT_OUT: ""}
-    symbols = playing.books().keys()
-    assert ("binance", LEFT_OUT) in symbols
-    assert ("okx", "UNI-USD-SWAP") not in symbols
+    left_out = ("binance", LEFT_OUT)
+    symbols = set(playing.books())
+    assert left_out in symbols
+    assert symbols.isdisjoint({("kraken", "XBT/CHF"), ("okx", "UNI-USD-SWAP")})
 
     assert playing.down() == "stopped\n"
-    assert command("symbols", "list", "--data", str(playing.data)).returncode == 1
-    assert replayed.json("/readyz")["status"] == "ready", "another instance is not disturbed"
+    assert simulated.json("/readyz")["status"] == "ready", "another instance is not disturbed"
     playing.up()
 
     def played() -> bool:
         books = playing.books()
-        return books.keys() == symbols and {k for k, book in books.items() if book != "synced"} == {
-            ("binance", LEFT_OUT)
-        }
+        return books.keys() == symbols and {where for where, book in books.items() if book != "synced"} == {left_out}
 
     wait_until(played)
-    # Everything was sent: the books are those of the last frames.
+    # The books are those after the last frames.
     assert playing.trades() == trades
     assert playing.down() == "stopped\n"
     assert playing.down().startswith("nothing runs")

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from cluster.instance import free_ports
-from tests.cluster.running import RAYFEED, START_TIMEOUT_S, STOP_TIMEOUT_S, Instance, command, rayfeed_up
+from tests.cluster.recorded import EXCHANGES
+from tests.cluster.running import RAYFEED, START_TIMEOUT_S, STOP_TIMEOUT_S, Instance, command
 from tests.polling import wait_until
 
 # What only has to fail does so before anything is started.
@@ -27,21 +28,14 @@ def assert_one_line(answer: subprocess.CompletedProcess[str], *says: str) -> Non
         assert text in lines[0]
 
 
-def test_two_instances_run_side_by_side_and_one_stops_alone(replayed: Instance, tmp_path: Path) -> None:
-    with rayfeed_up(tmp_path / "data") as second:
-        family = [second.process, *psutil.Process(second.process.pid).children(recursive=True)]
-        wait_until(lambda: second.json("/api/symbols")["exchanges"])
-        assert replayed.json("/readyz")["status"] == "ready"
-        assert command("status", "--data", str(tmp_path / "data")).returncode == 0
-        began = time.monotonic()
-        assert second.stop(signal.SIGINT) == 0
-        assert time.monotonic() - began < STOP_TIMEOUT_S
-        wait_until(lambda: not any(psutil.pid_exists(process.pid) for process in family), within_s=5)
-        left = [p.cmdline() for p in psutil.process_iter() if str(tmp_path) in " ".join(_command_line(p))]
-        assert left == []
-    assert replayed.json("/readyz")["status"] == "ready"
-    assert replayed.json("/api/symbols")["exchanges"]["coinbase"]
-    assert command("status", "--data", str(tmp_path / "data")).returncode == 1
+def test_two_instances_run_side_by_side(replayed: Instance, simulated: Instance) -> None:
+    for instance, exchanges in ((replayed, list(EXCHANGES)), (simulated, ["binance"])):
+        assert instance.json("/readyz")["status"] == "ready"
+        assert list(instance.json("/api/symbols")["exchanges"]) == exchanges
+        said = json.loads(command("status", "--json", "--data", str(instance.data)).stdout)
+        assert (said["pid"], said["url"]) == (instance.process.pid, instance.url)
+    one, other = (psutil.Process(each.process.pid).children(recursive=True) for each in (replayed, simulated))
+    assert set(one).isdisjoint(other)
 
 
 @pytest.mark.parametrize("step", ["ray", "replicas"])
@@ -89,7 +83,11 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ("options", "environment", "says"),
     [
         (("--source", "tape"), {}, ("source", "sim, live or replay:DIR")),
-        (("--exchanges", "binance,nasdaq"), {}, ("nasdaq", "binance, coinbase")),
+        (
+            ("--exchanges", "binance,nasdaq"),
+            {},
+            ("called nasdaq;", "binance, bitfinex, bybit, coinbase, deribit, kraken, okx"),
+        ),
         ((), {"RAYFEED_SHARDZ": "2"}, ("shardz",)),
         ((), {"RAYFEED_SHARDS": "none"}, ("shards",)),
         (("--source", "replay:/nowhere"), {}, ("/nowhere",)),
@@ -116,37 +114,10 @@ def test_live_without_any_exchange_ends_with_what_each_one_said(tmp_path: Path) 
         "RAYFEED_EXCHANGES__BINANCE__WEBSOCKET": "ws://127.0.0.1:1",
         "RAYFEED_EXCHANGES__COINBASE__WEBSOCKET": "ws://127.0.0.1:1",
     }
-    answer = command("up", "--data", str(tmp_path / "data"), "--source", "live", environment=unreachable)
+    options = ["--source", "live", "--exchanges", "binance,coinbase"]
+    answer = command("up", "--data", str(tmp_path / "data"), *options, environment=unreachable)
     assert answer.returncode == 1
     last = answer.stderr.strip().splitlines()[-1]
     assert last.startswith("rayfeed: no exchange answered within 3 s")
     assert "binance: cannot connect to ws://127.0.0.1:1" in last
     assert "--source sim" in last
-
-
-def test_detached_it_runs_until_it_is_told_to_stop_and_keeps_what_it_has(tmp_path: Path, recordings: Path) -> None:
-    data = str(tmp_path / "data")
-    for _ in range(2):
-        ports = free_ports(2)
-        options = ["--port", str(ports[0]), "--tls-port", str(ports[1]), "--source", f"replay:{recordings}"]
-        try:
-            started = command("up", "--detach", "--data", data, *options)
-            assert started.stdout == f"ready http://127.0.0.1:{ports[0]}\n", started.stderr
-            # Played again on the same data, nothing is stored twice.
-            wait_until(lambda: stored(data) == 99)
-        finally:
-            stopped = command("down", "--data", data)
-        assert stopped.stdout == "stopped\n", stopped.stderr
-    assert command("down", "--data", data).stdout.startswith("nothing runs")
-
-
-def stored(data: str) -> int:
-    files = Path(data).glob("columns/*/*/TRADES/time.*.bin")
-    return sum(file.stat().st_size for file in files) // 4
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return []

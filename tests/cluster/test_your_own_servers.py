@@ -14,6 +14,7 @@ import psutil
 import pytest
 import redis
 
+from tests.cluster.recorded import LIVE_TRADES, QUOTES
 from tests.cluster.running import rayfeed_up
 from tests.polling import wait_until
 from tests.servers import ClickHouseServer, RedisServer, free_port, needs_clickhouse_server
@@ -59,21 +60,28 @@ def test_your_ray_clickhouse_and_redis_are_used_and_left_running(
 ) -> None:
     with RedisServer(tmp_path / "redis") as redis_server, ClickHouseServer(tmp_path / "clickhouse") as clickhouse:
         environment = {**your_ray, "CLICKHOUSE_URL": clickhouse.url, "REDIS_URL": redis_server.url}
-        with rayfeed_up(tmp_path / "data", "--source", f"replay:{recordings}", environment=environment) as instance:
-            wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 13)
+        options = ["--source", f"replay:{recordings}", "--exchanges", "coinbase,deribit"]
+        with rayfeed_up(tmp_path / "data", *options, environment=environment) as instance:
+            wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 20)
+            assert set(instance.json("/readyz")["feeds"]) == {"coinbase", "deribit"}
             database = clickhouse_driver.Client.from_url(clickhouse.url)
 
-            def stored() -> bool:
-                (count,) = database.execute("SELECT count() FROM trades FINAL")[0]
-                return bool(count == 99)
+            def stored() -> list[tuple[str, int]]:
+                """How many trades and rows about derivatives, by exchange."""
+                counts: list[tuple[str, int]] = [
+                    row
+                    for table in ("trades", "derivatives")
+                    for row in database.execute(f"SELECT exchange, count() FROM {table} FINAL GROUP BY exchange")
+                ]
+                return counts
 
-            wait_until(stored)
+            wait_until(lambda: stored() == [("coinbase", LIVE_TRADES["coinbase"]), ("deribit", QUOTES["deribit"])])
             with redis.Redis.from_url(redis_server.url) as client:
                 wait_until(lambda: client.exists("market_data_stream") == 1)
             assert not (tmp_path / "data" / "clickhouse").exists()
             assert instance.stop() == 0
         assert _answers(your_ray)
-        assert database.execute("SELECT count() FROM trades FINAL") == [(99,)]
+        assert stored() == [("coinbase", LIVE_TRADES["coinbase"]), ("deribit", QUOTES["deribit"])]
         database.disconnect()
 
 
