@@ -159,6 +159,7 @@ class Collector:
             "failure": self._failure,
             "state": self._state(),
             "connections": len(connections),
+            "names": [connection.name for connection in connections],
             "connects": sum(life.connects for life in lives),
             "last_error": next((life.last_error for life in lives if life.last_error), ""),
             # Of the connection that is worst off: heartbeats prove the socket, not the data.

@@ -94,6 +94,9 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+            # Everything starts at once: on a busy machine its proxy takes longer than the five seconds after which
+            # Serve would kill it.
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
             # The edge stops sending before replicas stop, so there is nothing to wait for.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         }

@@ -5,6 +5,7 @@ asked, and shards at hand instead of in other processes.
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -165,7 +166,8 @@ class BinanceServer:
     last update's id, so a book shows what it holds.
     """
 
-    def __init__(self, symbols: Iterable[str], pace_s: float = 0.01) -> None:
+    def __init__(self, symbols: Iterable[str], pace_s: float = 0.01, certificate: Path | None = None) -> None:
+        """With a certificate (and its key, in one file) for localhost its WebSocket is encrypted."""
         #: What the list of instruments says of each symbol.
         self.status = dict.fromkeys(symbols, "TRADING")
         self.traded = dict.fromkeys(self.status, 0)
@@ -199,6 +201,10 @@ class BinanceServer:
         self.instead: dict[str, list[aiohttp.web.Response]] = {}
         self.clients: dict[int, ServerConnection] = {}
         self._pace_s = pace_s
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate)
         self._servers: tuple[Server, aiohttp.web.AppRunner] | None = None
         self._market: asyncio.Task[None] | None = None
 
@@ -210,7 +216,13 @@ class BinanceServer:
         await rest.setup()
         await aiohttp.web.TCPSite(rest, "127.0.0.1", 0).start()
         websocket = await serve(
-            self._serve, "127.0.0.1", 0, compression=None, process_request=self._let_in, close_timeout=0.2
+            self._serve,
+            "127.0.0.1",
+            0,
+            ssl=self._tls,
+            compression=None,
+            process_request=self._let_in,
+            close_timeout=0.2,
         )
         self._servers = websocket, rest
         self._market = asyncio.create_task(self._move())
@@ -232,7 +244,8 @@ class BinanceServer:
         """Where it is, and what to collect there; all it has without `symbols`."""
         assert self._servers is not None
         websocket, rest = self._servers
-        address = f"ws://127.0.0.1:{websocket.sockets[0].getsockname()[1]}"
+        scheme, host = ("ws", "127.0.0.1") if self._tls is None else ("wss", "localhost")
+        address = f"{scheme}://{host}:{websocket.sockets[0].getsockname()[1]}"
         return Endpoint(address, f"http://127.0.0.1:{rest.addresses[0][1]}", symbols or tuple(self.status))
 
     def list(self, symbol: str, status: str = "TRADING") -> None:

@@ -5,6 +5,7 @@ import base64
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from hashlib import sha1
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from actors import connection
 from actors.collector import Collector
 from actors.endpoint import Endpoint
+from cluster.certificate import self_signed
 from config import Settings
 from tests.actors.exchanges import NOWHERE, BinanceServer, Kept, collecting, epochs, limit, live, synced
 from tests.polling import until
@@ -106,6 +108,23 @@ async def test_silence_on_an_open_socket_is_a_loss_and_named_as_such(
         server.silent = False
         await until(lambda: synced(collector, *SYMBOLS))
         assert await epochs(collector) == dict.fromkeys(SYMBOLS, 2)
+
+
+async def test_an_encrypted_connection_that_fell_silent_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings
+) -> None:
+    certificate = self_signed(tmp_path, "localhost", datetime.now(UTC))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    limit(monkeypatch, "binance", silence_s=0.4)
+    async with BinanceServer(SYMBOLS, certificate=certificate) as server:
+        async with collecting(settings, server.endpoint()) as collector:
+            await until(lambda: synced(collector, *SYMBOLS))
+            # It will not even hear that we leave; TLS would wait half a minute for its good-bye.
+            server.silent = True
+            server.clients[1].transport.pause_reading()
+            await until(lambda: 2 in server.opened)
+            server.silent = False
+            await until(lambda: synced(collector, *SYMBOLS))
 
 
 async def test_a_subscription_nobody_answers_is_asked_again_and_then_reported(

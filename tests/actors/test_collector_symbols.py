@@ -71,6 +71,11 @@ async def test_removed_symbols_are_ended_and_what_still_comes_of_them_is_left_ou
         await until(lambda: synced(collector, "BTCUSDT", "ETHUSDT"))
         server.late.add("ETHUSDT")
         assert await collector.remove(["ETHUSDT"]) == ["ETHUSDT"]
+
+        async def handed_over() -> bool:
+            return not (await collector.status())["batches_in_flight"]
+
+        await until(handed_over)
         had = len(kept.ids_of("ETHUSDT"))
         await until(lambda: server.methods("UNSUBSCRIBE") == [(1, ("ETHUSDT",))])
         late = server.traded["ETHUSDT"]

@@ -118,6 +118,6 @@ def test_live_without_any_exchange_ends_with_what_each_one_said(tmp_path: Path) 
     answer = command("up", "--data", str(tmp_path / "data"), *options, environment=unreachable)
     assert answer.returncode == 1
     last = answer.stderr.strip().splitlines()[-1]
-    assert last.startswith("rayfeed: no exchange answered within 3 s")
+    assert last.startswith("rayfeed: no exchange answered within 3 s"), answer.stderr
     assert "binance: cannot connect to ws://127.0.0.1:1" in last
     assert "--source sim" in last
