@@ -122,13 +122,14 @@ class Connection:
             self.unanswered.discard(symbol)
 
     def heard(self, now: float, data: bool) -> None:
-        """Frames came. Only that proves the other side works, so only that forgets earlier failures."""
+        """Frames came. Only data proves that the other side works, so only data forgets earlier failures: a greeting
+        says no more than that somebody is there."""
         if self.state != "maintenance":
             self.state = "streaming"
-        self.failures = 0
         self.last_heard = now
         if data:
             self.last_data = now
+            self.failures = 0
 
     def reading_paused(self, now: float) -> None:
         """We do not read, so what we do not hear is neither silence nor a missing answer."""
@@ -154,10 +155,6 @@ class Connection:
         wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return max(wait * (0.5 + random / 2), retry_after)
-
-    def successor_failed(self) -> None:
-        """The connection that was to take over is gone; ask for another when it is time again."""
-        self._succeeding = False
 
     def tick(self, now: float) -> list[Effect]:
         """What is due now; call it every few milliseconds."""

@@ -71,7 +71,7 @@ def apply_messages(messages, store, rules, tables, requested, now, progress_row,
         book, bids, asks = books[number], sides[2 * number], sides[2 * number + 1]
         kind, sequence, level, end = kinds[i], sequences[i], progress.level, ends[i]
         reason, expected, found = NO_REASON, NOTHING, NOTHING
-        loaded, changes = False, level >= 0
+        loaded, changes, repeated = False, level >= 0, False
         if not changes:
             # Nothing of this message is done yet, so this is the place to stop.
             level = begins[i]
@@ -106,6 +106,10 @@ def apply_messages(messages, store, rules, tables, requested, now, progress_row,
                 book.sequence, book.ahead, book.doubtful = sequence, requested, False
                 if not requested:
                     book.heard = book.floor = sequence
+            elif kind == CHANGE and rules.chain == RANGE and NOTHING < sequence <= book.heard:
+                # Said before: the exchange tells us to pass over it, and a journal of two connections holds it twice.
+                book.older += 1
+                repeated = True
             elif kind == CHANGE:
                 expected, found = _hole(book, rules.chain, previous[i], first[i], sequence)
                 book.heard = sequence
@@ -183,7 +187,7 @@ def apply_messages(messages, store, rules, tables, requested, now, progress_row,
         if failed:
             _fail(book, bids, asks)
         begins_now = False
-        if rules.holds and kind == CHANGE and book.state != SYNCED:
+        if rules.holds and kind == CHANGE and not repeated and book.state != SYNCED:
             begins_now = book.unheard
             if book.state == STALE:
                 book.state = SYNCING

@@ -5,7 +5,7 @@ numbers of the connection came last. It holds no socket and reads no clock.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal, Protocol
 
 import pyarrow as pa
@@ -64,7 +64,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Credentials:
     key: str
-    secret: str
+    #: Not in any log or traceback.
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,15 +108,7 @@ async def test_a_journal_of_a_live_market_holds_the_snapshots_and_what_came_sinc
     assert ("close", "ws-1") in kinds
     assert [kind for kind, name in kinds if name == "ws-2"][:2] == ["open", "send"]
     assert kinds.count(("rest", "ws-2")) == len(SYMBOLS)
-    (played,) = recordings(read_captures(settings.journals))
-    again_kept = Kept()
-    async with replaying(played) as (_, endpoint):
-        async with collecting(recorded(tmp_path / "second"), endpoint, again_kept) as collector:
-
-            async def the_same() -> bool:
-                return (await told(collector, again_kept))[0] == first[0]
-
-            await until(the_same)
+    await plays_again(settings, tmp_path / "second", first)
 
 
 async def test_with_the_setting_on_everything_is_recorded_from_the_first_frame_on_and_cannot_be_switched_off(

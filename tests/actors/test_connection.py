@@ -63,13 +63,16 @@ def test_an_exchange_that_asks_for_rest_gets_it() -> None:
     assert Connection(LIMITS).lost("429", random=0.0, retry_after=17.0) == 17.0
 
 
-def test_only_a_frame_forgets_earlier_failures() -> None:
+def test_only_data_forgets_earlier_failures() -> None:
     connection = Connection(LIMITS)
     first = connection.lost("refused", random=0.5)
     connection.opened(now=1.0, random=0.5)
     assert connection.lost("closed at once", random=0.5) > first
     connection.opened(now=2.0, random=0.5)
     connection.heard(now=3.0, data=False)
+    assert connection.lost("closed after its greeting", random=0.5) > 2 * first
+    connection.opened(now=4.0, random=0.5)
+    connection.heard(now=5.0, data=True)
     assert connection.lost("closed", random=0.5) == first
 
 
@@ -130,8 +133,6 @@ def test_the_exchange_is_left_before_it_ends_the_connection_and_only_once() -> N
     ends = [when for when, _ in of(Succeed, run(connection, 0.0, 86_400.0, step=10.0))]
     assert len(ends) == 1
     assert 0.8 * 86_400 < ends[0] < 0.96 * 86_400
-    connection.successor_failed()
-    assert of(Succeed, run(connection, 86_400.0, 86_410.0)), "another is asked for when that one is gone"
 
 
 def test_connections_opened_together_do_not_end_together() -> None:

@@ -263,7 +263,8 @@ def test_the_table_of_status_says_what_runs(complete: Instance) -> None:
 def test_everything_runs_under_readable_names_in_ray(complete: Instance) -> None:
     alive = complete.inside(
         "from ray.util.state import list_actors\n"
-        "alive = list_actors(filters=[('state', '=', 'ALIVE')], detail=True, limit=100)\n"
+        "mine = ray.get_runtime_context().gcs_address\n"
+        "alive = list_actors(mine, filters=[('state', '=', 'ALIVE')], detail=True, limit=100)\n"
         "answer = [[a.name, a.repr_name] for a in alive if a.ray_namespace == 'rayfeed']\n"
     )
     actors = dict(alive)

@@ -142,7 +142,7 @@ class PlainBook:
             self.state, self.last = "synced", message.sequence
             self.epoch += 1
             self.messages += 1
-        elif message.kind == CHANGE:
+        elif message.kind == CHANGE and not self._repeats(message):
             expected, came = {
                 "none": (None, None),
                 "previous": (self.last, message.previous),
@@ -161,6 +161,12 @@ class PlainBook:
             self.gaps += 1
         self.unknown_removals += self.levels.unknown_removals
         self.levels.unknown_removals = 0
+
+    def _repeats(self, message: Message) -> bool:
+        """Binance tells to pass over what is not behind the last update heard."""
+        if self.rules.chain != "range" or self.last is None or message.sequence is None:
+            return False
+        return message.sequence <= self.last
 
     @property
     def shown(self) -> str:
