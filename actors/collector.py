@@ -1,6 +1,7 @@
 """Collector: I own the connections to one exchange. Frames become Arrow batches every few milliseconds and go to the
 shards of their symbols; a batch is mine until its shard acknowledged it, and while too many are not I stop reading
-the sockets. I survive lost connections (back-off, resubscribe, new books); when I fail, the supervisor starts me again.
+the sockets. I survive lost connections (back-off, resubscribe, new books) and say what was missed meanwhile, which I
+fetch over REST once the shards tell me it is missing; when I fail, the supervisor starts me again.
 """
 
 import asyncio
@@ -15,16 +16,19 @@ from typing import Any, Final
 import pyarrow as pa
 
 from actors import kernels
+from actors.backfill.backfill import Backfill
+from actors.coverage import Break, Coverage, breaks_batch
 from actors.delivery import KINDS, Delivery
 from actors.endpoint import Endpoint
 from actors.exchange_connection import ExchangeConnection, Shared
-from actors.feeds.feed import Credentials, Decoded, RejectedFrame, RestRequest
-from actors.feeds.registry import FEEDS
+from actors.feeds.feed import Credentials, Decoded, Proof, RejectedFrame, RestRequest
+from actors.feeds.history import TradeHistory
+from actors.feeds.registry import FEEDS, HISTORIES
 from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError
 from actors.roster import Roster, answered
-from config import Settings
+from config import Settings, SettingsError
 
 #: Different reasons counted apart; further ones share a name.
 MAX_REASONS: Final = 50
@@ -40,7 +44,7 @@ CHANGE_TIMEOUT_S: Final = 5.0
 
 
 class Collector:
-    """Collects the symbols of `exchange` from `endpoint` into `shards` (anything with `append.remote`)."""
+    """Collects the symbols of `exchange` from `endpoint` into `shards`: handles of `SymbolShard`."""
 
     def __init__(self, exchange: str, endpoint: Endpoint, settings: Settings, shards: Sequence[Any]) -> None:
         self.exchange = exchange
@@ -48,7 +52,25 @@ class Collector:
         self._settings = settings
         self._feed = FEEDS[exchange]
         self._roster = Roster(self._feed, endpoint.symbols, self._connect)
-        self._delivery = Delivery(exchange, shards, settings.collector, self._hold_when_full, self._fail)
+        self._delivery = Delivery(
+            exchange,
+            shards,
+            settings.collector,
+            time.time_ns(),
+            self._hold_when_full,
+            lambda shard, gaps: self._backfill.acknowledged(shard, gaps),
+            self._fail,
+        )
+        self._backfill = Backfill(
+            exchange,
+            shards,
+            self._history,
+            settings.data / "backfill",
+            self._delivery.deliver,
+            self._compared,
+            lambda: int((self._lag_ms or 0.0) * 1e6),
+        )
+        self._coverage = Coverage()
         self._shared: Shared | None = None
         self._connecting: asyncio.TaskGroup | None = None
         self._names = 0
@@ -106,11 +128,20 @@ class Collector:
 
     async def remove(self, symbols: Sequence[str]) -> list[str]:
         """Stop collecting these symbols; returns those that were collected."""
-        return self._roster.remove(symbols)
+        removed = self._roster.remove(symbols)
+        self._coverage.forget(removed)
+        return removed
 
     async def symbols(self) -> list[dict[str, Any]]:
-        """Where each symbol stands; see `Roster.rows`."""
-        return self._roster.rows()
+        """Where each symbol stands: see `Roster.rows`; and since when (ns) it is `received` without a break, or
+        `lost`, and `lost_why`."""
+        received = self._coverage.received
+        rows = []
+        for row in self._roster.rows():
+            lost_ns, why = self._coverage.lost(row["symbol"]) or (None, "")
+            since = {"received": received.get(row["symbol"]), "lost": lost_ns, "lost_why": why}
+            rows.append(row | since)
+        return rows
 
     async def book(self, symbols: Sequence[str] | None = None, levels: int | None = 25) -> list[pa.RecordBatch]:
         """The best levels of books (all levels for None) as `storage.schema.DEPTH`, one batch per connection; only
@@ -121,6 +152,26 @@ class Collector:
             for connection in self._roster.connections
         ]
         return [connection.books.depth(names, levels) for connection, names in mine if names]
+
+    async def backfill(self, symbol: str, from_ns: int, to_ns: int) -> int:
+        """Fetch past trades of a symbol (both ends included) over REST, also after a restart; the number of the job.
+        `SettingsError`, in one line, when that cannot be."""
+        if self._settings.replay_folder is not None:
+            raise SettingsError("a replay has no past trades but its own")
+        if malformed := self._roster.malformed(symbol):
+            raise SettingsError(malformed)
+        try:
+            return self._backfill.begin(symbol, from_ns, to_ns)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
+    async def backfills(self) -> list[dict[str, Any]]:
+        """The jobs begun with `backfill`, oldest first; see `actors.backfill.records.Job`."""
+        return self._backfill.jobs()
+
+    async def cancel_backfill(self, job: int) -> bool:
+        """End a job; False when it does not run."""
+        return self._backfill.cancel(job)
 
     async def instruments(self) -> pa.Table | None:
         """What the exchange lists (`storage.schema.INSTRUMENTS`); None while that is unknown."""
@@ -178,8 +229,17 @@ class Collector:
             "rejected": dict(self._rejected),
             "errors": list(self._errors),
             "journal": self._recorder.on,
-            **{name: self._counts[name] for name in ("frames", *KINDS, "books", "history", "ignored")},
+            **self._backfill.status(),
+            **{name: self._counts[name] for name in ("frames", *KINDS, "books", "ignored", "breaks")},
         }
+
+    @property
+    def _proof(self) -> Proof:
+        return self._feed((), self._endpoint.websocket).proof
+
+    def _history(self) -> TradeHistory | None:
+        """Where past trades come from that can be compared with live ones."""
+        return None if self._proof == "none" else HISTORIES[self.exchange]
 
     @property
     def _runs(self) -> bool:
@@ -187,6 +247,7 @@ class Collector:
 
     async def _run(self) -> None:
         limits, own = self._feed.limits, self._settings.exchange(self.exchange)
+        self._delivery.proof = self._proof
         credentials = Credentials(own.credentials.key, own.credentials.secret) if own.credentials else None
         try:
             async with RestClient(self._endpoint.rest, RequestBudget(limits.rest_weight_per_minute)) as rest:
@@ -202,16 +263,24 @@ class Collector:
                     self._deliver,
                     lambda: len(self._roster.connections),
                     self._recorder,
+                    self._coverage,
+                    self._broke,
                 )
                 async with asyncio.TaskGroup() as self._connecting:
                     listed = asyncio.Event()
                     self._connecting.create_task(self._follow_list(listed))
                     with suppress(TimeoutError):
                         await asyncio.wait_for(listed.wait(), LIST_TIMEOUT_S)
+                    # What is lost with a process is everything since the last trade a shard stored.
+                    self._coverage.unknown(self._roster.wanted, "the collector was started")
                     self._roster.place_all()
                     self._connecting.create_task(self._flush_forever())
+                    if not self._shared.recorded:
+                        self._connecting.create_task(self._backfill.run(rest))
         except* Exception as failures:
             self._failure = "; ".join(repr(failure) for failure in failures.exceptions)
+            # What was being read is lost, and with it the knowledge of what was received.
+            self._coverage.forget_all()
             raise
         finally:
             self._roster.leave("the collector stops")
@@ -228,10 +297,10 @@ class Collector:
         """Keep the exchange's list of instruments up to date. Whether it can be had at once is known at once: without
         it the exchange itself refuses what it does not have."""
         while True:
-            wait = (
-                LIST_INTERVAL_S if await self._read_list(self._roster.possible(self._roster.wanted)) else LIST_RETRY_S
-            )
+            known = await self._read_list(self._roster.possible(self._roster.wanted))
             listed.set()
+            # What is refused may be no more than halted.
+            wait = LIST_INTERVAL_S if known and not self._roster.refused else LIST_RETRY_S
             self._list_due.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._list_due.wait(), wait)
@@ -240,15 +309,27 @@ class Collector:
         """Ask for everything these symbols can be; whether that worked."""
         assert self._shared is not None
         rest, requests = self._shared.rest, self._feed.instrument_requests(symbols)
+        answers: list[tuple[RestRequest, bytes]] = []
+        refused: RestError | None = None
         try:
-            bodies = [await rest.get(request, attempts=1) for request in requests]
-            self._instruments = await asyncio.to_thread(self._feed.read_instruments, bodies)
+            for request in requests:
+                try:
+                    answers.append((request, await rest.get(request, attempts=1)))
+                except RestError as error:
+                    if error.passing:
+                        raise
+                    # One list the exchange does not have (of a currency, say) must not cost the others.
+                    refused = error
+                    self._say(f"a list of instruments is refused: {error}")
+            if refused is not None and not answers:
+                raise refused
+            self._instruments = await asyncio.to_thread(self._feed.read_instruments, [body for _, body in answers])
         except (RestError, ValueError) as error:
             self._say(f"the list of instruments cannot be had: {error}")
             return False
         # A replay has its own times: what is asked for there was there from the beginning.
         now = 0 if self._shared.recorded else time.time_ns()
-        for request, body in zip(requests, bodies, strict=True):
+        for request, body in answers:
             self._recorder.event("rest", "rest", rest.url(request), now, body)
         self._listed, self._listed_at = frozenset(requests), time.monotonic()
         self._roster.list_is(self._instruments)
@@ -265,10 +346,22 @@ class Collector:
         self._count(decoded, frames)
         self._delivery.send(decoded, clock_ns)
 
+    def _broke(self, breaks: Sequence[Break], clock_ns: int) -> None:
+        if "trades" in self._settings.exchange(self.exchange).channels:
+            self._counts["breaks"] += len(breaks)
+            self._delivery.put({"breaks": breaks_batch(breaks)}, clock_ns)
+
+    def _compared(self) -> dict[str, int]:
+        """Symbols whose trades want a second look, and since when they are received, on the exchange's clock."""
+        if self._delivery.proof != "recent":
+            return {}
+        lag_ns = int((self._lag_ms or 0.0) * 1e6)
+        return {symbol: since - lag_ns for symbol, since in self._coverage.received.items()}
+
     def _count(self, decoded: Decoded, frames: int) -> None:
         self._counts["frames"] += frames
         self._counts["ignored"] += decoded.ignored
-        for name in (*KINDS, "books", "history"):
+        for name in (*KINDS, "books"):
             self._counts[name] += getattr(decoded, name).num_rows
         for refusal in decoded.refused:
             self._say(refusal.reason)
@@ -292,6 +385,8 @@ class Collector:
 
     def _fail(self, reason: str) -> None:
         self._failure = reason
+        # What it held is lost, and with it the knowledge of what was received.
+        self._coverage.forget_all()
         if self._task is not None:
             self._task.cancel()
 

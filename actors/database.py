@@ -22,16 +22,17 @@ import structlog
 
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
-from storage.schema import BARS, DERIVATIVES, LIQUIDATIONS, TRADES
+from storage.schema import BARS, DERIVATIVES, GAPS, LIQUIDATIONS, TRADES
 
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "trades": TRADES,
     "bars": BARS,
     "derivatives": DERIVATIVES,
     "liquidations": LIQUIDATIONS,
+    "gaps": GAPS,
 }
 
-Table = Literal["trades", "bars", "derivatives", "liquidations"]
+Table = Literal["trades", "bars", "derivatives", "liquidations", "gaps"]
 
 # Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
 GATHER_SECONDS: Final = 0.5
@@ -80,7 +81,8 @@ class Database:
     async def insert(self, table: Table, exchange: str, rows: pa.Table) -> None:
         """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once.
 
-        A second insert of the same row changes nothing; of the same bar, it replaces the first.
+        A second insert of the same row changes nothing; of the same bar, it replaces the first;
+        of the same gap, the newer revision stays.
         """
         self._start()
         waiting = _Waiting(table, self._prepared(table, exchange, rows))

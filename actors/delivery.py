@@ -1,25 +1,61 @@
-"""What a collector has received and a shard has not acknowledged yet: split by shard, on its way, and bounded."""
+"""What a collector has received and a shard has not acknowledged yet: split by shard, in order, and bounded.
+
+Each shard gets one call at a time, the next with everything that gathered meanwhile: Ray starts the calls of an async
+actor in any order, and a shard that gets trades out of order would see holes where there are none. A call whose shard
+dies is made again by Ray once the shard is back; its `Origin` lets the shard drop what it has.
+"""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from actors.directory import shard_of
-from actors.feeds.feed import Decoded
+from actors.feeds.feed import Decoded, Proof
+from actors.ledger.origin import Origin
 from config.settings import CollectorSettings
 
-#: What is sent to the shards, by its name in `Decoded`.
-KINDS: Final = ("trades", "quotes", "derivatives", "liquidations")
+#: What of `Decoded` is sent to the shards, by its name there.
+KINDS: Final = ("trades", "quotes", "derivatives", "liquidations", "merged", "history")
+#: A call carries no more than this, or one batch: the object store has to hold it.
+CALL_BYTES: Final = 16 << 20
+
+Batches = Mapping[str, pa.RecordBatch]
+
+
+class Refused(Exception):
+    """A shard did not take a batch; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    batches: Batches
+    clock_ns: int
+    size: int
+    #: Told the end of it, where somebody waits for it.
+    taken: asyncio.Future[None] | None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What one shard has not acknowledged, oldest first, and the number of the next call."""
+
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    sequence: int = 0
+    task: asyncio.Task[None] | None = None
 
 
 class Delivery:
-    """Sends batches to `shards` (anything with `append.remote`).
+    """Sends batches to `shards` (anything with `append.remote`) as what came in this `epoch` (ns).
 
-    `changed` is called when the number of batches on their way changes, `failed` with the reason when a shard refuses
-    one: what it held is lost to that shard until the collector starts again.
+    `changed` is called when the number of batches on their way changes, `acknowledged` with a shard's number and what
+    it answered (how many gaps it has that want repair), `failed` with the reason when a shard refuses a batch: what
+    waited for that shard is lost to it.
     """
 
     def __init__(
@@ -27,42 +63,72 @@ class Delivery:
         exchange: str,
         shards: Sequence[Any],
         limits: CollectorSettings,
+        epoch: int,
         changed: Callable[[], None],
+        acknowledged: Callable[[int, int], None],
         failed: Callable[[str], None],
     ) -> None:
         self._exchange = exchange
         self._shards = list(shards)
         self._limits = limits
+        self._epoch = epoch
         self._changed = changed
+        self._acknowledged = acknowledged
         self._failed = failed
         self._shard_of: dict[str, int] = {}
-        #: Batches on their way, with their bytes.
-        self._on_their_way: dict[asyncio.Task[None], int] = {}
+        self._lanes = [_Lane() for _ in shards]
+        self._count = self._bytes = 0
+        #: How it is known that trades follow each other.
+        self.proof: Proof = "none"
 
     def __len__(self) -> int:
-        return len(self._on_their_way)
+        """Batches that are not acknowledged."""
+        return self._count
 
     @property
     def full(self) -> bool:
-        waiting = self._on_their_way
-        return len(waiting) >= self._limits.max_batches_in_flight or sum(waiting.values()) >= self._limits.max_bytes
+        """A shard has so many batches to acknowledge, or all together so many bytes."""
+        longest = max((len(lane.waiting) for lane in self._lanes), default=0)
+        return longest >= self._limits.max_batches_in_flight or self._bytes >= self._limits.max_bytes
 
     def send(self, decoded: Decoded, clock_ns: int) -> None:
         """Begin to deliver everything shards want; `clock_ns` is when the last of it was received."""
-        by_shard: dict[int, dict[str, pa.RecordBatch]] = {}
-        for kind in KINDS:
-            for shard, batch in self._split(getattr(decoded, kind)).items():
-                by_shard.setdefault(shard, {})[kind] = batch
-        for shard, batches in by_shard.items():
-            task = asyncio.create_task(self._deliver(shard, batches, clock_ns))
-            self._on_their_way[task] = sum(batch.nbytes for batch in batches.values())
-            task.add_done_callback(self._delivered)
-        if by_shard:
-            self._changed()
+        self._send({kind: getattr(decoded, kind) for kind in KINDS}, clock_ns, wait=False)
+
+    def put(self, batches: Batches, clock_ns: int) -> None:
+        """Begin to deliver batches by kind."""
+        self._send(batches, clock_ns, wait=False)
+
+    async def deliver(self, batches: Batches, clock_ns: int) -> None:
+        """Deliver batches by kind, after all that is on its way; returns when the shards have them. `Refused` when
+        one does not take them."""
+        await asyncio.gather(*self._send(batches, clock_ns, wait=True))
 
     async def finish(self) -> None:
         """Wait until the shards have everything, or have refused it, which `failed` was told."""
-        await asyncio.gather(*self._on_their_way, return_exceptions=True)
+        while tasks := [lane.task for lane in self._lanes if lane.task is not None]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _send(self, batches: Batches, clock_ns: int, wait: bool) -> list[asyncio.Future[None]]:
+        by_shard: dict[int, dict[str, pa.RecordBatch]] = {}
+        for kind, batch in batches.items():
+            for shard, rows in self._split(batch).items():
+                by_shard.setdefault(shard, {})[kind] = rows
+        futures = []
+        for shard, mine in by_shard.items():
+            taken = asyncio.get_running_loop().create_future() if wait else None
+            size = sum(batch.nbytes for batch in mine.values())
+            self._count += 1
+            self._bytes += size
+            lane = self._lanes[shard]
+            lane.waiting.append(_Waiting(mine, clock_ns, size, taken))
+            if taken is not None:
+                futures.append(taken)
+            if lane.task is None:
+                self._begin(shard, lane)
+        if by_shard:
+            self._changed()
+        return futures
 
     def _split(self, batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
         """The rows of each shard; shards without rows are left out."""
@@ -84,12 +150,68 @@ class Delivery:
             self._shard_of[symbol] = shard_of(self._exchange, symbol, len(self._shards))
         return self._shard_of[symbol]
 
-    async def _deliver(self, shard: int, batches: dict[str, pa.RecordBatch], clock_ns: int) -> None:
-        # A shard that dies meanwhile is restarted and gets the call again; it drops what it has.
-        await self._shards[shard].append.remote(self._exchange, batches, clock_ns)
+    async def _deliver(self, shard: int, lane: _Lane) -> None:
+        """Make calls until nothing waits."""
+        while lane.waiting:
+            call = _next_call(lane.waiting)
+            origin = Origin(self._epoch, lane.sequence, self.proof)
+            # A shard that dies meanwhile is restarted and gets the call again; it drops what it has.
+            gaps = await self._shards[shard].append.remote(self._exchange, _together(call), call[-1].clock_ns, origin)
+            lane.sequence += 1
+            self._leave(lane, len(call), None)
+            self._acknowledged(shard, gaps)
 
-    def _delivered(self, task: asyncio.Task[None]) -> None:
-        del self._on_their_way[task]
-        self._changed()
+    def _begin(self, shard: int, lane: _Lane) -> None:
+        lane.task = asyncio.create_task(self._deliver(shard, lane))
+        lane.task.add_done_callback(partial(self._ended, shard, lane))
+
+    def _ended(self, shard: int, lane: _Lane, task: asyncio.Task[None]) -> None:
+        lane.task = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(f"a shard did not take a batch: {error!r}")
+            reason = f"a shard did not take a batch: {error!r}"
+            # What would come after it is worth less than to know where the loss begins: at the last trade it stored.
+            self._leave(lane, len(lane.waiting), Refused(reason))
+            self._failed(reason)
+        elif lane.waiting and not task.cancelled():
+            # It came between the task's last look and this.
+            self._begin(shard, lane)
+
+    def _leave(self, lane: _Lane, count: int, refused: Refused | None) -> None:
+        for _ in range(count):
+            one = lane.waiting.popleft()
+            self._count -= 1
+            self._bytes -= one.size
+            if one.taken is None or one.taken.done():
+                continue
+            if refused is None:
+                one.taken.set_result(None)
+            else:
+                one.taken.set_exception(refused)
+        self._changed()
+
+
+def _next_call(waiting: deque[_Waiting]) -> list[_Waiting]:
+    """As many of the oldest as a call may carry; past trades go by themselves, as what is said of merged trades is
+    about either those or the live ones."""
+    call: list[_Waiting] = []
+    size = 0
+    for one in waiting:
+        size += one.size
+        if call and (size > CALL_BYTES or "backfill" in one.batches or "backfill" in call[0].batches):
+            break
+        call.append(one)
+    return call
+
+
+def _together(call: Sequence[_Waiting]) -> dict[str, pa.RecordBatch]:
+    kinds: dict[str, list[pa.RecordBatch]] = {}
+    for one in call:
+        for kind, batch in one.batches.items():
+            kinds.setdefault(kind, []).append(batch)
+    return {kind: _joined(batches) for kind, batches in kinds.items()}
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]

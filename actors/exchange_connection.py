@@ -22,6 +22,7 @@ from actors import recorded_clock
 from actors.aggregation.book_resync import Pace
 from actors.aggregation.book_sync import BookEvent, BookSync, RenewSubscription, RequestSnapshot
 from actors.connection import Connection, Disconnect, Effect, Ping, Send, Subscribe, Succeed
+from actors.coverage import Break, Coverage
 from actors.feeds.feed import Channel, Credentials, Decoded, Feed, Refusal
 from actors.feeds.registry import FEEDS
 from actors.frame_receiver import FrameReceiver, RecordedFrameReceiver
@@ -64,6 +65,9 @@ class Shared:
     #: How many connections share the bounds on what waits.
     connections: Callable[[], int]
     recorder: Recorder
+    #: What all of them receive together, and what takes the times nobody received something.
+    coverage: Coverage
+    broke: Callable[[Sequence[Break], int], None]
 
 
 @dataclass(slots=True)
@@ -89,7 +93,11 @@ class ExchangeConnection:
     _snapshots: asyncio.Queue[RequestSnapshot] = field(default_factory=asyncio.Queue)
     _held: bool = False
     _last_recv_ns: int = 0
+    #: Until when we know what the exchange said: when the last frame came, or when we left without hearing more.
+    _heard_ns: int = 0
     _opened_at: float = 0.0
+    #: The state of each book, and since when (ns).
+    _book_states: dict[str, tuple[str, int]] = field(default_factory=dict)
     #: Why we left the exchange, if it was us.
     _left: str = ""
 
@@ -123,6 +131,10 @@ class ExchangeConnection:
         """Connected for so long that what is missing will not come."""
         return self.life.state == "streaming" and time.monotonic() - self._opened_at > TAKE_OVER_S
 
+    def book_since(self, symbol: str) -> int | None:
+        """Since when (ns) its book is in its state."""
+        return self._book_states[symbol][1] if symbol in self._book_states else None
+
     @property
     def waiting(self) -> tuple[int, int]:
         """Frames and bytes not yet flushed."""
@@ -146,12 +158,15 @@ class ExchangeConnection:
         if self._connected:
             self.life.ask(symbols, self.feed.subscribe(symbols), now)
 
-    def remove(self, symbols: Sequence[str]) -> None:
+    def remove(self, symbols: Sequence[str], reason: str) -> None:
         """End these symbols; the others are not disturbed."""
         for symbol in symbols:
             self.symbols.pop(symbol, None)
             self.refused.pop(symbol, None)
         self.subscribed.difference_update(symbols)
+        self._break(self.shared.coverage.ended(self.name, self._heard_ns, reason, symbols))
+        for symbol in symbols:
+            self._book_states.pop(symbol, None)
         self.books.remove(symbols)
         self.life.answered(symbols)
         if self._connected:
@@ -167,9 +182,15 @@ class ExchangeConnection:
         """Leave the exchange; `run` connects again unless it is cancelled."""
         if self._transport is not None and not self._transport.is_disconnected:
             self._left = reason
+            if graceful and not self._held:
+                self._heard_ns = time.time_ns()
             self._event("close", reason.encode())
             self._transport.send_close(picows.WSCloseCode.GOING_AWAY)
             self._transport.disconnect(graceful)
+
+    def ended(self, reason: str) -> None:
+        """What was received here is received here no more."""
+        self._break(self.shared.coverage.ended(self.name, self._heard_ns, reason))
 
     def flush(self) -> None:
         """Decode what was received, hand it over and do what is due."""
@@ -190,11 +211,16 @@ class ExchangeConnection:
         public = frames if self.shared.credentials is None else [self._without_secrets(frame) for frame in frames]
         self.shared.recorder.frames(self.name, self.feed.url, public, times)
         decoded = self.feed.decode(frames, times)
-        self._last_recv_ns = int(times[-1])
+        before, self._last_recv_ns = self._last_recv_ns, int(times[-1])
+        self._heard_ns = max(self._heard_ns, self._last_recv_ns)
         if decoded.books.num_rows and self._wants_books:
             self.books.apply(decoded.books, now)
         rows = (decoded.trades, decoded.quotes, decoded.books, decoded.derivatives, decoded.liquidations)
         self.life.heard(now, data=any(batch.num_rows for batch in rows))
+        for hole in decoded.holes:
+            lost = sorted(hole.symbols & self.symbols.keys())
+            breaks = [Break(symbol, before or int(times[0]), self._last_recv_ns, hole.reason) for symbol in lost]
+            self.shared.broke(breaks, self._last_recv_ns)
         self._settle(decoded.subscribed, decoded.refused)
         for reply in decoded.replies:
             self._send(reply)
@@ -205,6 +231,7 @@ class ExchangeConnection:
     def _settle(self, granted: Iterable[str], refusals: Iterable[Refusal]) -> None:
         if granted := [symbol for symbol in granted if symbol in self.symbols]:
             self.subscribed.update(granted)
+            self._break(self.shared.coverage.granted(self.name, granted, self._last_recv_ns))
             self.life.answered(granted)
             self.books.subscribed(granted, time.monotonic())
         for refusal in refusals:
@@ -212,6 +239,11 @@ class ExchangeConnection:
                 self.refused[symbol] = refusal.reason
                 self.books.remove([symbol])
             self.life.answered(refusal.symbols)
+
+    def _break(self, breaks: Sequence[Break]) -> None:
+        # A replay that was left begins anew, and no trade was missed.
+        if breaks and not self.shared.recorded:
+            self.shared.broke(breaks, self._last_recv_ns)
 
     def _act(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -237,9 +269,12 @@ class ExchangeConnection:
                 case RenewSubscription(symbol):
                     if self._connected:
                         self.life.queue(self.feed.renew_book(symbol))
-                case BookEvent(symbol, state, reason) if state == "gapped":
-                    name = self.shared.exchange
-                    log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
+                case BookEvent(symbol, state, reason):
+                    if self._book_states.get(symbol, ("", 0))[0] != state:
+                        self._book_states[symbol] = state, time.time_ns()
+                    if state == "gapped":
+                        name = self.shared.exchange
+                        log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
 
     async def _stay_connected(self) -> None:
         while True:
@@ -260,6 +295,7 @@ class ExchangeConnection:
                     # That was said to all of us.
                     self.shared.connects.pause(rest, time.monotonic())
             self.flush()
+            self.ended(reason)
             self.books.lost(time.monotonic())
             while not self._snapshots.empty():
                 # Nobody waits for these any more, and each would cost weight.

@@ -8,6 +8,8 @@ from typing import Final
 #: The share of a minute's allowance that may be spent at once; the rest comes back over the minute, so that no
 #: minute, wherever the exchange lets it begin, sees more than the allowance.
 _AT_ONCE: Final = 0.2
+#: Of what may be spent at once, spare requests leave this share for the others.
+_KEPT_FREE: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -15,21 +17,28 @@ class RequestBudget:
     """An allowance of `per_minute` (requests, or the weight of requests)."""
 
     per_minute: float
+    #: Requests that wait for their turn; while there are any, spare ones get nothing.
+    waiting: int = field(default=0, init=False)
     _spent: float = field(default=0.0, init=False)
     _at: float = field(default=0.0, init=False)
     _paused_until: float = field(default=0.0, init=False)
 
-    def take(self, weight: float, now: float) -> float:
+    def take(self, weight: float, now: float, spare: bool = False) -> float:
         """0 when `weight` is spent now; else the seconds to wait before asking again, nothing being spent.
 
-        More weight than may be spent at once is granted when the bucket is full, and paid for afterwards.
+        More weight than may be spent at once is granted when the bucket is full, and paid for afterwards. A `spare`
+        request takes what others leave: it is granted while nobody else waits, and half of what may be spent at once
+        stays free behind it.
         """
         if now < self._paused_until:
             return self._paused_until - now
         rate = self.per_minute * (1 - _AT_ONCE) / 60
         self._spent = max(0.0, self._spent - (now - self._at) * rate)
         self._at = now
-        over = self._spent + weight - max(weight, self.per_minute * _AT_ONCE, 1.0)
+        at_once = max(self.per_minute * _AT_ONCE, 1.0)
+        over = self._spent + weight - max(weight, at_once * (1 - _KEPT_FREE) if spare else at_once)
+        if spare and self.waiting:
+            over = max(over, weight)
         if over > 1e-9:
             return over / rate
         self._spent += weight

@@ -1,5 +1,6 @@
 """REST requests to one exchange, within one budget of weight for all of them: waits until a request may be sent,
-rests as long as the exchange asks (Retry-After), and tries again what may work the second time.
+rests as long as the exchange asks (Retry-After), and tries again what may work the second time. What is live comes
+before what is past: spare requests take what the others leave.
 """
 
 import asyncio
@@ -24,7 +25,12 @@ _USED_WEIGHT: Final = "x-mbx-used-weight-1m"
 
 
 class RestError(Exception):
-    """A request without a usable answer; the message says why, in one line."""
+    """A request without a usable answer; the message says why, in one line. `passing` where it says something of the
+    exchange at this moment (away, failing, slow, asking for a rest) and not of the request."""
+
+    def __init__(self, reason: str, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 class RestClient:
@@ -48,16 +54,17 @@ class RestClient:
     def url(self, request: RestRequest) -> str:
         return f"{self._base}{request.path}"
 
-    async def get(self, request: RestRequest, attempts: int = ATTEMPTS) -> bytes:
-        """The body of the answer; `RestError` when there is none after so many attempts."""
+    async def get(self, request: RestRequest, attempts: int = ATTEMPTS, spare: bool = False) -> bytes:
+        """The body of the answer; `RestError` when there is none after so many attempts. A `spare` request takes what
+        the others leave of the budget; see `RequestBudget.take`."""
         wait = FIRST_RETRY_S
         for attempt in range(1, attempts + 1):
-            await spend(self._budget, request.weight)
+            await spend(self._budget, request.weight, spare)
             try:
                 return await self._get(request)
             except _Again as again:
                 if attempt == attempts:
-                    raise RestError(str(again)) from None
+                    raise RestError(str(again), passing=True) from None
             await asyncio.sleep(wait)
             wait *= 2
         raise AssertionError("every attempt returns, raises or is followed by another")
@@ -91,12 +98,17 @@ def retry_after(header: str | None) -> float:
     return min(float(header), 3600.0) if header and header.isdecimal() else 0.0
 
 
-async def spend(budget: RequestBudget, weight: float) -> None:
+async def spend(budget: RequestBudget, weight: float, spare: bool = False) -> None:
     """Wait until the weight may be spent, and spend it."""
-    wait = budget.take(weight, time.monotonic())
-    while wait:
-        await asyncio.sleep(wait)
-        wait = budget.take(weight, time.monotonic())
+    if not (wait := budget.take(weight, time.monotonic(), spare)):
+        return
+    budget.waiting += not spare
+    try:
+        while wait:
+            await asyncio.sleep(wait)
+            wait = budget.take(weight, time.monotonic(), spare)
+    finally:
+        budget.waiting -= not spare
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:

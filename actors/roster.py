@@ -53,7 +53,7 @@ class Roster:
 
     def possible(self, symbols: Iterable[str]) -> tuple[str, ...]:
         """Those of the symbols that have the form of this exchange's names."""
-        return tuple(symbol for symbol in symbols if not self._malformed(symbol))
+        return tuple(symbol for symbol in symbols if not self.malformed(symbol))
 
     def unlisted(self, symbols: Iterable[str]) -> bool:
         """Whether the exchange, as far as is known, does not trade one of these."""
@@ -69,7 +69,7 @@ class Roster:
         that."""
         asked, refused = dict.fromkeys(symbols), self.refused
         again = [symbol for symbol in asked if symbol in refused]
-        self._end(again)
+        self._end(again, "asked for again")
         new = [symbol for symbol in asked if symbol not in self._wanted or symbol in again]
         self._wanted |= asked
         self._place(self._acceptable(new))
@@ -77,7 +77,7 @@ class Roster:
     def remove(self, symbols: Iterable[str]) -> list[str]:
         """Stop collecting these; returns those that were wanted."""
         known = [symbol for symbol in dict.fromkeys(symbols) if symbol in self._wanted]
-        self._end(known)
+        self._end(known, "not wanted any more")
         for symbol in known:
             del self._wanted[symbol]
             self._refused.pop(symbol, None)
@@ -85,14 +85,18 @@ class Roster:
 
     def list_is(self, instruments: pa.Table) -> None:
         """What the exchange lists now (`storage.schema.INSTRUMENTS`): symbols it no longer trades end quietly, and
-        those it trades again come back: it may have been no more than a halt."""
+        those it trades again come back, and so does what it refused though it trades it: it may have been no more than
+        a halt."""
         columns: dict[str, list[Any]] = instruments.select(["symbol", "active"]).to_pydict()
         self._listed = dict(zip(columns["symbol"], columns["active"], strict=True))
         collected = [symbol for connection in self.connections for symbol in connection.symbols]
         gone = [symbol for symbol in collected if self._why_not(symbol, hint=False)]
         self._acceptable(gone)
-        self._end(gone)
-        self._place(self._acceptable([symbol for symbol in self._refused if not self._why_not(symbol, hint=False)]))
+        self._end(gone, "not traded any more")
+        again = [symbol for one in self.connections for symbol in one.refused if self._listed.get(symbol)]
+        self._end(again, "refused")
+        back = [symbol for symbol in self._refused if not self._why_not(symbol, hint=False)]
+        self._place(self._acceptable([*again, *back]))
 
     def flush(self) -> None:
         """Flush every connection, and let successors take over."""
@@ -119,15 +123,19 @@ class Roster:
         _leave(leaving, reason)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Where each symbol stands: `state` is subscribed, waiting or refused; `book` the state of its book."""
+        """Where each symbol stands: `state` is subscribed, waiting or refused; `book` the state of its book, since
+        `book_since` (ns), and `book_why` it is not good."""
         refused, granted = self.refused, self.granted
         books = {symbol: book for one in self.connections for symbol, book in one.books.states().items()}
+        since = {symbol: one.book_since(symbol) for one in self.connections for symbol in one.symbols}
         return [
             {
                 "symbol": symbol,
                 "state": "refused" if symbol in refused else "subscribed" if symbol in granted else "waiting",
                 "reason": refused.get(symbol, ""),
                 "book": books[symbol].state if symbol in books else None,
+                "book_since": since.get(symbol),
+                "book_why": books[symbol].reason if symbol in books else "",
                 "epoch": books[symbol].epoch if symbol in books else None,
                 "gaps": books[symbol].gaps if symbol in books else None,
             }
@@ -149,7 +157,7 @@ class Roster:
 
     def _why_not(self, symbol: str, hint: bool) -> str:
         exchange = self._feed.exchange
-        if malformed := self._malformed(symbol):
+        if malformed := self.malformed(symbol):
             return malformed
         if not self._listed or self._listed.get(symbol):
             return ""
@@ -158,7 +166,8 @@ class Roster:
         near = difflib.get_close_matches(symbol, self._listed, 3) if hint else []
         return f"{exchange} has no symbol {symbol}" + (f"; did you mean {' or '.join(near)}?" if near else "")
 
-    def _malformed(self, symbol: str) -> str:
+    def malformed(self, symbol: str) -> str:
+        """Why this cannot be the name of a symbol of this exchange; "" where it can."""
         try:
             self._feed.groups([symbol])
         except ValueError as error:
@@ -186,14 +195,14 @@ class Roster:
         groups = self._feed.groups([*own, *symbols])
         return [symbol for group in groups if not own.keys().isdisjoint(group) for symbol in group if symbol not in own]
 
-    def _end(self, symbols: Iterable[str]) -> None:
+    def _end(self, symbols: Iterable[str], reason: str) -> None:
         leaving = set(symbols)
         for connection in tuple(self.connections):
             mine = [symbol for symbol in connection.symbols if symbol in leaving]
             if not mine:
                 continue
             for one in _with_successor(connection):
-                one.remove(mine)
+                one.remove(mine, reason)
             if not connection.symbols:
                 _leave(_with_successor(connection), "no symbol is left on this connection")
                 self.connections.remove(connection)
@@ -226,6 +235,7 @@ def _leave(connections: Sequence[ExchangeConnection], reason: str) -> None:
         connection.close(reason)
     for connection in connections:
         connection.flush()
+        connection.ended(reason)
 
 
 async def answered(roster: Roster, symbols: Iterable[str], timeout_s: float) -> dict[str, str]:

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -23,8 +23,10 @@ from actors.directory import (
     collector_name,
     find_actor,
     shard_name,
+    shard_of,
 )
 from actors.endpoint import Endpoint
+from actors.integrity import combined
 from actors.market_poller import MarketPoller
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
@@ -151,6 +153,62 @@ class Supervisor:
         rows = await asyncio.gather(*(self._collector(exchange).symbols.remote() for exchange in exchanges))
         return [{"exchange": exchange, **row} for exchange, own in zip(exchanges, rows, strict=True) for row in own]
 
+    async def integrity(self) -> list[dict[str, Any]]:
+        """How far the data of every collected symbol can be trusted; see `actors.integrity.combined`."""
+        exchanges = list(self._endpoints) if self._collecting else []
+        collected, stored = await asyncio.gather(
+            asyncio.gather(*(self._ask_for(self._collector(exchange).symbols.remote()) for exchange in exchanges)),
+            asyncio.gather(
+                *(self._ask_for(shard.integrity.remote(None)) for shard in (self._shards if exchanges else ()))
+            ),
+        )
+        kept = {(row["exchange"], row["symbol"]): row for own in stored for row in own or ()}
+        rows = []
+        for exchange, own in zip(exchanges, collected, strict=True):
+            by_symbol = {row["symbol"]: row for row in own or ()}
+            for symbol in self._endpoints[exchange].symbols if own is None else by_symbol:
+                silent = stored[shard_of(exchange, symbol, len(self._shards))] is None
+                trades = "its shard does not answer" if silent else kept.get((exchange, symbol))
+                row = combined(exchange, symbol, by_symbol.get(symbol, "its collector does not answer"), trades)
+                rows.append(row)
+        return rows
+
+    async def gaps(
+        self, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
+    ) -> list[dict[str, Any]]:
+        """The gaps of all symbols, or of these, as `storage.schema.GAPS` with `exchange`, by when they were opened.
+        Raises what Ray raises when a shard does not answer: a list that leaves some out would say they are whole."""
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(shard.gaps.remote(exchange, open_only), ANSWER_TIMEOUT_S) for shard in self._shards)
+        )
+        rows = [asdict(gap) for answer in answers for gap in answer if symbol in (None, gap.symbol)]
+        return sorted(rows, key=lambda row: (row["opened"], row["exchange"], row["symbol"], row["gap_id"]))
+
+    async def backfill(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> int:
+        """Fetch past trades of a symbol (both ends included), also after a restart; the number of the job, which is
+        unique within its exchange. `SettingsError` when that cannot be."""
+        async with self._running(exchange) as collector:
+            job: int = await collector.backfill.remote(symbol, from_ns, to_ns)
+        return job
+
+    async def backfills(self) -> list[dict[str, Any]]:
+        """What `backfill` began, with `exchange`; see `actors.backfill.records.Job`."""
+        said = await asyncio.gather(*(self._collector(exchange).backfills.remote() for exchange in self._endpoints))
+        return [
+            {"exchange": exchange, **job} for exchange, own in zip(self._endpoints, said, strict=True) for job in own
+        ]
+
+    async def cancel_backfill(self, exchange: str, job: int) -> bool:
+        """End a backfill; False when it does not run."""
+        cancelled: bool = await self._collector(exchange).cancel_backfill.remote(job)
+        return cancelled
+
+    async def fault(self, exchange: str, kind: str, **options: Any) -> Any:
+        """Let the simulated exchange do wrong; see `Simulator.fault`. `SettingsError` where exchanges are real."""
+        if SIMULATOR not in self._actors:
+            raise SettingsError("only simulated exchanges can be told to fail")
+        return await self._actors[SIMULATOR].fault.remote(exchange, kind, **options)
+
     async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""
         wanted = list(self._endpoints) if exchanges is None else list(exchanges)
@@ -174,6 +232,17 @@ class Supervisor:
         for actor in self._actors.values():
             ray.kill(actor, no_restart=True)
         self._actors.clear()
+
+    @property
+    def _shards(self) -> list[Any]:
+        return [self._actors[shard_name(index)] for index in range(self._settings.shards)]
+
+    async def _ask_for(self, answer: Any) -> Any:
+        """None when the actor does not answer."""
+        try:
+            return await asyncio.wait_for(answer, ANSWER_TIMEOUT_S)
+        except (TimeoutError, ray.exceptions.RayError):
+            return None
 
     def _collector(self, exchange: str) -> Any:
         if exchange not in self._endpoints:

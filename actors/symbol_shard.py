@@ -1,15 +1,16 @@
 """SymbolShard: I own the column files and bars of my symbols; nobody else writes them. A batch is acknowledged after
-it is in the files, and rows I have already are dropped, so whatever is sent again counts once. After a crash I read
-my bars back from the files. A full disk stops my acknowledgements, never my files' integrity; slow or dead sinks
-(ClickHouse, Redis) cost me nothing.
+it is in the files, and rows I have already are dropped, so whatever is sent again counts once. My ledger says what is
+missing. After a crash I read my bars back from the files, and hold the ledger to them. A full disk stops my
+acknowledgements, never my files' integrity; slow or dead sinks (ClickHouse, Redis) cost me nothing.
 """
 
 import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -18,22 +19,32 @@ import pyarrow.compute as pc
 from actors.aggregation import bars as bar_kernels
 from actors.aggregation.bars import BUCKET_NS, Bars
 from actors.directory import shard_of
+from actors.ledger.account import Kind
+from actors.ledger.keeper import Keeper
+from actors.ledger.ledger import gap_batch
+from actors.ledger.origin import Origin
+from actors.ledger.sequences import Sequences
 from config import Settings
 from storage.column_layout import from_columns, to_columns
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
+from storage.ledger_log import Gap
 from storage.schema import COLUMNS, RowType, symbols_of
 
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
 CLOSE_INTERVAL_S = 0.02
+#: The ledger's log is looked at this often.
+COMPACT_INTERVAL_S = 10.0
 #: A failed append (no space) is tried again this often.
 RETRY_S = 1.0
 
 #: What a trade is read back from: the exact columns, not their f32 twins.
 STORED = [column for column in COLUMNS["TRADES"] if column not in ("price", "size")]
 
-#: Kinds of rows that have files; the others go to the sinks as they come.
-_KIND: dict[RowType, str] = {"TRADES": "trades", "MD": "quotes"}
+#: Kinds of trades, in the order they are stored: what fills a hole comes after what shows it.
+_TRADES: tuple[Kind, ...] = ("trades", "history", "backfill")
+#: Kinds that go to the sinks as they come.
+_PASSED_ON = ("derivatives", "liquidations")
 
 COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "unsunk")
 
@@ -43,17 +54,17 @@ Sink = Callable[[str, str, Any], Awaitable[object]]
 @dataclass(frozen=True, slots=True)
 class _Pending:
     exchange: str
-    #: By kind: trades, quotes, derivatives, liquidations.
+    origin: Origin
     batches: Mapping[str, pa.RecordBatch]
-    written: asyncio.Future[None]
+    written: asyncio.Future[int]
 
 
 class SymbolShard:
     """Shard `index` of `settings.shards`.
 
     `share` puts a table where other actors can read it without a copy and gives what to send them; `sink`
-    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations and bars. With `recorded` the clock
-    is the replayed one.
+    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations, bars and gaps.
+    With `recorded` the clock is the replayed one.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class SymbolShard:
         self._reader = ColumnReader(settings.columns, rescan_s=0)
         self._bars: dict[str, Bars] = {}
         self._clock_ns: dict[str, int] = {}
+        self._sequences: dict[str, Sequences] = {}
         self._pending: list[_Pending] = []
         self._unshared: dict[tuple[str, str], list[pa.RecordBatch]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,20 +94,40 @@ class SymbolShard:
         self._blocked = ""
         self._failure = ""
         bar_kernels.warm_up()
-        self._recover()
+        mine = [
+            (exchange, symbol)
+            for exchange, symbols in self._reader.symbols().items()
+            for symbol in symbols
+            if self._mine(exchange, symbol)
+        ]
+        for exchange, symbol in mine:
+            self._writer.recover(exchange, symbol)
+        name = f"{index}-of-{settings.shards}"
+        self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
+        self._ledger = self._keeper.ledger
+        self._recover(mine)
 
     def __repr__(self) -> str:
         symbols = sum(len(bars.symbols) for bars in self._bars.values())
         return f"SymbolShard({self.index}, {symbols} symbols)"
 
-    async def append(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int) -> None:
-        """Take batches by kind (trades, quotes, derivatives, liquidations); returns when their rows are in the files
-        (the acknowledgement)."""
+    async def append(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
+        """Take batches by kind; returns when their rows are in the files (the acknowledgement), and how many gaps of
+        this exchange are open here.
+
+        Kinds are trades, quotes, derivatives and liquidations; history (trades from before a subscription, stored
+        where they fill a gap) and backfill (trades asked for, stored unless they are); merged (MERGED, about the
+        trades beside it, or about the backfill where there is one) and breaks (BREAKS). A batch whose origin came
+        before is dropped.
+        """
         await self.start()
         self._clock_ns[exchange] = max(clock_ns, self._clock_ns.get(exchange, 0))
-        written = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(exchange, batches, written))
-        await written
+        if not self._sequences.setdefault(exchange, Sequences()).take(origin.epoch, origin.sequence):
+            # What came before may still be on its way into the files.
+            batches = {}
+        written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pending.append(_Pending(exchange, origin, batches, written))
+        return await written
 
     async def start(self) -> None:
         """Begin the timers; does nothing when they run already."""
@@ -106,6 +138,7 @@ class SymbolShard:
                     (self._settings.shard.commit_interval_ms / 1000, self._commit),
                     (self._settings.shard.share_interval_ms / 1000, self._share_new),
                     (CLOSE_INTERVAL_S, self._close_bars),
+                    (COMPACT_INTERVAL_S, self._compact),
                 )
             ]
 
@@ -119,6 +152,24 @@ class SymbolShard:
         await asyncio.gather(*self._sinking, return_exceptions=True)
         self._writer.flush()
         self._writer.close()
+        await self._keeper.close()
+
+    async def gaps(self, exchange: str | None, open_only: bool = True) -> list[Gap]:
+        """The gaps of my symbols (of one exchange), oldest first; of the closed ones the newest."""
+        return self._ledger.gaps(exchange, open_only)
+
+    async def attempted(self, exchange: str, symbol: str, gap_id: int, covered: bool, note: str, now_ns: int) -> None:
+        """A backfill of a gap has ended. `covered`: the exchange has shown everything it has of it, which closes a
+        window, with `note` as evidence; ids close by themselves. Otherwise the gap stays open with the note. Does
+        nothing for a gap that is not open."""
+        self._keeper.attempted(exchange, symbol, gap_id, covered, note, now_ns)
+
+    async def integrity(self, exchange: str | None) -> list[dict[str, Any]]:
+        """Per symbol: exchange, symbol, proof, state (synced or gapped) since (ns) and why; first_id and last_id of
+        the promise (null where ids prove nothing), trades stored in it, merged (ids that are stored as part of
+        another trade), missing (ids; null likewise), doubled (live trades dropped because they are stored), gaps_open,
+        gaps_closed, and earlier (rows from before the promise)."""
+        return self._ledger.integrity(exchange)
 
     async def bars(self, exchange: str, symbol: str, limit: int) -> pa.RecordBatch:
         """The newest bars of a symbol, ascending, the open one last."""
@@ -138,10 +189,10 @@ class SymbolShard:
             "symbols": {exchange: bars.symbols for exchange, bars in self._bars.items()},
             "batches_waiting": len(self._pending),
             "sinks_waiting": len(self._sinking),
-            **{
-                name: self._counts[name]
-                for name in ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "unsunk")
-            },
+            "gaps_open": len(self._ledger.gaps(None, open_only=True)),
+            "batches_repeated": sum(known.repeated for known in self._sequences.values()),
+            "batches_jumped": sum(known.jumps for known in self._sequences.values()),
+            **{name: self._counts[name] for name in COUNTED},
         }
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
@@ -154,13 +205,13 @@ class SymbolShard:
             raise
 
     async def _commit(self) -> None:
-        """Append everything pending, one append per symbol, then acknowledge it."""
+        """Append everything pending, one append per symbol and kind, then acknowledge it."""
         pending, self._pending = self._pending, []
         for exchange in dict.fromkeys(batch.exchange for batch in pending):
             mine = [batch for batch in pending if batch.exchange == exchange]
             try:
-                for row_type, kind in _KIND.items():
-                    self._append(exchange, row_type, [one.batches[kind] for one in mine if kind in one.batches])
+                for past in (False, True):
+                    self._store(exchange, [one for one in mine if ("backfill" in one.batches) == past])
             except OSError as error:
                 # The files are whole. Nothing is acknowledged, so collectors hold what comes; rows that did get
                 # into a file are dropped when they are tried again.
@@ -170,28 +221,38 @@ class SymbolShard:
                 continue
             self._blocked = ""
             for one in mine:
-                for kind in one.batches.keys() - _KIND.values():
+                for kind in one.batches.keys() & _PASSED_ON:
                     self._unshared.setdefault((kind, exchange), []).append(one.batches[kind])
                     self._counts[kind] += one.batches[kind].num_rows
                 if not one.written.done():
-                    one.written.set_result(None)
+                    one.written.set_result(self._ledger.open_gaps(exchange))
 
-    def _append(self, exchange: str, row_type: RowType, batches: list[pa.RecordBatch]) -> None:
-        batches = [batch for batch in batches if batch.num_rows]
-        if not batches:
+    def _store(self, exchange: str, mine: list[_Pending]) -> None:
+        if not mine:
             return
-        table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
-        names, codes = symbols_of(table)
-        for code in pc.unique(pa.array(codes)).to_pylist():
-            rows = table.filter(pa.array(codes == code)).combine_chunks().to_batches()[0]
-            new = self._writer.append(exchange, names[code], row_type, to_columns(row_type, rows))
-            kept = rows if new.all() else rows.filter(pa.array(new))
-            self._counts[row_type] += kept.num_rows
+        proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
+        self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
+        for kind in _TRADES:
+            for symbol, rows in _by_symbol(one.batches.get(kind) for one in mine):
+                write = partial(self._write, exchange, symbol, "TRADES")
+                new = self._keeper.store(exchange, symbol, proof, kind, rows, now_ns, write)
+                if kind == "trades":
+                    self._counts["duplicates"] += rows.num_rows - new.num_rows
+                if new.num_rows:
+                    self._counts["TRADES"] += new.num_rows
+                    self._unshared.setdefault(("trades", exchange), []).append(new)
+                    self._update_bars(exchange, new)
+        for symbol, rows in _by_symbol(one.batches.get("quotes") for one in mine):
+            is_new = self._write(exchange, symbol, "MD", rows)
+            kept = rows if is_new.all() else rows.filter(pa.array(is_new))
+            self._counts["MD"] += kept.num_rows
             self._counts["duplicates"] += rows.num_rows - kept.num_rows
             if kept.num_rows:
-                self._unshared.setdefault((_KIND[row_type], exchange), []).append(kept)
-                if row_type == "TRADES":
-                    self._update_bars(exchange, kept)
+                self._unshared.setdefault(("quotes", exchange), []).append(kept)
+        self._keeper.finish()
+
+    def _write(self, exchange: str, symbol: str, row_type: RowType, rows: pa.RecordBatch) -> Any:
+        return self._writer.append(exchange, symbol, row_type, to_columns(row_type, rows))
 
     def _update_bars(self, exchange: str, trades: pa.RecordBatch) -> None:
         bars = self._bars_of(exchange)
@@ -202,7 +263,14 @@ class SymbolShard:
 
     async def _close_bars(self) -> None:
         for exchange, bars in self._bars.items():
-            bars.close(self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns())
+            bars.close(self._now_ns(exchange))
+
+    async def _compact(self) -> None:
+        try:
+            await self._keeper.compact()
+        except OSError as error:
+            # The longer log is as good.
+            self._blocked = f"cannot write the ledger: {error.strerror}"
 
     async def _share_new(self) -> None:
         """Hand new rows to the sinks, one shared table for all of them."""
@@ -212,42 +280,64 @@ class SymbolShard:
                 self._counts["bars"] += changed.num_rows
                 self._unshared.setdefault(("bars", exchange), []).append(changed)
         unshared, self._unshared = self._unshared, {}
+        gaps = self._ledger.to_share()
+        unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}
         for (kind, exchange), batches in unshared.items():
+            again = gaps[exchange] if kind == "gaps" else []
             if len(self._sinking) >= self._settings.sinks.max_pending:
                 self._counts["unsunk"] += sum(batch.num_rows for batch in batches)
+                self._ledger.unshared(again)
                 continue
             shared = self._share(pa.Table.from_batches(batches).unify_dictionaries().combine_chunks())
             task = asyncio.ensure_future(self._sink(kind, exchange, shared))
             self._sinking.add(task)
-            task.add_done_callback(self._sunk)
+            task.add_done_callback(partial(self._sunk, again))
 
-    def _sunk(self, task: "asyncio.Task[object]") -> None:
+    def _sunk(self, again: list[Gap], task: "asyncio.Task[object]") -> None:
+        """Gap rows that did not arrive are shown again with the next ones."""
         self._sinking.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._counts["unsunk"] += 1
+            self._ledger.unshared(again)
+
+    def _now_ns(self, exchange: str) -> int:
+        return self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns()
+
+    def _mine(self, exchange: str, symbol: str) -> bool:
+        return shard_of(exchange, symbol, self._settings.shards) == self.index
 
     def _bars_of(self, exchange: str) -> Bars:
         if exchange not in self._bars:
             self._bars[exchange] = Bars(self._settings.shard.recent_bars, self._settings.bars.grace_ms * 1_000_000)
         return self._bars[exchange]
 
-    def _recover(self) -> None:
+    def _recover(self, mine: list[tuple[str, str]]) -> None:
         """Read the newest bars of my symbols back from the files."""
         span = self._settings.shard.recent_bars * BUCKET_NS
-        for exchange, symbols in self._reader.symbols().items():
-            for symbol in symbols:
-                if shard_of(exchange, symbol, self._settings.shards) != self.index:
-                    continue
-                newest = _table(symbol, self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED))
-                if newest.num_rows:
-                    last = newest["ts_event"][0].as_py()
-                    first = (last - span) // BUCKET_NS * BUCKET_NS
-                    stored = self._reader.select(exchange, symbol, "TRADES", first, last, STORED)
-                    for batch in _table(symbol, stored).to_batches():
-                        self._bars_of(exchange).update(batch)
+        for exchange, symbol in mine:
+            newest = _table(symbol, self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED))
+            if newest.num_rows:
+                last = newest["ts_event"][0].as_py()
+                first = (last - span) // BUCKET_NS * BUCKET_NS
+                stored = self._reader.select(exchange, symbol, "TRADES", first, last, STORED)
+                bars = self._bars_of(exchange)
+                bars.forget_before(symbol, first)
+                for batch in _table(symbol, stored).to_batches():
+                    bars.update(batch)
         for bars in self._bars.values():
             bars.close(0 if self._recorded else time.time_ns())
             bars.changed()
+
+
+def _by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each symbol, in the order they came."""
+    given = [batch for batch in batches if batch is not None and batch.num_rows]
+    if not given:
+        return
+    table = pa.Table.from_batches(given).unify_dictionaries().combine_chunks()
+    names, codes = symbols_of(table)
+    for code in pc.unique(pa.array(codes)).to_pylist():
+        yield names[code], table.filter(pa.array(codes == code)).combine_chunks().to_batches()[0]
 
 
 def _table(symbol: str, stored: Selection) -> pa.Table:

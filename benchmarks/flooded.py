@@ -20,10 +20,12 @@ from websockets.asyncio.client import connect
 
 from actors.collector import Collector
 from actors.endpoint import Endpoint
+from actors.ledger.origin import Origin
 from actors.symbol_shard import SymbolShard
 from benchmarks.flood import FIRST_ID, SYMBOLS, prices
 from config import Settings, load
 from storage.column_reader import ColumnReader
+from storage.ledger_log import Gap
 
 EXCHANGE = "binance"
 HELD_S = 10.0
@@ -31,7 +33,7 @@ HELD_S = 10.0
 PATIENCE_S = 90.0
 
 Batches = Mapping[str, pa.RecordBatch]
-Take = Callable[[str, Batches, int], Awaitable[None]]
+Take = Callable[[str, Batches, int, Origin], Awaitable[int]]
 
 
 @dataclass
@@ -48,25 +50,34 @@ class Outcome:
     trades_held: int = 0
 
 
+class _NoGaps:
+    async def remote(self, *_: object) -> list[Gap]:
+        return []
+
+
 class Handle:
     """Stands where a collector has the handle of a shard, and accounts for every trade of the `expected`."""
 
     def __init__(self, take: Take, expected: int) -> None:
         self.append = self
+        self.gaps = _NoGaps()
         self.complete = asyncio.Event()
         self.offered = 0
         self._take = take
         self._missing = expected
         self._times_seen = np.ones(expected, np.int8) - 1
 
-    async def remote(self, exchange: str, batches: Batches, clock_ns: int) -> None:
-        trades = batches["trades"]
+    async def remote(self, exchange: str, batches: Batches, clock_ns: int, origin: Origin) -> int:
+        trades = batches.get("trades")
+        if trades is None:
+            return await self._take(exchange, batches, clock_ns, origin)
         self.offered += trades.num_rows
-        await self._take(exchange, batches, clock_ns)
+        gaps = await self._take(exchange, batches, clock_ns, origin)
         np.add.at(self._times_seen, np.asarray(trades["trade_id"]) - FIRST_ID, 1)
         self._missing -= trades.num_rows
         if self._missing <= 0:
             self.complete.set()
+        return gaps
 
     @property
     def wrong(self) -> int:
@@ -74,8 +85,8 @@ class Handle:
 
 
 async def nothing(endpoint: str, count: int, settings: Settings) -> Outcome:
-    async def take(*_: object) -> None:
-        pass
+    async def take(*_: object) -> int:
+        return 0
 
     handle = Handle(take, count)
     outcome = Outcome(count)
@@ -102,8 +113,9 @@ async def shard(endpoint: str, count: int, settings: Settings) -> Outcome:
 async def held(endpoint: str, count: int, settings: Settings) -> Outcome:
     released = asyncio.Event()
 
-    async def take(*_: object) -> None:
+    async def take(*_: object) -> int:
         await released.wait()
+        return 0
 
     handle = Handle(take, count)
     outcome = Outcome(count)

@@ -1,6 +1,7 @@
 """For notebooks: attach this process to a running instance and look at its live actors."""
 
-from collections.abc import Sequence
+import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import ray
 
-from actors.directory import SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.directory import SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
+from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
-from config import SettingsError
+from storage.ledger_log import Gap
 
 
 class Attached:
@@ -53,12 +55,12 @@ class Attached:
     def add_symbols(self, exchange: str, *symbols: str) -> dict[str, str]:
         """Collect further symbols, after a restart too; for each "" or why it is not collected. SettingsError for an
         exchange that does not run, here and below."""
-        said: dict[str, str] = self._change("add_symbols", exchange, symbols)
+        said: dict[str, str] = self._ask("add_symbols", exchange, symbols)
         return said
 
     def remove_symbols(self, exchange: str, *symbols: str) -> list[str]:
         """Stop collecting symbols; returns those that were collected. What is stored of them stays."""
-        removed: list[str] = self._change("remove_symbols", exchange, symbols)
+        removed: list[str] = self._ask("remove_symbols", exchange, symbols)
         return removed
 
     def book(self, exchange: str, symbol: str, levels: int | None = 25) -> pa.RecordBatch:
@@ -73,6 +75,36 @@ class Attached:
             raise KeyError(f"{exchange} {symbol} is not collected")
         found: pa.RecordBatch = batches[0]
         return found
+
+    def integrity(self) -> pd.DataFrame:
+        """One row per symbol: whether what is collected of it can be trusted now (`state`: synced, syncing, gapped or
+        stale), since when (UTC) and why; what proves that no trade is missing; and how many gaps there are."""
+        rows: list[dict[str, Any]] = ray.get(self._supervisor.integrity.remote())
+        return integrity_frame(rows)
+
+    def gaps(self, exchange: str | None = None, symbol: str | None = None, open_only: bool = False) -> pd.DataFrame:
+        """One row per gap (`storage.schema.GAPS`), oldest first; times in UTC, `closed` NaT while it is open."""
+        found: list[dict[str, Any]] = ray.get(self._supervisor.gaps.remote(exchange, symbol, open_only))
+        return gap_frame(found)
+
+    def backfill(self, exchange: str, symbol: str, since: str, until: str = "now") -> int:
+        """Fetch past trades of a range of time (`2026-01-31`, `2026-01-31T12:00`, `2h ago`; UTC); the number of the
+        job, which goes on by itself. ValueError for what is no such range."""
+        job: int = self._ask("backfill", exchange, symbol, *span(since, until, time.time_ns()))
+        return job
+
+    def backfills(self) -> pd.DataFrame:
+        """One row per job: its range, how far it is, the trades it found and how many of them were new."""
+        return pd.DataFrame(ray.get(self._supervisor.backfills.remote()))
+
+    def fault(self, exchange: str, kind: str, **options: Any) -> Any:
+        """Let something go wrong at a simulated exchange, see docs/integrity.md. ValueError names the kinds there are;
+        InstanceError where nothing is simulated."""
+        return self._simulated("fault", exchange, kind, **options)
+
+    def faults(self) -> pd.DataFrame:
+        """What goes wrong at simulated exchanges now."""
+        return pd.DataFrame(self._simulated("faults"))
 
     def shard(self, exchange: str, symbol: str) -> Any:
         """The handle of the actor that owns a symbol."""
@@ -90,17 +122,51 @@ class Attached:
         frame: pd.DataFrame = batch.to_pandas()
         return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
 
-    def _change(self, method: str, exchange: str, symbols: Sequence[str]) -> Any:
-        try:
-            return ray.get(getattr(self._supervisor, method).remote(exchange, symbols))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, SettingsError):
-                raise error.cause from None
-            raise
+    def _simulated(self, method: str, *arguments: Any, **options: Any) -> Any:
+        if self.details.source == "live":
+            raise InstanceError("this instance runs on real exchanges: only simulated ones can be told to fail")
+        return _answer(getattr(find_actor(SIMULATOR), method).remote(*arguments, **options))
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return _answer(getattr(self._supervisor, method).remote(*arguments))
 
     def _shards(self) -> int:
         said: dict[str, Any] = ray.get(self._supervisor.status.remote())
         return sum(name.startswith("shard:") for name in said)
+
+
+def integrity_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """What the supervisor says of integrity, by exchange and symbol."""
+    # Not as numbers from the start: one that is unknown would make floats of all.
+    frame = pd.DataFrame(rows, dtype=object).set_index(["exchange", "symbol"]).sort_index()
+    frame["since"] = _times(frame["since"])
+    for name in ("first_id", "last_id", "trades", "missing", "gaps_open", "gaps_closed"):
+        frame[name] = frame[name].astype("Int64")
+    return frame
+
+
+def gap_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of gaps by their id; `from_ns` and `to_ns` become the times `from` and `to`."""
+    frame = pd.DataFrame(rows, columns=[field.name for field in fields(Gap)], dtype=object)
+    for name in ("from_ns", "to_ns", "opened", "closed"):
+        frame[name] = _times(frame[name])
+    for name in ("gap_id", "first_id", "last_id", "missing", "attempts", "backfilled", "revision"):
+        frame[name] = frame[name].astype("Int64")
+    return frame.rename(columns={"from_ns": "from", "to_ns": "to"}).set_index("gap_id").sort_index()
+
+
+def _times(ns: "pd.Series[Any]") -> "pd.Series[Any]":
+    return pd.to_datetime(ns.astype("Int64"), unit="ns", utc=True)
+
+
+def _answer(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        # What is wrong with the question, without the trace of whoever was asked.
+        if isinstance(error.cause, ValueError):
+            raise error.cause from None
+        raise
 
 
 def attach(data: Path | str = "data") -> Attached:

@@ -14,7 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from cluster import recording, symbols
+from cluster import audit, backfilling, recording, simulating, symbols
 from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
 from config import SettingsError, load
@@ -31,7 +31,10 @@ app = typer.Typer(
 notes = Console(stderr=True)
 
 app.add_typer(symbols.app, name="symbols")
+app.add_typer(simulating.app, name="sim")
 app.command()(recording.record)
+app.command()(audit.audit)
+app.command()(backfilling.backfill)
 
 
 def main() -> None:
@@ -83,7 +86,7 @@ def down(data: Data = Path("data"), as_json: AsJson = False) -> None:
 
 @app.command()
 def status(data: Data = Path("data"), as_json: AsJson = False) -> None:
-    """What runs: actors, symbols, lag."""
+    """What runs: actors, symbols, integrity, lag."""
     running = Instance.read(data.absolute())
     if running is None:
         if as_json:
@@ -93,18 +96,27 @@ def status(data: Data = Path("data"), as_json: AsJson = False) -> None:
         raise typer.Exit(1)
     if running.details is None:
         raise InstanceError(f"{running}; ask again in a moment")
-    from cluster.status import actors, table
+    from cluster.status import ask, table
 
-    said = actors(running.details)
+    said, integrity = ask(running.details)
     if as_json:
         details = msgspec.to_builtins(running.details)
         secret = ("redis_url", "clickhouse_url")
         shown = {key: value for key, value in details.items() if key not in secret}
         typer.echo(
-            json.dumps({"running": True, "pid": running.pid, "url": running.details.url, **shown, "actors": said})
+            json.dumps(
+                {
+                    "running": True,
+                    "pid": running.pid,
+                    "url": running.details.url,
+                    **shown,
+                    "actors": said,
+                    "integrity": integrity,
+                }
+            )
         )
         return
-    Console().print(table(running.details, said))
+    Console().print(table(running.details, said, integrity))
 
 
 @app.command()

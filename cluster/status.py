@@ -1,6 +1,8 @@
-"""What `rayfeed status` shows: the supervisor's view of every actor."""
+"""What `rayfeed status` shows: the supervisor's view of every actor, and the integrity of every symbol."""
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
 
 import ray
 from rich.console import Group
@@ -9,21 +11,28 @@ from rich.table import Table
 from actors.directory import SUPERVISOR, find_actor
 from cluster import ray_head
 from cluster.instance import Details
+from cluster.moments import text_of
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S: Final = 10.0
+STATES: Final = ("synced", "syncing", "gapped", "stale")
+COLOURS: Final = {"gapped": "red", "stale": "red", "syncing": "yellow"}
+#: Symbols that are shown one by one.
+MOST_SYMBOLS: Final = 20
 
 
-def actors(details: Details) -> dict[str, dict[str, Any]]:
-    """By actor name, what each said last."""
+def ask(details: Details) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """By actor name, what each said last; and the integrity of every symbol."""
     ray_head.connect(details)
     try:
-        said: dict[str, dict[str, Any]] = ray.get(find_actor(SUPERVISOR).status.remote(), timeout=ANSWER_TIMEOUT_S)
-        return said
+        supervisor = find_actor(SUPERVISOR)
+        said: dict[str, dict[str, Any]] = ray.get(supervisor.status.remote(), timeout=ANSWER_TIMEOUT_S)
+        integrity: list[dict[str, Any]] = ray.get(supervisor.integrity.remote(), timeout=ANSWER_TIMEOUT_S)
+        return said, integrity
     finally:
         ray.shutdown()
 
 
-def table(details: Details, said: dict[str, dict[str, Any]]) -> Group:
+def table(details: Details, said: dict[str, dict[str, Any]], integrity: list[dict[str, Any]]) -> Group:
     rows = Table(box=None, pad_edge=False)
     for heading in ("actor", "state", "symbols", "rows", "lag", "remarks"):
         right = heading in ("symbols", "rows", "lag")
@@ -41,7 +50,37 @@ def table(details: Details, said: dict[str, dict[str, Any]]) -> Group:
             style=None if actor["answers"] and not actor.get("failure") else "red",
         )
     heading = f"{details.url}  source {details.source}  Ray dashboard {details.ray_dashboard or 'of the cluster'}"
-    return Group(heading, rows)
+    return Group(heading, rows, "", *_integrity(integrity))
+
+
+def _integrity(symbols: list[dict[str, Any]]) -> Iterator[Table]:
+    """How many symbols of each exchange are in which state; then those that are not synced, the newest first."""
+    counts: dict[str, Counter[str]] = {}
+    for symbol in symbols:
+        counts.setdefault(symbol["exchange"], Counter())[symbol["state"]] += 1
+    rows = Table(box=None, pad_edge=False)
+    for heading in ("exchange", *STATES, "gaps open", "gaps closed"):
+        rows.add_column(heading, justify="left" if heading == "exchange" else "right")
+    for exchange, states in sorted(counts.items()):
+        own = [symbol for symbol in symbols if symbol["exchange"] == exchange]
+        gaps = (sum(symbol[which] or 0 for symbol in own) for which in ("gaps_open", "gaps_closed"))
+        style = None if states["synced"] == len(own) else "yellow"
+        rows.add_row(exchange, *(str(states[state] or "") for state in STATES), *map(str, gaps), style=style)
+    yield rows
+    wrong = sorted(
+        (one for one in symbols if one["state"] != "synced"), key=lambda one: one["since"] or 0, reverse=True
+    )
+    if not wrong:
+        return
+    rows = Table(box=None, pad_edge=False)
+    for heading in ("exchange", "symbol", "state", "since (UTC)", "why"):
+        rows.add_column(heading, no_wrap=heading != "why")
+    for one in wrong[:MOST_SYMBOLS]:
+        since = text_of(one["since"]) if one["since"] else ""
+        rows.add_row(one["exchange"], one["symbol"], one["state"], since, one["why"], style=COLOURS.get(one["state"]))
+    if len(wrong) > MOST_SYMBOLS:
+        rows.add_row("", f"{len(wrong) - MOST_SYMBOLS} more")
+    yield rows
 
 
 def _symbols(actor: dict[str, Any]) -> str:

@@ -116,8 +116,9 @@ class SinkSettings(_Part):
 
 
 class SimulatorSettings(_Part):
+    """Made-up markets of all enabled exchanges and their symbols; `trades_per_second` of each exchange."""
+
     seed: int
-    symbols: list[Symbol] = Field(min_length=1)
     trades_per_second: Annotated[float, Field(gt=0)]
 
 

@@ -21,6 +21,7 @@ from serve_apps.books import BOOKS, BooksApp
 from serve_apps.charts import CHARTS, ChartsApp, live_then_stored
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
+from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp, NoAnswer, Shared
 from serve_apps.market import MarketApp, Resource
 from serve_apps.pages import PagesApp
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
@@ -30,6 +31,7 @@ from storage.schema import MINUTE
 
 WEB = Path(__file__).parent / "web" / "dist"
 READINESS_TIMEOUT_S = 2.0
+LOOK_TIMEOUT_S = 5.0
 
 Asgi = Callable[[Scope, Receive, Send], Any]
 
@@ -87,12 +89,15 @@ def market_application(settings: Settings) -> Any:
             return found[0]
 
         charts = ChartsApp(live_then_stored(live, stored), ColumnReader(settings.columns).symbols)
-        changes = SubscriptionsApp(_Supervised(), api_token(settings))
+        supervised = _Supervised()
+        changes = SubscriptionsApp(supervised, api_token(settings))
         return MarketApp(
             [
                 Resource(CHARTS, ("GET", "HEAD"), charts),
                 Resource(BOOKS, ("GET", "HEAD"), BooksApp(book)),
                 Resource(SUBSCRIPTIONS, ("GET", "HEAD", "POST", "DELETE"), changes),
+                Resource(INTEGRITY, ("GET", "HEAD"), IntegrityApp(Shared(supervised.integrity))),
+                Resource(GAPS, ("GET", "HEAD"), GapsApp(supervised.gaps)),
             ]
         )
 
@@ -120,6 +125,21 @@ class _Supervised:
     async def remove(self, exchange: str, symbols: list[str]) -> list[str]:
         removed: list[str] = await self._ask("remove_symbols", exchange, symbols)
         return removed
+
+    async def integrity(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._look("integrity")
+        return rows
+
+    async def gaps(self, exchange: str | None, symbol: str | None, open_only: bool) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._look("gaps", exchange, symbol, open_only)
+        return found
+
+    async def _look(self, method: str, *arguments: Any) -> Any:
+        """Ask what somebody may look at again and again: rather no answer than a late one."""
+        try:
+            return await asyncio.wait_for(self._ask(method, *arguments), LOOK_TIMEOUT_S)
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer("The actors that know do not answer now; ask again in a moment.") from None
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         try:

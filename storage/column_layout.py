@@ -23,6 +23,9 @@ NANOS_PER_DAY: Final = SECONDS_PER_DAY * NANOS_PER_SECOND
 #: Values of one column, one per row; its dtype is in `storage.schema.COLUMNS`.
 Column = npt.NDArray[Any]
 
+#: Beginning of the names of `marker_name`.
+MARKER: Final = "merging."
+
 _EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 
 #: Days since the epoch whose file names a two-digit year can tell apart: 2000-01-01 to 2099-12-31.
@@ -76,7 +79,7 @@ def merge_file_name(column: str, day: int) -> str:
 
 def marker_name(day: int) -> str:
     """The file that exists while merged files take the place of a day's files, one after another."""
-    return f"merging.{day_name(day)}"
+    return f"{MARKER}{day_name(day)}"
 
 
 def day_of_time_file(name: str) -> int | None:

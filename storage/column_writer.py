@@ -19,10 +19,12 @@ import numpy as np
 from storage.column_layout import (
     FIRST_DAY,
     LAST_DAY,
+    MARKER,
     NAME_FILE,
     NANOS_PER_SECOND,
     SECONDS_PER_DAY,
     Column,
+    day_of_time_file,
     file_name,
     folder_name,
     marker_name,
@@ -135,6 +137,15 @@ class ColumnWriter:
                 self._leave_unreported(place, columns[IDENTITY[row_type]][rows])
             raise
         return new
+
+    def recover(self, exchange: str, symbol: str) -> None:
+        """Finish what a crash left half done in any day of a symbol, so that readers can read it. OSError."""
+        for row_type in COLUMNS:
+            folder = self._root / folder_name(exchange) / folder_name(symbol) / row_type
+            for marker in folder.glob(f"{MARKER}*"):
+                day = day_of_time_file(f"time.{marker.name.removeprefix(MARKER)}.bin")
+                if day is not None:
+                    _recover_merge(_Day(folder, row_type, day))
 
     def flush(self) -> None:
         """Make everything appended so far survive a power cut. Raises OSError; what failed is kept for later."""

@@ -138,6 +138,50 @@ LIQUIDATIONS: Final = pa.schema(
     ]
 )
 
+#: One row per stored trade that stands for `fills` (more than one) trades of the exchange, whose ids end with its own:
+#: `trade_id - fills + 1 .. trade_id`.
+MERGED: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("trade_id", pa.int64(), nullable=False),
+        pa.field("fills", pa.int32(), nullable=False),
+    ]
+)
+
+#: One row per span of time (both ends inclusive) in which trades of a symbol may have been missed. `from_ns` 0: since
+#: the last trade that is stored.
+BREAKS: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("from_ns", pa.int64(), nullable=False),
+        pa.field("to_ns", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+#: One row per gap: trades of a symbol that were not received, as ids `first_id..last_id` where the exchange counts its
+#: trades, and as the time `from_ns..to_ns` in any case (all inclusive). `gap_id` is unique within exchange and symbol.
+#: `missing` is how many ids are missing still, `backfilled` how many rows backfill has stored, `attempts` how often it
+#: tried. An open gap has no `closed`; a closed one says in `evidence` how that is known. `revision` counts changes.
+GAPS: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("gap_id", pa.int64(), nullable=False),
+        pa.field("first_id", pa.int64()),
+        pa.field("last_id", pa.int64()),
+        pa.field("from_ns", pa.int64(), nullable=False),
+        pa.field("to_ns", pa.int64(), nullable=False),
+        pa.field("missing", pa.int64()),
+        pa.field("opened", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("backfilled", pa.int64(), nullable=False),
+        pa.field("closed", pa.int64()),
+        pa.field("evidence", pa.string(), nullable=False),
+        pa.field("revision", pa.int32(), nullable=False),
+    ]
+)
+
 #: One row per instrument an exchange lists. `instrument` is the normalised name (BTC-USDT, BTC-PERPETUAL), `kind`
 #: one of spot, perpetual, future, option, other. Increments are the steps of prices and sizes; their decimals how
 #: many digits follow the point. `contract_size` is the value of one unit of size in `contract_currency`; an

@@ -131,6 +131,10 @@ class Bars:
             rows["revision"] = 1
         return once.changed()
 
+    def forget_before(self, symbol: str, time_ns: int) -> None:
+        """Bars of this symbol that start before `time_ns` are not here: trades for them are handed back."""
+        self._forgotten_before[self._code(symbol)] = time_ns
+
     def close(self, now_ns: int) -> None:
         """Close the bars whose minute ended at least the grace before `now_ns`; let old ones go."""
         for code, rows in enumerate(self._rows):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from actors.feeds.columns import BookColumns, Times
@@ -13,9 +14,9 @@ from actors.feeds.texts import numbers
 from storage.schema import BROKEN
 
 
-@dataclass(slots=True)
-class Level:
-    """One level as the exchange wrote it. `side`: 0 bid, 1 ask."""
+class Level(msgspec.Struct, gc=False):
+    """One level as the exchange wrote it. `side`: 0 bid, 1 ask. (A snapshot has thousands: of these, making one is
+    cheapest.)"""
 
     side: int
     price: str

@@ -44,6 +44,8 @@ class TradeColumns:
     maker_known: npt.NDArray[np.bool_] | None = None
     taker_order_id: npt.NDArray[np.uint8] | None = None
     taker_known: npt.NDArray[np.bool_] | None = None
+    #: How many trades of the exchange, whose ids end with this one's, a row stands for; None: each for itself.
+    fills: Integers | None = None
 
 
 @dataclass(slots=True)
@@ -122,6 +124,7 @@ _ABSENT: Final[dict[str, Any]] = {
     "side": np.uint8(UNKNOWN_SIDE),
     "maker_known": np.False_,
     "taker_known": np.False_,
+    "fills": np.int64(1),
     "next_funding_time": np.int64(NO_TIME),
     "first_sequence": np.int64(NO_SEQUENCE),
     "sequence": np.int64(NO_SEQUENCE),

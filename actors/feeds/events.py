@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from actors.feeds.columns import (
     NO_SEQUENCE,
@@ -34,6 +35,7 @@ from storage.schema import (
     DERIVATIVES,
     LEVEL,
     LIQUIDATIONS,
+    MERGED,
     ORDER_ID,
     QUOTES,
     TRADES,
@@ -61,6 +63,7 @@ class Events:
     books: list[BookColumns] = field(default_factory=list)
     derivatives: list[DerivativeColumns] = field(default_factory=list)
     liquidations: list[LiquidationColumns] = field(default_factory=list)
+    _merged: list[pa.RecordBatch] = field(default_factory=list)
 
     def trade_batch(self) -> pa.RecordBatch:
         """`storage.schema.TRADES`, without rows of unknown symbols, no time, or an unusable price or size."""
@@ -69,6 +72,13 @@ class Events:
     def history_batch(self) -> pa.RecordBatch:
         """As `trade_batch`, of the trades from before the subscription."""
         return self._trade_batch(self.history)
+
+    def merged_batch(self) -> pa.RecordBatch:
+        """`storage.schema.MERGED`, of the trades whose batches were made before."""
+        if not self._merged:
+            return NO_MERGED
+        whole = pa.Table.from_batches(self._merged).combine_chunks().to_batches()
+        return whole[0] if whole else NO_MERGED
 
     def _trade_batch(self, parts: list[TradeColumns]) -> pa.RecordBatch:
         if not parts:
@@ -91,7 +101,14 @@ class Events:
             _order_ids(rows.maker_order_id, rows.maker_known, len(rows.at)),
             _order_ids(rows.taker_order_id, rows.taker_known, len(rows.at)),
         ]
-        return self._checked(pa.RecordBatch.from_arrays(columns, schema=TRADES), checks, rows.at, rows.code)
+        batch = pa.RecordBatch.from_arrays(columns, schema=TRADES)
+        if rows.fills is not None and (rows.fills > 1).any():
+            merged = pa.RecordBatch.from_arrays(
+                [*columns[:1], columns[3], pa.array(rows.fills, pa.int32())], schema=MERGED
+            )
+            several = self._checked(merged, checks, rows.at, rows.code)
+            self._merged.append(several.filter(pc.greater(several.column("fills"), pa.scalar(1))))
+        return self._checked(batch, checks, rows.at, rows.code)
 
     def quote_batch(self) -> pa.RecordBatch:
         """`storage.schema.QUOTES`; a price or size that is not positive and finite becomes null."""
@@ -267,6 +284,7 @@ def _order_ids(ids: npt.NDArray[np.uint8] | None, known: npt.NDArray[np.bool_] |
 _LEVEL_FIELDS: Final = list(LEVEL)
 _LEVELS: Final[Any] = BOOK_MESSAGES.field("levels").type
 _NO_TRADES = pa.RecordBatch.from_pylist([], TRADES)
+NO_MERGED: Final = pa.RecordBatch.from_pylist([], MERGED)
 _NO_QUOTES = pa.RecordBatch.from_pylist([], QUOTES)
 _NO_BOOKS = pa.RecordBatch.from_pylist([], BOOK_MESSAGES)
 _NO_DERIVATIVES = pa.RecordBatch.from_pylist([], DERIVATIVES)

@@ -4,14 +4,14 @@ A feed is the protocol side of one connection: it knows what was asked for and w
 numbers of the connection came last. It holds no socket and reads no clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal, Protocol
 
 import pyarrow as pa
 
 from actors.feeds.columns import Times
-from actors.feeds.events import Events
+from actors.feeds.events import NO_MERGED, Events
 
 Channel = Literal["trades", "quotes", "book", "derivatives", "liquidations"]
 ALL_CHANNELS: frozenset[Channel] = frozenset(("trades", "quotes", "book", "derivatives", "liquidations"))
@@ -30,6 +30,11 @@ Checksum = Literal["kraken", "okx", "bitfinex", "none"]
 #: Something is going to happen or has ended: the exchange asks us to connect again, will not serve for a while, or
 #: serves again.
 Notice = Literal["reconnect", "maintenance", "resumed"]
+
+
+#: How it is known that no trade is missing. `ids`: they count up by one for each symbol. `numbered`: the frames of a
+#: connection do. `recent`: only a comparison with recent trades over REST tells. `none`: nothing does.
+Proof = Literal["ids", "numbered", "recent", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,14 @@ class RejectedFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Hole:
+    """Trades of these symbols may be missing, and no id will tell."""
+
+    symbols: frozenset[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """What a list of frames said. Rows keep the order of the frames."""
 
@@ -115,6 +128,9 @@ class Decoded:
     rejected: tuple[RejectedFrame, ...]
     #: Frames that are understood and carry nothing we store (heartbeats, acknowledgements, other channels).
     ignored: int
+    #: Which of the trades (live and from before) stand for several of the exchange, `storage.schema.MERGED`.
+    merged: pa.RecordBatch = field(default_factory=lambda: NO_MERGED)
+    holes: tuple[Hole, ...] = ()
 
 
 def decoded(
@@ -126,8 +142,11 @@ def decoded(
     replies: Sequence[bytes] = (),
     notices: Sequence[Notice] = (),
     ignored: int = 0,
+    trades_of: Callable[[bytes], Iterable[str] | None] | None = None,
+    holes: Sequence[Hole] = (),
 ) -> Decoded:
-    """The events as batches, with the rest of what the frames said."""
+    """The events as batches, with the rest of what the frames said. `trades_of` names the symbols whose trades a frame
+    that cannot be used may have held (None: any); without it ids will show what is missing."""
     batches = {
         "trades": events.trade_batch(),
         "quotes": events.quote_batch(),
@@ -145,7 +164,25 @@ def decoded(
         # Only now are all reasons known.
         rejected=tuple(RejectedFrame(frames[at], events.reasons[at][:LONGEST_REASON]) for at in sorted(events.reasons)),
         ignored=ignored,
+        merged=events.merged_batch(),
+        holes=(*holes, *(_holes(events, frames, trades_of) if trades_of and events.reasons else ())),
     )
+
+
+def _holes(events: Events, frames: Sequence[bytes], trades_of: Callable[[bytes], Iterable[str] | None]) -> list[Hole]:
+    """One for each reason; a symbol has the first of its reasons, however many of its frames are unusable."""
+    active = frozenset(events.symbols.active)
+    reasons: dict[str, str] = {}
+    for at in sorted(events.reasons):
+        if len(reasons) == len(active):
+            break
+        symbols = trades_of(frames[at])
+        for symbol in active if symbols is None else active.intersection(symbols):
+            reasons.setdefault(symbol, events.reasons[at][:LONGEST_REASON])
+    return [
+        Hole(frozenset(symbol for symbol, its in reasons.items() if its == reason), f"a frame was unusable: {reason}")
+        for reason in dict.fromkeys(reasons.values())
+    ]
 
 
 class Feed(Protocol):
@@ -177,6 +214,9 @@ class Feed(Protocol):
 
     @property
     def book_rules(self) -> BookRules: ...
+
+    @property
+    def proof(self) -> Proof: ...
 
     def greet(self) -> list[bytes]:
         """What to send first on every connection."""

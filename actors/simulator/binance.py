@@ -7,7 +7,7 @@ recorded under the name it asked for.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -87,6 +87,10 @@ class BinanceSession(Session):
 
     def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
         return [self._answer(request)]
+
+    @property
+    def form(self) -> Hashable:
+        return self.combined, frozenset(self.streams.items())
 
     def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
         if not self.combined:

@@ -1,7 +1,7 @@
 """Bitfinex v2 as its clients see it: channels numbered on each connection, and flags for what arrays carry.
 
 Forms and texts follow the recorded answers and https://docs.bitfinex.com/docs/ws-general. A book is the same at every
-frequency and length: it is served as it was recorded.
+frequency and length: it is served as it was recorded or made up. Arrays of a made-up market have the channel 0.
 """
 
 import re
@@ -24,6 +24,11 @@ _MAX_CHANNELS: Final = 25
 _HEARTBEAT_S: Final = 15.0
 #: A channel's number, what it says, and the exchange's time (ms) where there is one.
 _ARRAY: Final = re.compile(rb"\[(\d{1,18}),(.*?)(?:,(\d{13}))?\]", re.DOTALL)
+#: How arrays of a made-up market begin, which have neither number nor time.
+_MADE_UP: Final = b"[0,"
+_MADE_UP_CHECKSUM: Final = b'[0,"cs",'
+_MADE_UP_TRADE: Final = b'[0,"te",'
+_MADE_UP_TRADE_AGAIN: Final = b'[0,"tu",'
 
 _events: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.encode
@@ -38,6 +43,8 @@ class BitfinexSession(Session):
         super().__init__(target, known)
         self._flags = 0
         self._sequence = 0
+        #: For channels without a recorded number; none is used twice on a connection.
+        self._numbers = count(1)
 
     @classmethod
     def serves(cls, target: str) -> bool:
@@ -64,7 +71,17 @@ class BitfinexSession(Session):
         return stream in self.streams
 
     def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
-        return list(map(self._outgoing, frames, streams, times))
+        """A made-up trade comes twice, and the checksum of a made-up book with the book: who did not ask for it does
+        not get it."""
+        sent = []
+        for frame, stream, t_ns in zip(frames, streams, times, strict=False):
+            if frame.startswith(_MADE_UP_CHECKSUM) and not self._flags & CHECKSUM:
+                continue
+            sent.append(self._outgoing(frame, stream, t_ns))
+            if frame.startswith(_MADE_UP_TRADE):
+                again = frame.replace(_MADE_UP_TRADE, _MADE_UP_TRADE_AGAIN, 1)
+                sent.append(self._outgoing(again, stream, t_ns))
+        return sent
 
     def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
         # The exchange says nothing at all to what is no JSON.
@@ -88,8 +105,10 @@ class BitfinexSession(Session):
                 return [_encode({"event": "error", "msg": f"event: invalid ({event})", "code": 10000})]
 
     def _outgoing(self, frame: bytes, stream: Stream, t_ns: int) -> bytes:
-        array = _ARRAY.fullmatch(frame)
         number = self.streams.get(stream) or self.streams.get(_book_of(stream))
+        if number is not None and frame.startswith(_MADE_UP):
+            return self._numbered(b"[%d,%b" % (number, frame[len(_MADE_UP) : -1]), t_ns // 1_000_000)
+        array = _ARRAY.fullmatch(frame)
         if array is None or number is None:
             return frame
         return self._numbered(b"[%d,%b" % (number, array[2]), int(array[3] or t_ns // 1_000_000))
@@ -149,7 +168,7 @@ class BitfinexSession(Session):
         if recorded is not None and recorded not in used:
             return recorded
         used.update(self.known.numbers.values())
-        return next(number for number in count(1) if number not in used)
+        return next(number for number in self._numbers if number not in used)
 
 
 def stream_of(asked: dict[str, Any]) -> Stream:

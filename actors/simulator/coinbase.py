@@ -4,11 +4,13 @@ Forms and texts follow the "WebSocket Overview" of Coinbase Exchange
 (https://docs.cdp.coinbase.com/exchange/docs/websocket-overview) and the recorded answers.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
 
+from actors.simulator.dialects.times import iso_microseconds
 from actors.simulator.session import NOT_JSON, HangUp, Known, Recorded, Session, State, Stream, read_as
 
 _BOOKS: Final = ("level2", "level2_batch", "level2_50")
@@ -31,6 +33,10 @@ _KINDS: Final[dict[str, tuple[str, State, tuple[str, ...]]]] = {
 _CHANNELS_OF: Final = {kind: channels for kind, _, channels in _KINDS.values()}
 _CHANNELS: Final = frozenset(name for names in _CHANNELS_OF.values() for name in names)
 _ANSWERS: Final = ("subscriptions", "error")
+_HEARTBEAT: Final = "heartbeat"
+_HEARTBEAT_S: Final = 1.0
+_MATCHES: Final = ("match", "last_match", "matches")
+_TRADE_ID: Final = re.compile(rb'"trade_id":(\d{1,19})')
 _POLICY_VIOLATION: Final = 1008
 
 
@@ -44,12 +50,18 @@ class _Refused(Exception):
 
 
 _frames: Final = msgspec.json.Decoder(_Frame)
+_objects: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.encode
 
 
 class CoinbaseSession(Session):
-    """See `Session`. Its streams are channels; frames are matched by what their type is sent on."""
+    """See `Session`. Its streams are channels; frames are matched by what their type is sent on.
 
+    A live market gives one heartbeat of a product, as it is subscribed; the others are made here, with the id of the
+    last match that went to this client. A recording has all of them.
+    """
+
+    beats_always: ClassVar[bool] = True
     not_found: ClassVar[bytes] = b'{"message":"NotFound"}'
     #: The exchange hangs up on a client that subscribes to nothing for this long.
     subscribe_within_s: ClassVar[float] = 5.0
@@ -58,6 +70,9 @@ class CoinbaseSession(Session):
         super().__init__(target, known)
         #: Products of each channel, in the order they were asked for.
         self.channels: dict[str, dict[str, None]] = {}
+        #: Heartbeats of each product since it was subscribed, and its newest match.
+        self._heartbeats: dict[str, list[bytes]] = {}
+        self._matches: dict[str, bytes] = {}
 
     @classmethod
     def serves(cls, target: str) -> bool:
@@ -69,14 +84,32 @@ class CoinbaseSession(Session):
 
     @property
     def beat_s(self) -> float | None:
-        return None if self.channels else self.subscribe_within_s
+        if not self.channels:
+            return self.subscribe_within_s
+        return _HEARTBEAT_S if _HEARTBEAT in self.channels else None
 
     def beat(self, t_ns: int = 0) -> list[bytes]:
-        raise HangUp(_POLICY_VIOLATION, f"no subscription within {self.subscribe_within_s:g} s")
+        if not self.channels:
+            raise HangUp(_POLICY_VIOLATION, f"no subscription within {self.subscribe_within_s:g} s")
+        return [
+            _heartbeat(had[0], self._matches.get(product, b""), t_ns)
+            for product, had in self._heartbeats.items()
+            if len(had) == 1 and Stream(_HEARTBEAT, product) in self.streams
+        ]
+
+    def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
+        products = self.channels.get(_HEARTBEAT)
+        if products:
+            for frame, (channel, product) in zip(frames, streams, strict=False):
+                if channel in _MATCHES and product in products:
+                    self._matches[product] = frame
+                elif channel == _HEARTBEAT and len(had := self._heartbeats.setdefault(product, [])) < 2:
+                    had.append(frame)
+        return frames
 
     def wants(self, stream: Stream) -> bool:
         return any(
-            channel in self.channels and (not stream.symbol or stream.symbol in self.channels[channel])
+            Stream(channel, stream.symbol) in self.streams if stream.symbol else channel in self.channels
             for channel in _CHANNELS_OF.get(stream.channel, ())
         )
 
@@ -95,6 +128,8 @@ class CoinbaseSession(Session):
                 self.channels = self._without(asked)
         except _Refused as refused:
             return [_encode({"type": "error", "message": f"Failed to {kind}", "reason": str(refused)})]
+        products = self.channels.get(_HEARTBEAT, {})
+        self._heartbeats = {product: had for product, had in self._heartbeats.items() if product in products}
         self.streams = {Stream(name, one): None for name, products in self.channels.items() for one in products or [""]}
         channels = [{"name": name, "product_ids": list(products)} for name, products in self.channels.items()]
         return [_encode({"type": "subscriptions", "channels": channels})]
@@ -135,6 +170,14 @@ class CoinbaseSession(Session):
             for name, products in self.channels.items()
         }
         return {name: products for name, products in left.items() if products or name not in asked}
+
+
+def _heartbeat(first: bytes, match: bytes, t_ns: int) -> bytes:
+    """The heartbeat of a product at a time, as the first one with the last match since."""
+    fields = _objects.decode(first)
+    if last := _TRADE_ID.search(match):
+        fields["last_trade_id"] = fields["sequence"] = int(last[1])
+    return _encode(fields | {"time": iso_microseconds(t_ns)})
 
 
 def _recorded(frame: bytes) -> Recorded:

@@ -2,11 +2,11 @@
 
 Forms and texts follow the recorded answer and https://docs.deribit.com. A channel of an unknown instrument is not in
 the list of those granted, and nothing else is said about it. A channel is the same at every interval: what was
-recorded as book.X.raw goes to a client of book.X.100ms under that name. `.raw` needs no login here.
+recorded, or made up, as book.X.raw goes to a client of book.X.100ms under that name. `.raw` needs no login here.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -52,6 +52,7 @@ class DeribitSession(Session):
         self._heartbeat_s: float | None = None
         #: The client was asked to show that it lives.
         self._tested = False
+        self._form: Hashable = ()
 
     @classmethod
     def serves(cls, target: str) -> bool:
@@ -60,6 +61,10 @@ class DeribitSession(Session):
     @classmethod
     def read(cls, target: str, frames: Sequence[bytes]) -> list[Recorded]:
         return [_recorded(frame) for frame in frames]
+
+    @property
+    def form(self) -> Hashable:
+        return self._form
 
     @property
     def beat_s(self) -> float | None:
@@ -133,6 +138,8 @@ class DeribitSession(Session):
     def _subscribe(self, channels: list[str]) -> list[str]:
         granted = {stream: name for name in channels if self._exists(stream := stream_of(name))}
         self.streams |= granted
+        # Those that ended are of no account, so nothing is made anew then.
+        self._form = frozenset(self.streams.items())
         return list(granted.values())
 
     def _unsubscribe(self, channels: list[str]) -> list[str]:

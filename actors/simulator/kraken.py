@@ -1,18 +1,23 @@
 """Kraken's WebSocket protocol version 1 as its clients see it: channels of pairs, an answer for each pair.
 
 Forms and texts follow the recorded answers and https://docs.kraken.com/exchange/api-reference/spot-websocket-v1
-(refusals: its subscriptionStatus page). A book is served at the depth it was recorded with.
+(refusals: its subscriptionStatus page). A recorded book is served at the depth it was recorded with. A live market
+speaks version 2, of which frames are made as this version has them; its symbols have this version's names.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from actors.simulator.session import NOT_JSON, Recorded, Session, Stream, read_as, words
+from actors.simulator.kraken_books import is_depth
+from actors.simulator.kraken_v1_frames import FirstFrames, status_of
+from actors.simulator.session import EVERYBODY, NOT_JSON, Known, Recorded, Session, Stream, read_as, words
 
-_DEPTHS: Final = (10, 25, 100, 500, 1000)
+#: Of version 2, which a live market speaks.
+_SECOND: Final = "v2 "
+_SECOND_FRAME: Final = b'{"channel":'
 _CHANNELS: Final = ("ticker", "trade", "spread", "ohlc", "book")
 _HEARTBEAT: Final = b'{"event":"heartbeat"}'
 _HEARTBEAT_S: Final = 1.0
@@ -27,6 +32,12 @@ class KrakenSession(Session):
     """See `Session`. Streams are named as in the frames (book-1000); their value is the channel's number."""
 
     not_found: ClassVar[bytes] = b'{"error":["EGeneral:Unknown method"]}'
+
+    def __init__(self, target: str, known: Known | None = None) -> None:
+        super().__init__(target, known)
+        #: Streams of version 2, and what they are here.
+        self._live: dict[Stream, Stream] = {}
+        self._frames = FirstFrames()
 
     @classmethod
     def serves(cls, target: str) -> bool:
@@ -46,6 +57,15 @@ class KrakenSession(Session):
     def greeting(self) -> list[bytes]:
         return [_encode(connectionID=1, event="systemStatus", status="online", version="1.8.3")]
 
+    def wants(self, stream: Stream) -> bool:
+        return stream in self.streams or self._live.get(stream) in self.streams
+
+    def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
+        if not any(frame.startswith(_SECOND_FRAME) for frame in frames):
+            return frames
+        formed = (self._formed(*one) for one in zip(frames, streams, times, strict=False))
+        return [frame for frame in formed if frame]
+
     def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
         if request is NOT_JSON or not isinstance(request, dict):
             return [_encode(errorMessage="Malformed request", event="error")]
@@ -60,6 +80,15 @@ class KrakenSession(Session):
             field = "Pair(s) field must be an array" if pairs is None else "Subscription field must be an object"
             return [_encode(errorMessage=field, event="subscriptionStatus", status="error", **identified)]
         return [self._status(event, pair, subscription, identified) for pair in pairs]
+
+    def _formed(self, frame: bytes, stream: Stream, t_ns: int) -> bytes:
+        """Empty for what the client has ended."""
+        if not frame.startswith(_SECOND_FRAME):
+            return frame
+        if stream == EVERYBODY:
+            return status_of(frame)
+        own = self._live.get(stream, stream)
+        return self._frames.of(frame, own, self.streams[own], t_ns) if own in self.streams else b""
 
     def _status(self, event: str, pair: str, asked: dict[str, Any], identified: dict[str, int]) -> bytes:
         name = asked.get("name")
@@ -78,6 +107,7 @@ class KrakenSession(Session):
         number = self.streams.get(stream) or self.known.numbers.get(stream) or zlib.crc32("".join(stream).encode())
         if event == "subscribe":
             self.streams[stream] = number
+            self._live[Stream(_SECOND + str(name), pair)] = stream
         else:
             del self.streams[stream]
         return _encode(channelID=number, channelName=channel, status=f"{event}d", **answer)
@@ -92,7 +122,7 @@ class KrakenSession(Session):
         if subscription["name"] == "book":
             recorded = {known.channel for known in self.known.numbers if known.symbol == stream.symbol}
             recorded = {channel for channel in recorded if channel.startswith("book-")}
-            if subscription["depth"] not in _DEPTHS or (recorded and stream.channel not in recorded):
+            if not is_depth(subscription["depth"]) or (recorded and stream.channel not in recorded):
                 return "Subscription depth not supported"
         return ""
 

@@ -4,18 +4,18 @@ Forms and texts follow https://docs.kraken.com/exchange/api-reference/spot-webso
 ping, status and heartbeat).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from actors.simulator.session import NOT_JSON, Recorded, Session, State, Stream, read_as, words
+from actors.simulator.kraken_books import DEPTHS, CutBook, Level, Sides, is_depth
+from actors.simulator.session import NOT_JSON, Known, Recorded, Session, State, Stream, read_as, words
 
 #: Its streams must not be taken for those of version 1.
 _PREFIX: Final = "v2 "
 _CHANNELS: Final = ("book", "instrument", "level3", "ohlc", "ticker", "trade")
-_DEPTHS: Final = (10, 25, 100, 500, 1000)
 _HEARTBEAT: Final = b'{"channel":"heartbeat"}'
 _HEARTBEAT_S: Final = 1.0
 
@@ -30,14 +30,35 @@ class _Frame(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw()
 
 
+class _Book(msgspec.Struct, gc=False, omit_defaults=True):
+    symbol: str
+    bids: list[Level]
+    asks: list[Level]
+    checksum: int
+    timestamp: str | None = None
+
+
+class _BookFrame(msgspec.Struct, gc=False):
+    channel: str
+    type: str
+    data: list[_Book]
+
+
+_book_frames: Final = msgspec.json.Decoder(_BookFrame)
 _frames: Final = msgspec.json.Decoder(_Frame)
 _items: Final = msgspec.json.Decoder(list[_Item])
 
 
 class KrakenV2Session(Session):
-    """See `Session`. The depth of a book is not part of its stream: it is served as it was recorded."""
+    """See `Session`. The depth of a book is not part of its stream: what was made or recorded deeper than a client
+    asked for is cut for it."""
 
     not_found: ClassVar[bytes] = b'{"error":["EGeneral:Unknown method"]}'
+
+    def __init__(self, target: str, known: Known | None = None) -> None:
+        super().__init__(target, known)
+        #: Books that are cut, from their snapshot on.
+        self._books: dict[Stream, CutBook | None] = {}
 
     @classmethod
     def serves(cls, target: str) -> bool:
@@ -57,6 +78,18 @@ class KrakenV2Session(Session):
     def greeting(self) -> list[bytes]:
         status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 1}
         return [msgspec.json.encode({"channel": "status", "type": "update", "data": [status]})]
+
+    @property
+    def form(self) -> Hashable:
+        return None if self._books else ()
+
+    def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
+        if not self._books:
+            return frames
+        return [
+            self._cut(frame, stream) if stream in self._books else frame
+            for frame, stream in zip(frames, streams, strict=False)
+        ]
 
     def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
         if request is NOT_JSON or not isinstance(request, dict):
@@ -84,20 +117,40 @@ class KrakenV2Session(Session):
         refusal = ""
         if symbol and symbol not in self.known.symbols:
             refusal = f"Currency pair not supported {symbol}"
-        elif params["channel"] == "book" and result["depth"] not in _DEPTHS:
+        elif params["channel"] == "book" and not is_depth(result["depth"]):
             refusal = "Subscription depth not supported"
         elif method == "unsubscribe" and stream not in self.streams:
             refusal = "Subscription Not Found"
         if refusal:
             return _encode(t_ns, {"error": refusal, **said, "success": False} | ({"symbol": symbol} if symbol else {}))
         if method == "subscribe":
-            self.streams[stream] = None
+            self.streams[stream] = result.get("depth")
+            if params["channel"] == "book" and result["depth"] < DEPTHS[-1]:
+                self._books[stream] = None
             result["snapshot"] = params.get("snapshot", True)
         else:
             del self.streams[stream]
+            self._books.pop(stream, None)
         if symbol:
             result["symbol"] = symbol
         return _encode(t_ns, said | {"result": result, "success": True})
+
+    def _cut(self, frame: bytes, stream: Stream) -> bytes:
+        content = read_as(_book_frames, frame)
+        if content is None or len(content.data) != 1:
+            return frame
+        (book,) = content.data
+        sides, depth = Sides(book.bids, book.asks), self.streams.get(stream, DEPTHS[-1])
+        if content.type == "snapshot":
+            # What is no deeper than asked for has the changes it needs.
+            cut = self._books[stream] = CutBook(depth, sides) if max(map(len, sides)) > depth else None
+        else:
+            cut = self._books[stream]
+        if cut is None:
+            return frame
+        seen = cut.seen() if content.type == "snapshot" else cut.change(sides)
+        book.bids, book.asks = list(seen.bids), list(seen.asks)
+        return msgspec.json.encode(content)
 
 
 def _recorded(frame: bytes) -> Recorded:

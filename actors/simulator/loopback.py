@@ -41,6 +41,8 @@ class LoopbackServers:
         self._faults = faults
         self._subprotocol = subprotocol
         self._websocket: Server | None = None
+        #: Above 0 nobody is let in, over WebSocket or REST.
+        self.down = 0
 
     async def open(self) -> tuple[str, str]:
         """Start both and return their addresses, WebSocket and REST: scheme, host and port."""
@@ -68,6 +70,8 @@ class LoopbackServers:
 
     async def close(self) -> None:
         """Close both and wait for every connection's handler to end. Does no harm when not open."""
+        # Whoever waits for the end of a silence would wait on.
+        self._faults.end_all()
         self._faults.silent = False
         if self._websocket is not None:
             self._websocket.close()
@@ -89,8 +93,12 @@ class LoopbackServers:
             self._faults.connections.discard(connection)
 
     def _check_target(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self.down:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "\n")
         if self._faults.refuse is not None:
-            return connection.respond(http.HTTPStatus(self._faults.refuse), "\n")
+            refusal = connection.respond(http.HTTPStatus(self._faults.refuse), "\n")
+            self._faults.refused_one()
+            return refusal
         try:
             session_at(self._exchange, request.path)(request.path)
         except UnknownTarget as error:
@@ -106,6 +114,7 @@ class LoopbackServers:
         request: aiohttp.web.Request,
         handler: Callable[[aiohttp.web.Request], Awaitable[aiohttp.web.StreamResponse]],
     ) -> aiohttp.web.StreamResponse:
-        if self._faults.retry_after_s is None:
-            return await handler(request)
-        return aiohttp.web.json_response({}, status=429, headers={"Retry-After": str(self._faults.retry_after_s)})
+        if self.down:
+            return aiohttp.web.json_response({}, status=503)
+        instead = await self._faults.rest(request)
+        return await handler(request) if instead is None else instead

@@ -1,32 +1,35 @@
-"""A made-up market: seeded random trades, quotes and books of several symbols as Binance's combined-stream frames.
+"""A made-up market: seeded random trades, quotes and books of the symbols of one exchange, in ticks and units.
 
-The same seed, symbols, start and rate give the same bytes. Mid prices are geometric random walks whose drift and
+The same seed, symbols, start and rate give the same market. Mid prices are geometric random walks whose drift and
 volatility change slowly (trends) and sometimes jump (bursts); a weak pull keeps them near their usual level.
 Each trade comes after the quote it was made on, and its price is that quote's bid or ask. A quote is the top of the
-book after the update it names; every 100 ms the changes of a book come in one frame.
+book after the update it names; every 100 ms the changes of a book come together.
 """
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.simulator.market_book import Book, BookMaker, Top
+from actors.simulator.dialect import Change, Dialect, Listing, Mark, Quotes, Trades
+from actors.simulator.market_book import BookMaker, MarketBook, Top, change
 
-#: Trades encoded together: half a second of the market, within these bounds.
+#: Trades made together: half a second of the market, within these bounds.
 _BLOCK_S: Final = 0.5
 _MAX_BLOCK_TRADES: Final = 4096
 
-#: Ids start at the start time in seconds times this, so that a market that is started again never uses an id
-#: twice as long as a symbol has fewer trades a second than this.
+#: Ids start at the start time in seconds times this, so that a market that is started again without its past never
+#: uses an id twice as long as it has fewer trades a second than this.
 _IDS_PER_SECOND: Final = 100_000
 
-#: Changes of a book within this long come in one frame.
-_DEPTH_NS: Final = 100_000_000
+#: Changes of a book within this long come together; marks of a derivative this often at most.
+_CHANGES_NS: Final = 100_000_000
+_MARKS_NS: Final = 1_000_000_000
+_FUNDING_NS: Final = 8 * 3600 * 1_000_000_000
 
 _VOLATILITY: Final = 1.1e-4  # of log price per square root of a second: about 60 % a year
 _DRIFT: Final = 2e-6  # of log price per second
@@ -35,181 +38,259 @@ _VOLATILITY_LASTS_S: Final = 120.0
 _BURSTS_PER_S: Final = 1 / 1800
 _LEVEL_LASTS_S: Final = 2 * 86400.0
 
-_QUOTES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY")
-_SIZES: Final = 4096
+_SIZES: Final = 1024
+
+#: Price in dollars, decimals of price, usual size, decimals of size.
+_USUAL: Final = {
+    "BTC": (63_000.0, 2, 0.02, 5),
+    "ETH": (3_100.0, 2, 0.3, 4),
+    "BNB": (580.0, 2, 1.5, 3),
+    "SOL": (150.0, 2, 5.0, 3),
+    "LINK": (14.0, 3, 40.0, 2),
+    "XRP": (0.55, 4, 800.0, 0),
+    "ADA": (0.45, 4, 900.0, 1),
+}
+_DOLLARS: Final = frozenset(("USD", "USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "UST"))
+
+
+def usual(symbol: str, base: str, quote: str, kind: Literal["spot", "perpetual"] = "spot") -> Listing:
+    """A listing whose price and size depend on the names of what is traded alone: as in life for the best known."""
+    known = _USUAL.get("BTC" if base == "XBT" else base)
+    if known is not None and quote in _DOLLARS:
+        return Listing(symbol, base, quote, *known, kind)
+    dollars = _dollars(base)
+    price = max(dollars / _dollars(quote), 1e-5)
+    # About five significant digits, as exchanges choose their ticks; sizes worth some 500 dollars.
+    size = 500.0 / dollars
+    price_decimals = min(max(4 - math.floor(math.log10(price)), 0), 8)
+    size_decimals = min(max(2 - math.floor(math.log10(size)), 0), 5)
+    return Listing(symbol, base, quote, price, price_decimals, size, size_decimals, kind)
+
+
+def _dollars(name: str) -> float:
+    if name in _DOLLARS or name in ("EUR", "GBP", "CHF"):
+        return 1.0
+    if name in _USUAL:
+        return _USUAL[name][0]
+    return math.pow(10.0, zlib.crc32(name.encode()) % 500 / 100 - 2)
+
+
+class Last(NamedTuple):
+    """The newest trade of a symbol in an earlier run: id, ns, ticks."""
+
+    trade_id: int
+    t_ns: int
+    price: int
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """How a symbol trades: its usual price, the steps of price and size (`decimals` each), a usual size."""
+class Events:
+    """What happens to one symbol in a block. `due` (int64 ns) is when each trade is published, with the quote before
+    it; `order` its place among all trades of the block. Changes and marks have their own times; a mark comes with the
+    newest quote."""
 
     symbol: str
-    base: str
-    quote: str
-    price: float
-    price_decimals: int
-    size: float
-    size_decimals: int
-
-    @property
-    def streams(self) -> tuple[str, str, str]:
-        """Its quotes, its trades and the changes of its book; see `QUOTES`, `TRADES` and `CHANGES`."""
-        name = self.symbol.lower()
-        return f"{name}@bookTicker", f"{name}@aggTrade", f"{name}@depth@100ms"
+    due: NDArray[np.int64]
+    order: NDArray[np.int64]
+    quotes: Quotes
+    trades: Trades
+    changes: list[tuple[int, Change]]
+    marks: list[tuple[int, Mark, Quotes]] = field(default_factory=list)
 
 
-#: Positions of a symbol's streams.
-QUOTES, TRADES, CHANGES = range(3)
-STREAMS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Frames in order of `times` (int64 ns); `streams` (int64) are positions in `stream_names` of the symbols, and
-    `books` is how a book stands after each frame that changes it (by the position of the frame)."""
-
-    times: NDArray[np.int64]
-    streams: NDArray[np.int64]
-    frames: list[bytes]
-    books: dict[int, Book]
-
-
-_KNOWN: Final = {
-    "BTCUSDT": (63_000.0, 2, 0.02, 5),
-    "ETHUSDT": (3_100.0, 2, 0.3, 4),
-    "SOLUSDT": (150.0, 2, 5.0, 3),
-    "XRPUSDT": (0.55, 4, 800.0, 0),
-}
-
-
-def listing(symbol: str) -> Listing:
-    """What is listed under a name; one that is not known gets a price that depends on the name alone."""
-    quote = next((name for name in _QUOTES if symbol.endswith(name) and symbol != name), "USDT")
-    base = symbol.removesuffix(quote)
-    if symbol in _KNOWN:
-        price, price_decimals, size, size_decimals = _KNOWN[symbol]
-    else:
-        price = 10.0 ** (zlib.crc32(symbol.encode()) % 500 / 100 - 2)
-        # About five significant digits, as exchanges choose their ticks; sizes worth some 500 units.
-        price_decimals = min(max(4 - math.floor(math.log10(price)), 0), 8)
-        size = 500.0 / price
-        size_decimals = min(max(2 - math.floor(math.log10(size)), 0), 5)
-    return Listing(symbol, base, quote, price, price_decimals, size, size_decimals)
-
-
-def stream_names(symbols: Sequence[str]) -> list[str]:
-    """The streams a market of these symbols has, `STREAMS` for each."""
-    return [name for symbol in symbols for name in listing(symbol).streams]
-
-
-class Market(Iterator[Block]):
+class Market(Iterator[list[Events]]):
     """An endless market from `start_ns` on, in blocks. `trades_per_second` is the mean over all symbols together;
-    there is one quote frame for each trade. `books` is how the books open."""
+    there is one quote for each trade. It goes on from the newest trades of an earlier run (`last`, also of symbols
+    that are no longer listed)."""
 
-    def __init__(self, seed: int, symbols: Sequence[str], start_ns: int, trades_per_second: float) -> None:
-        self._random = np.random.default_rng(seed)
-        self._start_ns = start_ns
+    def __init__(
+        self,
+        seed: int,
+        dialect: Dialect,
+        start_ns: int,
+        trades_per_second: float,
+        last: Mapping[str, Last] | None = None,
+    ) -> None:
+        last = last or {}
+        self._random = np.random.default_rng((seed, zlib.crc32(dialect.exchange.encode())))
+        self._dialect = dialect
+        self._start_ns = max([start_ns, *(one.t_ns + 1 for one in last.values())])
         self._trades_per_second = trades_per_second
-        first_id = start_ns // 1_000_000_000 * _IDS_PER_SECOND
-        self._walks = [_Walk(listing(symbol), self._random, start_ns, first_id) for symbol in symbols]
-        self.books = [walk.book for walk in self._walks]
-        # Some symbols trade more than others, the first the most.
-        weights = 1.0 / np.arange(1, len(symbols) + 1)
-        self._weights = weights / weights.sum()
+        #: Sizes relative to the usual one, for all symbols.
+        self._sizes = self._random.lognormal(-0.5, 1.2, _SIZES)
+        self._first_id = start_ns // 1_000_000_000 * _IDS_PER_SECOND
+        self._last = last
+        #: The next id where symbols share them.
+        self._next_id = max([self._first_id - 1, *(one.trade_id for one in last.values())]) + 1
         self._count = min(max(round(trades_per_second * _BLOCK_S), 1), _MAX_BLOCK_TRADES)
         self._now = 0.0
+        #: No time that was told is before this.
+        self._told_ns = self._start_ns
+        #: What the exchange's clock is ahead; what comes from now on is told with it, never going back in time.
+        self.skew_ns = 0
+        self._walks: dict[str, _Walk] = {}
+        self._weights: NDArray[np.float64] = np.array([])
+        #: Walks whose book has changed since that was told.
+        self._pending: dict[str, _Walk] = {}
+        for listed in dialect.listings.values():
+            self._walks[listed.symbol] = self._walk(listed)
+        self._weigh()
 
-    def __next__(self) -> Block:
-        count = self._count
-        seconds = self._now + np.cumsum(self._random.exponential(1 / self._trades_per_second, count))
-        which = self._random.choice(len(self._walks), count, p=self._weights)
-        times = self._start_ns + (seconds * 1e9).astype(np.int64)
-        frames: list[bytes] = [b""] * (2 * count)
-        changes: list[tuple[int, int, bytes, Book]] = []
-        for number, walk in enumerate(self._walks):
-            mine = np.flatnonzero(which == number)
-            walk.advance(float(seconds[-1]) - self._now)
-            quotes, trades, changed = walk.trade(seconds[mine], times[mine], int(times[-1]))
-            for index, quote, trade in zip((2 * mine).tolist(), quotes, trades, strict=True):
-                frames[index] = quote
-                frames[index + 1] = trade
-            changes += [(book.top.t_ns, number, frame, book) for frame, book in changed]
-        self._now = float(seconds[-1])
-        streams = np.repeat(STREAMS * which, 2)
-        streams[1::2] += TRADES
-        return _merged(np.repeat(times, 2), streams, frames, changes)
+    def add(self, listed: Listing) -> None:
+        """List one more symbol, from the next block on."""
+        self._walks[listed.symbol] = self._walk(listed)
+        self._weigh()
+
+    def remove(self, symbol: str) -> None:
+        """Nothing happens to the symbol any more; listed again, it goes on with the next ids."""
+        walk = self._walks.pop(symbol)
+        self._pending.pop(symbol, None)
+        self._last = {**self._last, symbol: walk.last}
+        self._weigh()
+
+    def listed(self, symbol: str) -> Listing:
+        """As it trades here; KeyError for what does not."""
+        return self._walks[symbol].listed
+
+    def skip_to(self, t_ns: int) -> None:
+        """Nothing happens until then."""
+        self._now = max(self._now, (t_ns - self._start_ns) / 1e9)
+
+    def state(self, symbol: str) -> tuple[MarketBook, Quotes, Mark]:
+        """How a symbol stands after the last block; its book after the last change that was told."""
+        walk = self._walks[symbol]
+        return walk.book, walk.quote, walk.mark(walk.quote.t_ns[-1].item())
+
+    def __next__(self) -> list[Events]:
+        if not self._walks:
+            return []
+        random, count = self._random, self._count
+        seconds = self._now + np.cumsum(random.exponential(1 / self._trades_per_second, count))
+        before_ns, self._now = self._start_ns + int(self._now * 1e9), float(seconds[-1])
+        due = self._start_ns + (seconds * 1e9).astype(np.int64)
+        until_ns = int(due[-1])
+        resolution_ns = self._dialect.resolution_ns
+        times = np.maximum(due + self.skew_ns, self._told_ns) // resolution_ns * resolution_ns
+        self._told_ns = int(times[-1])
+        which = random.choice(len(self._walks), count, p=self._weights)
+        walks = list(self._walks.values())
+        grouped = np.argsort(which, kind="stable")
+        numbers, starts = np.unique(which[grouped], return_index=True)
+        events: dict[str, Events] = {}
+        for number, mine in zip(numbers.tolist(), np.split(grouped, starts[1:]), strict=True):
+            walk = walks[number]
+            ids = self._next_id + mine if self._dialect.ids == "exchange" else walk.next_ids(len(mine))
+            events[walk.symbol] = walk.trade(seconds[mine], due[mine], times[mine], mine, ids, self.skew_ns)
+            self._pending[walk.symbol] = walk
+        self._next_id += count
+        for symbol, walk in list(self._pending.items()):
+            if change := walk.change_until(until_ns, self.skew_ns):
+                if symbol not in events:
+                    events[symbol] = walk.nothing()
+                events[symbol].changes.append(change)
+                del self._pending[symbol]
+        mark_ns = until_ns // _MARKS_NS * _MARKS_NS
+        if mark_ns > before_ns:
+            for walk in walks:
+                if walk.listed.kind == "perpetual":
+                    own = events[walk.symbol] = events.get(walk.symbol) or walk.nothing()
+                    quote = _newest(own, mark_ns) or walk.quote_before
+                    own.marks.append((mark_ns, walk.mark(mark_ns + self.skew_ns), quote))
+        return list(events.values())
+
+    def _walk(self, listed: Listing) -> "_Walk":
+        last = self._last.get(listed.symbol)
+        if last is None:
+            first_id = self._next_id if self._dialect.ids == "exchange" else self._first_id
+            last = Last(first_id - 1, self._start_ns, 0)
+        now_ns = self._start_ns + int(self._now * 1e9)
+        first_update = now_ns // 1_000_000_000 * _IDS_PER_SECOND
+        return _Walk(listed, self._dialect, self._random, self._sizes, now_ns, self._now, first_update, last)
+
+    def _weigh(self) -> None:
+        # Some symbols trade more than others, the first the most.
+        weights = 1.0 / np.arange(1, len(self._walks) + 1)
+        self._weights = weights / weights.sum()
 
 
-def _merged(
-    times: NDArray[np.int64],
-    streams: NDArray[np.int64],
-    frames: list[bytes],
-    changes: list[tuple[int, int, bytes, Book]],
-) -> Block:
-    """A change of a book stands before what comes at the same time: it tells of what was before."""
-    changes.sort(key=lambda change: change[:2])
-    before = np.searchsorted(times, [t_ns for t_ns, *_ in changes]).tolist()
-    books: dict[int, Book] = {}
-    for inserted, (at, (_, _, frame, book)) in enumerate(zip(before, changes, strict=True)):
-        frames.insert(at + inserted, frame)
-        books[at + inserted] = book
-    return Block(
-        np.insert(times, before, [t_ns for t_ns, *_ in changes]),
-        np.insert(streams, before, [STREAMS * number + CHANGES for _, number, *_ in changes]),
-        frames,
-        books,
-    )
+def _newest(events: Events, until_ns: int) -> Quotes | None:
+    """The newest quote that is due."""
+    count = int(np.searchsorted(events.due, until_ns, "right"))
+    return row(events.quotes, count - 1) if count else None
+
+
+def row(quotes: Quotes, at: int) -> Quotes:
+    """One of them."""
+    return Quotes(*(getattr(quotes, name)[at : at + 1] for name in Quotes.__slots__))
 
 
 class _Walk:
     """One symbol's price, regime, ids and book."""
 
-    def __init__(self, listed: Listing, random: np.random.Generator, start_ns: int, first_id: int) -> None:
+    def __init__(
+        self,
+        listed: Listing,
+        dialect: Dialect,
+        random: np.random.Generator,
+        sizes: NDArray[np.float64],
+        start_ns: int,
+        now_s: float,
+        first_update: int,
+        last: Last,
+    ) -> None:
+        self.symbol = listed.symbol
+        self.listed = listed
+        self._dialect = dialect
         self._random = random
-        self._listed = listed
         self._tick = 10.0**-listed.price_decimals
         self._usual = math.log(listed.price)
-        self._log_price = self._usual
+        self._log_price = math.log(last.price * self._tick) if last.price else self._usual
         self._drift = 0.0
         self._heat = 0.0  # log of the volatility relative to the usual one
-        self._last_s = 0.0
-        self._trade_id = first_id
-        self._update_id = first_id
-        sizes = listed.size * random.lognormal(-0.5, 1.2, _SIZES)
-        step = 10.0**-listed.size_decimals
-        #: Drawn from a table, because their texts would cost more than all the rest.
-        self._sizes = [f"{max(round(size / step), 1) * step:.8f}" for size in sizes.tolist()]
-        self._prices: dict[int, str] = {}
-        bid = self._ticks(self._log_price)
-        maker = BookMaker(listed.symbol, bid, self._price, self._sizes)
-        #: As of the last change that was written.
-        self.book = Book(maker, Top(bid, 0, bid + 1, 1, first_id - 1, start_ns))
-        self._sides = maker.sides(self.book.top)
-        #: What the book has become since, and when that will be written.
-        self._top: Top | None = None
-        name, (quotes, trades, _) = listed.symbol, listed.streams
-        self._quote_head = f'{{"stream":"{quotes}","data":{{"u":'
-        self._quote_name = f',"s":"{name}","b":"'
-        self._trade_head = f'{{"stream":"{trades}","data":{{"e":"aggTrade","E":'
-        self._trade_name = f',"s":"{name}","a":'
+        self._last_s = now_s
+        self._update_id = first_update
+        self._sizes = np.maximum(np.rint(sizes * listed.size * 10.0**listed.size_decimals), 1).astype(np.int64)
+        self._phase = zlib.crc32(listed.symbol.encode()) % 1000
+        bid = max(round(math.exp(self._log_price) / self._tick), 1)
+        size, other = self._sizes[:2].tolist()
+        top = Top(bid, size, bid + 1, other, first_update - 1, start_ns)
+        #: As of the last change that was told.
+        self.book = MarketBook(BookMaker(listed.symbol, bid, self._sizes), top)
+        #: What the book has become since, and when that will be told.
+        self._top: tuple[int, Top] | None = None
+        self.last = last
+        numbers = (start_ns, top.update_id, bid, size, bid + 1, other, last.trade_id, last.price or bid, size)
+        columns: list[NDArray[Any]] = [*(np.array([number]) for number in numbers), np.zeros(1, np.uint8)]
+        quote = Quotes(*columns)
+        self._last_trade = (quote.last_ids, quote.last_prices, quote.last_sizes, quote.last_sides)
+        self.quote = quote
+        #: The newest before the block.
+        self.quote_before = self.quote
 
-    def advance(self, seconds: float) -> None:
-        """Let drift and volatility change over the next `seconds`."""
-        keep = math.exp(-seconds / _DRIFT_LASTS_S)
-        self._drift = self._drift * keep + _DRIFT * math.sqrt(1 - keep**2) * self._random.standard_normal()
-        keep = math.exp(-seconds / _VOLATILITY_LASTS_S)
-        self._heat = self._heat * keep + 0.4 * math.sqrt(1 - keep**2) * self._random.standard_normal()
-        if self._random.random() < -math.expm1(-seconds * _BURSTS_PER_S):
-            self._heat += math.log(3)
+    def next_ids(self, count: int) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self.last.trade_id + 1 + np.arange(count)
+        return ids
+
+    def nothing(self) -> Events:
+        """Events of a block without trades."""
+        self.quote_before = self.quote
+        quotes = row(self.quote, 1)
+        trades = Trades(quotes.t_ns, quotes.last_ids, quotes.last_prices, quotes.last_sizes, quotes.last_sides)
+        return Events(self.symbol, quotes.t_ns, quotes.t_ns, quotes, trades, [])
 
     def trade(
-        self, seconds: NDArray[np.float64], times: NDArray[np.int64], until_ns: int
-    ) -> tuple[list[bytes], list[bytes], list[tuple[bytes, Book]]]:
-        """Quote and trade frames of trades at these seconds since the start (`times` is the same in ns UTC), and what
-        changed in the book until `until_ns`."""
+        self,
+        seconds: NDArray[np.float64],
+        due: NDArray[np.int64],
+        times: NDArray[np.int64],
+        order: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        skew_ns: int,
+    ) -> Events:
+        """Trades at these seconds since the start, due and told at these ns, with their quotes and the changes of the
+        book that are due before the last of them."""
         count = len(seconds)
-        if not count:
-            return [], [], self._written_until(until_ns)
+        self._advance(float(seconds[-1]) - self._last_s)
         random = self._random
         volatility = _VOLATILITY * math.exp(self._heat)
         elapsed = np.diff(seconds, prepend=self._last_s)
@@ -222,75 +303,66 @@ class _Walk:
         bids = np.maximum(np.rint(np.exp(log_prices) / self._tick).astype(np.int64), 1)
         asks = bids + spreads
         # Takers follow the price more often than not.
-        sells = random.random(count) < np.where(steps < 0, 0.65, 0.35)
-        draw = random.integers(0, _SIZES, (3, count))
-        changes = self._changes(bids, asks, draw, times, until_ns)
-        return *self._frames(bids, asks, sells, draw, times // 1_000_000), changes
-
-    def _changes(
-        self,
-        bids: NDArray[np.int64],
-        asks: NDArray[np.int64],
-        draw: NDArray[np.int64],
-        times: NDArray[np.int64],
-        until_ns: int,
-    ) -> list[tuple[bytes, Book]]:
-        written: list[tuple[bytes, Book]] = []
-        due = (times // _DEPTH_NS + 1) * _DEPTH_NS
-        for last in np.flatnonzero(np.diff(due, append=0)).tolist():
-            due_ns = int(due[last])
-            written += self._written_until(due_ns - 1)
-            bid, bid_size, ask, ask_size = (int(one[last]) for one in (bids, draw[1], asks, draw[2]))
-            self._top = Top(bid, bid_size, ask, ask_size, self._update_id + last, due_ns)
-        return written + self._written_until(until_ns)
-
-    def _written_until(self, t_ns: int) -> list[tuple[bytes, Book]]:
-        """The frame that is due until then, if there is one."""
-        top, before = self._top, self.book.top
-        if top is None or top.t_ns > t_ns:
-            return []
-        maker, sides = self.book.maker, self.book.maker.sides(top)
-        frame = maker.changes(self._sides, sides, before.update_id + 1, top.update_id, top.t_ns // 1_000_000)
-        self.book, self._sides, self._top = Book(maker, top), sides, None
-        return [(frame, self.book)]
-
-    def _frames(
-        self,
-        bids: NDArray[np.int64],
-        asks: NDArray[np.int64],
-        sells: NDArray[np.bool_],
-        draw: NDArray[np.int64],
-        times_ms: NDArray[np.int64],
-    ) -> tuple[list[bytes], list[bytes]]:
-        sizes, price_of = self._sizes, self._price
-        quote_head, quote_name = self._quote_head, self._quote_name
-        trade_head, trade_name = self._trade_head, self._trade_name
-        trade_id, update_id = self._trade_id, self._update_id
-        quotes: list[bytes] = []
-        trades: list[bytes] = []
-        rows = zip(bids.tolist(), asks.tolist(), sells.tolist(), *draw.tolist(), times_ms.tolist(), strict=True)
-        for bid_ticks, ask_ticks, sell, size, bid_size, ask_size, ms in rows:
-            bid, ask = price_of(bid_ticks), price_of(ask_ticks)
-            quotes.append(
-                f'{quote_head}{update_id}{quote_name}{bid}","B":"{sizes[bid_size]}","a":"{ask}",'
-                f'"A":"{sizes[ask_size]}"}}}}'.encode()
+        sides = (random.random(count) < np.where(steps < 0, 0.65, 0.35)).astype(np.uint8)
+        sizes, bid_sizes, ask_sizes = self._sizes[random.integers(0, _SIZES, (3, count))]
+        prices = np.where(sides, bids, asks)
+        updates = self._update_id + np.arange(count)
+        self._update_id += count
+        last_id, last_price, last_size, last_side = self._last_trade
+        quotes = Quotes(
+            times,
+            updates,
+            bids,
+            bid_sizes,
+            asks,
+            ask_sizes,
+            np.append(last_id, ids[:-1]),
+            np.append(last_price, prices[:-1]),
+            np.append(last_size, sizes[:-1]),
+            np.append(last_side, sides[:-1]),
+        )
+        self.quote_before, self.quote = self.quote, row(quotes, count - 1)
+        self.last = Last(int(ids[-1]), int(times[-1]), int(prices[-1]))
+        self._last_trade = (ids[-1:], prices[-1:], sizes[-1:], sides[-1:])
+        changes: list[tuple[int, Change]] = []
+        told = (due // _CHANGES_NS + 1) * _CHANGES_NS
+        for last in np.flatnonzero(np.diff(told, append=0)).tolist():
+            told_ns = int(told[last])
+            if found := self.change_until(told_ns - 1, skew_ns):
+                changes.append(found)
+            bid, bid_size, ask, ask_size, update = (
+                int(one[last]) for one in (bids, bid_sizes, asks, ask_sizes, updates)
             )
-            trades.append(
-                f'{trade_head}{ms}{trade_name}{trade_id},"p":"{bid if sell else ask}","q":"{sizes[size]}",'
-                f'"f":{trade_id},"l":{trade_id},"T":{ms},"m":{"true" if sell else "false"},"M":true}}}}'.encode()
-            )
-            trade_id += 1
-            update_id += 1
-        self._trade_id, self._update_id = trade_id, update_id
-        return quotes, trades
+            self._top = (told_ns, Top(bid, bid_size, ask, ask_size, update, told_ns))
+        return Events(self.symbol, due, order, quotes, Trades(times, ids, prices, sizes, sides), changes)
 
-    def _ticks(self, log_price: float) -> int:
-        return max(round(math.exp(log_price) / self._tick), 1)
+    def change_until(self, t_ns: int, skew_ns: int) -> tuple[int, Change] | None:
+        """The change of the book that is due until then, if there is one, and when it is."""
+        if self._top is None or self._top[0] > t_ns:
+            return None
+        (due_ns, top), before = self._top, self.book
+        top = top._replace(t_ns=max(due_ns + skew_ns, before.t_ns))
+        self.book, self._top = MarketBook(before.maker, top, before.number + 1), None
+        return due_ns, change(before, self.book, self._dialect.depth, self._dialect.cuts)
 
-    def _price(self, ticks: int) -> str:
-        text = self._prices.get(ticks)
-        if text is None:
-            if len(self._prices) > 100_000:
-                self._prices.clear()
-            text = self._prices[ticks] = f"{ticks * self._tick:.8f}"
-        return text
+    def mark(self, t_ns: int) -> Mark:
+        """As of that time; the index is a little off the mark, and open interest and funding go in waves."""
+        mid = math.exp(self._log_price)
+        wave = math.sin(t_ns / 3.6e12 + self._phase)
+        return Mark(
+            t_ns=t_ns,
+            mark_price=mid,
+            index_price=mid * (1 - 1e-4 * wave),
+            open_interest=self.listed.size * 1e5 * (1 + 0.1 * math.sin(t_ns / 2.2e13 + self._phase)),
+            funding_rate=1e-4 * (1 + wave) / 2,
+            next_funding_ns=(t_ns // _FUNDING_NS + 1) * _FUNDING_NS,
+        )
+
+    def _advance(self, seconds: float) -> None:
+        """Let drift and volatility change over `seconds`."""
+        keep = math.exp(-seconds / _DRIFT_LASTS_S)
+        self._drift = self._drift * keep + _DRIFT * math.sqrt(1 - keep**2) * self._random.standard_normal()
+        keep = math.exp(-seconds / _VOLATILITY_LASTS_S)
+        self._heat = self._heat * keep + 0.4 * math.sqrt(1 - keep**2) * self._random.standard_normal()
+        if self._random.random() < -math.expm1(-seconds * _BURSTS_PER_S):
+            self._heat += math.log(3)

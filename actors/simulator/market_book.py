@@ -5,24 +5,31 @@ Levels behind the best stand on a grid of prices. A level keeps its size for a f
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-#: Levels of each side.
-DEPTH: Final = 100
+from actors.simulator.dialect import Change, Levels
 
 _SIZE_LASTS_NS: Final = 4_000_000_000
 #: Distance of the levels relative to the price; never less than a tick.
 _GRID: Final = 1e-5
 
-#: Price (in ticks) to the number of its size.
-Side = dict[int, int]
+
+class _Side(NamedTuple):
+    """Prices (ticks) and sizes (units), best first."""
+
+    prices: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+_NO_SIDE: Final = _Side(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Top(NamedTuple):
-    """The best bid and ask (ticks, and numbers of their sizes) after the update `update_id` at `t_ns`."""
+    """The best bid and ask (ticks and units) after the update `update_id` at `t_ns`."""
 
     bid: int
     bid_size: int
@@ -33,67 +40,92 @@ class Top(NamedTuple):
 
 
 class BookMaker:
-    """Writes the books of one symbol. `price` writes ticks as text, `sizes` are the texts of all sizes (2**n)."""
+    """Makes the books of one symbol. `sizes` (units) are those that levels may have, 2**n of them."""
 
-    def __init__(self, symbol: str, price_ticks: float, price: Callable[[int], str], sizes: Sequence[str]) -> None:
+    def __init__(self, symbol: str, price: int, sizes: NDArray[np.int64]) -> None:
         self._salt = zlib.crc32(symbol.encode())
-        self._step = max(round(price_ticks * _GRID), 1)
-        self._price = price
+        self._step = max(round(price * _GRID), 1)
         self._sizes = sizes
-        name = symbol.lower()
-        self._head = f'{{"stream":"{name}@depth@100ms","data":{{"e":"depthUpdate","E":'
-        self._name = f',"s":"{symbol}","U":'
 
-    def sides(self, top: Top) -> tuple[Side, Side]:
-        """Bids and asks, best first."""
+    def sides(self, top: Top, depth: int) -> tuple[_Side, _Side]:
+        """The best levels of bids and asks; fewer bids where prices end."""
         step = self._step
         below = (top.bid - 1) // step * step
         above = (top.ask // step + 1) * step
-        bids = self._levels(range(below, max(below - (DEPTH - 1) * step, 0), -step), top.t_ns)
-        asks = self._levels(range(above, above + (DEPTH - 1) * step, step), top.t_ns)
-        return {top.bid: top.bid_size} | bids, {top.ask: top.ask_size} | asks
+        bids = np.arange(below, max(below - (depth - 1) * step, 0), -step)
+        asks = np.arange(above, above + (depth - 1) * step, step)
+        return self._side(top.bid, top.bid_size, bids, top.t_ns), self._side(top.ask, top.ask_size, asks, top.t_ns)
 
-    def changes(self, before: tuple[Side, Side], after: tuple[Side, Side], first: int, last: int, ms: int) -> bytes:
-        """A depthUpdate frame of the updates from `first` to `last`, with Binance's own time `ms`."""
-        bids, asks = (self._changed(old, new) for old, new in zip(before, after, strict=True))
-        bids.reverse()
-        return (
-            f'{self._head}{ms}{self._name}{first},"u":{last},"b":[{",".join(bids)}],"a":[{",".join(asks)}]}}}}'
-        ).encode()
+    def has(self, side: int, prices: NDArray[np.int64], top: Top) -> NDArray[np.bool_]:
+        """Whether the side (0 bids, 1 asks) has levels at these prices, however deep."""
+        best = top.ask if side else top.bid
+        beyond = prices > best if side else prices < best
+        found: NDArray[np.bool_] = (prices == best) | ((prices % self._step == 0) & beyond)
+        return found
 
-    def snapshot(self, top: Top, limit: int) -> bytes:
-        """Binance's answer to a request for the best `limit` levels of each side."""
-        bids, asks = (",".join(map(self._level, list(side.items())[:limit])) for side in self.sides(top))
-        return f'{{"lastUpdateId":{top.update_id},"bids":[{bids}],"asks":[{asks}]}}'.encode()
-
-    def _levels(self, prices: range, t_ns: int) -> Side:
-        ticks = np.array(prices, np.uint64)
+    def _side(self, best: int, size: int, prices: NDArray[np.int64], t_ns: int) -> _Side:
         # Levels change one after the other, not all at once.
-        mixed = (ticks + np.uint64(self._salt)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (prices.astype(np.uint64) + np.uint64(self._salt)) * np.uint64(0x9E3779B97F4A7C15)
         age = (np.uint64(t_ns) + (mixed >> np.uint64(32))) // np.uint64(_SIZE_LASTS_NS)
         drawn = (mixed ^ (age * np.uint64(0xD1B54A32D192ED03))) >> np.uint64(40)
-        sizes = (drawn % np.uint64(len(self._sizes))).tolist()
-        return dict(zip(prices, sizes, strict=True))
-
-    def _changed(self, before: Side, after: Side) -> list[str]:
-        """By rising price."""
-        changed = dict(after.items() - before.items())
-        gone = before.keys() - after.keys()
-        return [
-            self._level((ticks, changed[ticks])) if ticks in changed else f'["{self._price(ticks)}","0.00000000"]'
-            for ticks in sorted(changed.keys() | gone)
-        ]
-
-    def _level(self, level: tuple[int, int]) -> str:
-        return f'["{self._price(level[0])}","{self._sizes[level[1]]}"]'
+        sizes = self._sizes[drawn % np.uint64(len(self._sizes))]
+        return _Side(np.concatenate([[best], prices]), np.concatenate([[size], sizes]))
 
 
-class Book(NamedTuple):
-    """A book as it stands."""
+@dataclass(slots=True, eq=False)
+class MarketBook:
+    """See `dialect.Book`."""
 
     maker: BookMaker
     top: Top
+    number: int = 0
+    _depth: int = field(default=0, init=False, repr=False)
+    _sides: tuple[_Side, _Side] = field(default=(_NO_SIDE, _NO_SIDE), init=False, repr=False)
 
-    def snapshot(self, limit: int) -> bytes:
-        """See `BookMaker.snapshot`."""
-        return self.maker.snapshot(self.top, limit)
+    @property
+    def t_ns(self) -> int:
+        return self.top.t_ns
+
+    @property
+    def update_id(self) -> int:
+        return self.top.update_id
+
+    def levels(self, depth: int) -> Levels:
+        bids, asks = (
+            list(zip(prices[:depth].tolist(), sizes[:depth].tolist(), strict=True))
+            for prices, sizes in self.sides(depth)
+        )
+        return Levels(bids, asks)
+
+    def sides(self, depth: int) -> tuple[_Side, _Side]:
+        """At least the best `depth` levels; asked for again and again."""
+        if depth > self._depth:
+            self._depth, self._sides = depth, self.maker.sides(self.top, depth)
+        return self._sides
+
+
+def change(before: MarketBook, after: MarketBook, depth: int, cuts: bool) -> Change:
+    """See `Change`; `cuts` as in `Dialect`."""
+    bids, asks = (
+        _changed(number, old, new, after, depth, cuts)
+        for number, old, new in zip((0, 1), before.sides(depth), after.sides(depth), strict=True)
+    )
+    return Change(before, after, Levels(bids, asks))
+
+
+def _changed(number: int, old: _Side, new: _Side, after: MarketBook, depth: int, cuts: bool) -> list[tuple[int, int]]:
+    """Levels of one side by rising price."""
+    rising = slice(None, depth) if number else slice(min(depth, len(old.prices)) - 1, None, -1)
+    old_prices, old_sizes = old.prices[rising], old.sizes[rising]
+    rising = slice(None, depth) if number else slice(min(depth, len(new.prices)) - 1, None, -1)
+    prices, sizes = new.prices[rising], new.sizes[rising]
+    places = np.minimum(old_prices.searchsorted(prices), len(old_prices) - 1)
+    fresh = (old_prices[places] != prices) | (old_sizes[places] != sizes)
+    places = np.minimum(prices.searchsorted(old_prices), len(prices) - 1)
+    gone = old_prices[prices[places] != old_prices]
+    if cuts:
+        gone = gone[~after.maker.has(number, gone, after.top)]
+    told = np.concatenate([prices[fresh], gone])
+    amounts = np.concatenate([sizes[fresh], np.zeros(len(gone), np.int64)])
+    order = np.argsort(told)
+    return list(zip(told[order].tolist(), amounts[order].tolist(), strict=True))

@@ -4,7 +4,8 @@ Forms and texts follow the recorded answers and https://www.okx.com/docs-v5/en/#
 https://www.okx.com/docs-v5/en/#error-code-websocket-public).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -20,6 +21,11 @@ _CHANNELS: Final = frozenset(
 )
 #: Whose `instId` is an index and no instrument.
 _OF_INDICES: Final = ("index-tickers",)
+#: A live market tells all there is about a contract on this stream; each frame is of one channel.
+_DERIVATIVES: Final = "derivatives"
+_OF_CONTRACTS: Final = ("mark-price", "open-interest", "funding-rate")
+_ABOUT_CONTRACTS: Final = (*_OF_CONTRACTS, *_OF_INDICES)
+_ARGUMENT: Final = re.compile(rb'\{"arg":\{"channel":"([\w-]+)","instId":"([\w-]+)"')
 _SILENCE_S: Final = 30.0
 
 
@@ -51,6 +57,24 @@ class OkxSession(Session):
 
     def beat(self, t_ns: int = 0) -> list[bytes]:
         raise HangUp(4004, "No data received in 30s.")
+
+    def wants(self, stream: Stream) -> bool:
+        if stream.channel != _DERIVATIVES:
+            return stream in self.streams
+        index = Stream("index-tickers " + stream.symbol.removesuffix("-SWAP"))
+        return index in self.streams or any(Stream(name, stream.symbol) in self.streams for name in _OF_CONTRACTS)
+
+    @property
+    def form(self) -> Hashable:
+        return frozenset(stream for stream in self.streams if stream.channel.startswith(_ABOUT_CONTRACTS))
+
+    def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
+        """Of what is told about a contract, a client may have asked for a part."""
+        return [
+            frame
+            for frame, stream in zip(frames, streams, strict=False)
+            if stream.channel != _DERIVATIVES or _stream_told(frame) in self.streams
+        ]
 
     def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
         if message in ("ping", b"ping"):
@@ -87,6 +111,12 @@ def stream_of(arg: Any) -> Stream | None:
         return Stream(channel, symbol)
     others = sorted((name, str(value)) for name, value in arg.items() if name != "channel")
     return Stream(" ".join((channel, *(value for _, value in others))))
+
+
+def _stream_told(frame: bytes) -> Stream | None:
+    """The stream a frame about a contract names."""
+    named = _ARGUMENT.match(frame)
+    return stream_of({"channel": named[1].decode(), "instId": named[2].decode()}) if named else None
 
 
 def _recorded(frame: bytes) -> Recorded:

@@ -5,7 +5,7 @@ code reads a recording, where it tells what the recorded client had subscribed t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
@@ -131,6 +131,12 @@ class Session(ABC):
     def wants(self, stream: Stream) -> bool:
         """Whether frames of this stream belong to the subscriptions."""
         return stream in self.streams
+
+    @property
+    def form(self) -> Hashable:
+        """What `outgoing` depends on besides the frames: where it is the same on two connections, they get the same
+        bytes. None where each frame depends on what this connection got before."""
+        return () if type(self).outgoing is Session.outgoing else None
 
     def outgoing(self, frames: list[bytes], streams: Iterable[Stream], times: Iterable[int]) -> list[bytes]:
         """Frames of these streams and recorded times (ns) in the form this connection gets them. Every frame passes

@@ -1,24 +1,22 @@
-"""The simulated exchanges of an instance: a replay of recorded ones, or a made-up market.
+"""The simulated exchanges of an instance: a replay of recorded ones, or made-up markets.
 
-I own their servers on loopback ports and every task behind them. I keep nothing on disk: started again, a replay
-plays from the beginning and a market goes on from the present with new trade ids.
+I own their servers on loopback ports and every task behind them. Of a market I keep every trade below
+DATA/simulator/columns: started again, it goes on from there. A replay plays from the beginning.
 """
 
 import asyncio
 import os
-import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from actors.endpoint import Endpoint
 from actors.simulator.captures import read_captures, recordings
-from actors.simulator.faults import Faults
-from actors.simulator.market_server import MarketServer
+from actors.simulator.dialects import DIALECTS
+from actors.simulator.exchange_server import ExchangeServer
+from actors.simulator.fault_kinds import FaultError
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import shared_clocks
-from config import Settings, SettingsError
-
-_SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
+from config import ExchangeSettings, Settings, SettingsError
 
 
 class Simulator:
@@ -26,9 +24,10 @@ class Simulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._servers: dict[str, ReplayServer | MarketServer] = {}
+        self._servers: dict[str, ReplayServer | ExchangeServer] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._skipped: list[str] = []
+        self._truth = settings.data / "simulator" / "columns"
 
     def __repr__(self) -> str:
         return f"<Simulator {self._settings.source}: {', '.join(map(repr, self._servers.values())) or 'stopped'}>"
@@ -57,9 +56,44 @@ class Simulator:
                 raise result
 
     @property
-    def faults(self) -> dict[str, Faults]:
-        """What goes wrong at each exchange; for whoever runs in the same process."""
-        return {exchange: server.faults for exchange, server in self._servers.items()}
+    def servers(self) -> Mapping[str, ReplayServer | ExchangeServer]:
+        """By exchange; for whoever runs in the same process."""
+        return self._servers
+
+    async def fault(self, exchange: str, kind: str, **options: object) -> str:
+        """Let something go wrong (see `actors.simulator.fault_kinds`); says what. `SettingsError` for what cannot."""
+        try:
+            return self._server(exchange).faults.inject(kind, **options)
+        except FaultError as error:
+            raise SettingsError(str(error)) from None
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """What goes wrong now, with `exchange`; see `Injected.row`."""
+        return [{"exchange": name, **row} for name, server in self._servers.items() for row in server.faults.active()]
+
+    async def halt(self, exchange: str | None, on: bool) -> None:
+        """No new trades or changes at an exchange (None: at all of them): returns when everything that happened is
+        published. Heartbeats and REST go on."""
+        chosen = self._markets() if exchange is None else [self._market_at(exchange)]
+        await asyncio.gather(*(server.halt(on) for server in chosen))
+
+    async def book(self, exchange: str, symbol: str, levels: int) -> dict[str, list[tuple[float, float]]]:
+        """`bids` and `asks`, best first, as (price, size), at most as many as the exchange shows."""
+        server = self._market_at(exchange)
+        listed = server.dialect.listings.get(symbol)
+        if listed is None:
+            raise SettingsError(f"{exchange} does not list {symbol!r}")
+        book = server.book(symbol, min(levels, server.dialect.depth))
+        price, size = 10.0**listed.price_decimals, 10.0**listed.size_decimals
+        sides = (("bids", book.bids), ("asks", book.asks))
+        return {name: [(ticks / price, units / size) for ticks, units in side] for name, side in sides}
+
+    async def list_symbol(self, exchange: str, symbol: str) -> None:
+        """See `ExchangeServer.relist`."""
+        try:
+            self._market_at(exchange).relist(symbol)
+        except ValueError as error:
+            raise SettingsError(f"{exchange} cannot list {symbol!r}: {error}") from None
 
     async def progress(self) -> dict[str, Mapping[str, int | bool]]:
         """For each exchange `frames`, `sent` (on the connection that has come furthest), `connections` and
@@ -73,8 +107,24 @@ class Simulator:
             "pid": os.getpid(),
             "running": bool(self._servers),
             "skipped": self._skipped,
+            "truth": str(self._truth),
             "progress": await self.progress(),
         }
+
+    def _markets(self) -> Sequence[ExchangeServer]:
+        return [server for server in self._servers.values() if isinstance(server, ExchangeServer)]
+
+    def _market_at(self, exchange: str) -> ExchangeServer:
+        server = self._server(exchange)
+        if not isinstance(server, ExchangeServer):
+            raise SettingsError(f"{exchange} is a replay: only a made-up market can do that")
+        return server
+
+    def _server(self, exchange: str) -> ReplayServer | ExchangeServer:
+        if exchange not in self._servers:
+            names = ", ".join(self._servers) or "none"
+            raise SettingsError(f"no exchange called {exchange!r} is simulated; there are {names}")
+        return self._servers[exchange]
 
     async def _prepare(self) -> dict[str, tuple[str, ...]]:
         """Make the servers; returns the symbols of each exchange."""
@@ -90,10 +140,18 @@ class Simulator:
             return {one.exchange: one.symbols for one in played}
         if self._settings.source != "sim":
             raise ValueError(f"nothing to simulate for source {self._settings.source}")
-        market = self._settings.simulator
-        symbols = tuple(dict.fromkeys(market.symbols))
-        for symbol in symbols:
-            if not _SYMBOL.fullmatch(symbol):
-                raise SettingsError(f"setting 'simulator.symbols' has {symbol!r}: expected letters A-Z and digits")
-        self._servers = {"binance": MarketServer(market.seed, symbols, market.trades_per_second)}
-        return {"binance": symbols}
+        exchanges = {str(name): own for name, own in self._settings.exchanges.items() if own.enabled}
+        self._servers = {name: self._market(name, own) for name, own in exchanges.items()}
+        return {name: tuple(dict.fromkeys(own.symbols)) for name, own in exchanges.items()}
+
+    def _market(self, name: str, exchange: ExchangeSettings) -> ExchangeServer:
+        dialect, market = DIALECTS[name], self._settings.simulator
+        listings = {}
+        for symbol in exchange.symbols:
+            try:
+                listings[symbol] = dialect.listing(symbol)
+            except ValueError as error:
+                raise SettingsError(
+                    f"setting 'exchanges.{name}.symbols' has what {name} cannot list: {error}"
+                ) from None
+        return ExchangeServer(dialect(listings), market.seed, market.trades_per_second, self._truth)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp.web
@@ -26,41 +26,61 @@ from websockets.protocol import State
 from actors.collector import Collector
 from actors.endpoint import Endpoint
 from actors.feeds.registry import FEEDS
+from actors.ledger.origin import Origin
 from actors.simulator import wire
 from actors.simulator.captures import Recording, read_capture, recordings
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import ReplayClock
 from config import Settings, load
+from storage.ledger_log import Gap
 
 #: Nothing listens there.
 NOWHERE = "http://127.0.0.1:1"
 SNAPSHOT_WEIGHT = 50
+#: 2024-03-01 12:00:00 UTC.
+NOON_MS = 1_709_294_400_000
 
 
 class Handle:
-    """A shard as a collector sees it: something with `append.remote`."""
+    """A shard as a collector sees it: each of its methods is called as `method.remote`."""
 
-    def __init__(self, append: Callable[..., Awaitable[None]]) -> None:
-        self.remote = append
+    def __init__(self, shard: object) -> None:
+        self._shard = shard
 
-    @property
-    def append(self) -> "Handle":
-        return self
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(remote=getattr(self._shard, name))
 
 
-class Kept:
+class Whole:
+    """A shard that misses nothing."""
+
+    async def gaps(self, exchange: str, open_only: bool = True) -> list[Gap]:
+        return []
+
+    async def integrity(self, exchange: str) -> list[dict[str, Any]]:
+        return []
+
+
+class Kept(Whole):
     """Takes batches and keeps them; holds them back until `open` is set."""
 
     def __init__(self) -> None:
         self.batches: list[dict[str, pa.RecordBatch]] = []
         self.clocks: list[int] = []
+        self.origins: list[Origin] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int) -> None:
+    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
         await self.open.wait()
         self.batches.append(batches)
         self.clocks.append(clock_ns)
+        self.origins.append(origin)
+        return 0
+
+    @property
+    def breaks(self) -> list[dict[str, Any]]:
+        return [row for batches in self.batches if "breaks" in batches for row in batches["breaks"].to_pylist()]
 
     @property
     def trades(self) -> list[pa.RecordBatch]:
@@ -86,7 +106,9 @@ def numbers(batch: pa.RecordBatch, name: str) -> list[int]:
 
 
 class Shard(Protocol):
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int) -> None: ...
+    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int: ...
+
+    async def gaps(self, exchange: str, open_only: bool = True) -> list[Gap]: ...
 
 
 @contextlib.asynccontextmanager
@@ -95,7 +117,7 @@ async def collecting(
 ) -> AsyncIterator[Collector]:
     """A collector that runs, and leaves no task behind."""
     before = asyncio.all_tasks()
-    collector = Collector(exchange, endpoint, settings, [Handle(shard.append) for shard in shards or [Kept()]])
+    collector = Collector(exchange, endpoint, settings, [Handle(shard) for shard in shards or [Kept()]])
     await collector.start()
     try:
         yield collector
@@ -177,6 +199,13 @@ class BinanceServer:
         self.silent = False
         #: Symbols whose next change gets lost.
         self.losing: set[str] = set()
+        #: When each trade was, in ms; those that are not here at noon.
+        self.times: dict[tuple[str, int], int] = {}
+        #: Symbols whose trades get lost.
+        self.skipping: set[str] = set()
+        #: Past trades: what was asked (symbol, first id), and what is answered instead.
+        self.trades_asked: list[tuple[str, int]] = []
+        self.trades_instead: Callable[[], Awaitable[aiohttp.web.Response | None]] | None = None
         #: Symbols that go on being sent after they were ended.
         self.late: set[str] = set()
         #: Status and headers that connections get instead of a WebSocket.
@@ -212,6 +241,7 @@ class BinanceServer:
         application = aiohttp.web.Application()
         application.router.add_get("/api/v3/exchangeInfo", self._serve_list)
         application.router.add_get("/api/v3/depth", self._serve_depth)
+        application.router.add_get("/api/v3/aggTrades", self._serve_trades)
         rest = aiohttp.web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await rest.setup()
         await aiohttp.web.TCPSite(rest, "127.0.0.1", 0).start()
@@ -273,7 +303,9 @@ class BinanceServer:
         """One trade and one change of a symbol."""
         self.traded[symbol] += 1
         self.updated[symbol] += 1
-        frames = [trade(self.traded[symbol], symbol).encode()]
+        number = self.traded[symbol]
+        self.times[symbol, number] = time.time_ns() // 1_000_000
+        frames = [] if symbol in self.skipping else [trade(number, symbol, self.times[symbol, number]).encode()]
         if symbol in self.losing:
             self.losing.discard(symbol)
         else:
@@ -335,6 +367,23 @@ class BinanceServer:
         ]
         return aiohttp.web.json_response({"symbols": symbols})
 
+    async def _serve_trades(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        symbol, limit = request.query["symbol"], int(request.query["limit"])
+        if "startTime" in request.query:
+            begin = int(request.query["startTime"])
+            numbers = range(1, self.traded[symbol] + 1)
+            later = (number for number in numbers if self.times.get((symbol, number), NOON_MS) >= begin)
+            first = next(later, self.traded[symbol] + 1)
+        else:
+            first = int(request.query.get("fromId", max(1, self.traded[symbol] - limit + 1)))
+        self.trades_asked.append((symbol, first))
+        if self.trades_instead is not None and (instead := await self.trades_instead()) is not None:
+            return instead
+        last = min(self.traded[symbol], first + limit - 1)
+        numbers = range(first, last + 1)
+        times = [self.times.get((symbol, number), NOON_MS) for number in numbers]
+        return aiohttp.web.json_response(list(map(trade_data, numbers, times)))
+
     async def _serve_depth(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
         symbol = request.query["symbol"]
         self.snapshots.append((time.monotonic(), symbol))
@@ -352,10 +401,15 @@ def _write(client: ServerConnection, frames: Sequence[bytes]) -> None:
         client.transport.write(wire.block(frames))
 
 
-def trade(trade_id: int, symbol: str = "BTCUSDT") -> str:
-    data = {"e": "aggTrade", "E": 1709294400000, "s": symbol, "a": trade_id, "p": "100.5", "q": "0.1"}
-    more = {"f": trade_id, "l": trade_id, "T": 1709294400000, "m": False, "M": True}
-    return _encode({"stream": f"{symbol.lower()}@aggTrade", "data": data | more})
+def trade(trade_id: int, symbol: str = "BTCUSDT", t_ms: int = NOON_MS) -> str:
+    data = {"e": "aggTrade", "E": t_ms, "s": symbol} | trade_data(trade_id, t_ms)
+    return _encode({"stream": f"{symbol.lower()}@aggTrade", "data": data})
+
+
+def trade_data(trade_id: int, t_ms: int) -> dict[str, Any]:
+    """A trade as REST has it."""
+    more = {"f": trade_id, "l": trade_id, "T": t_ms, "m": False, "M": True}
+    return {"a": trade_id, "p": "100.5", "q": "0.1"} | more
 
 
 def change(update_id: int, symbol: str = "BTCUSDT") -> str:

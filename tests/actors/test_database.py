@@ -12,7 +12,7 @@ import pytest
 from actors.database import Database
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
-from storage.schema import BARS, TRADES
+from storage.schema import BARS, GAPS, TRADES
 from tests.polling import until
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
 
@@ -75,7 +75,7 @@ async def database(
 ) -> AsyncIterator[Database]:
     url = server.url if server is not None and request.param == "server" else None
     opened = Database(settings(tmp_path, url))
-    for table in ("trades", "bars"):
+    for table in ("trades", "bars", "gaps"):
         await opened.query(f"TRUNCATE TABLE {table}")
     yield opened
     await opened.stop()
@@ -120,6 +120,21 @@ async def test_the_bar_that_came_last_wins_whatever_its_revision(database: Datab
     await database.insert("bars", "binance", bars([1], close=3.0))
     await database.flush()
     assert (await database.bars("binance", "BTCUSDT", "1m", 5))["close"].to_pylist() == [3.0]
+
+
+def gap(gap_id: int, revision: int, closed: int | None = None, first_id: int | None = 5) -> dict[str, object]:
+    row = {"symbol": "BTCUSDT", "gap_id": gap_id, "first_id": first_id, "last_id": first_id, "from_ns": START}
+    said = {"to_ns": START, "missing": None if closed else first_id, "opened": START, "reason": "connection lost"}
+    return row | said | {"attempts": 1, "backfilled": 2, "closed": closed, "evidence": "", "revision": revision}
+
+
+async def test_of_a_gap_the_newest_revision_stays_whatever_came_last(database: Database) -> None:
+    newer, older = ([gap(1, 4, closed=START)], [gap(1, 3), gap(2, 0, first_id=None)])
+    for rows in (newer, older):
+        await database.insert("gaps", "binance", pa.Table.from_pylist(rows).cast(GAPS))
+    await database.flush()
+    rows = await database.query("SELECT gap_id, first_id, closed, revision FROM gaps FINAL ORDER BY gap_id")
+    assert rows.to_pydict() == {"gap_id": [1, 2], "first_id": [5, None], "closed": [START, None], "revision": [4, 0]}
 
 
 async def test_a_hostile_symbol_is_data(database: Database) -> None:

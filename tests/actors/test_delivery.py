@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.delivery import KINDS, Delivery
+from actors import delivery as delivery_module
+from actors.delivery import KINDS, Delivery, Refused
 from actors.directory import shard_of
 from actors.feeds.events import Events
 from actors.feeds.feed import Decoded, decoded
 from actors.feeds.symbol_codes import SymbolCodes
+from actors.ledger.origin import Origin
 from config.settings import CollectorSettings
 from tests.actors.batches import NOON, quotes, trades
 from tests.actors.exchanges import Handle, Kept
@@ -26,6 +28,7 @@ LIMITS = CollectorSettings(
     quarantine=10,
     journal_segment_bytes=1 << 20,
 )
+EPOCH = 7
 NOTHING = decoded(Events(np.zeros(0, np.int64), SymbolCodes()), ())
 
 
@@ -42,14 +45,24 @@ class Calls:
     def __init__(self) -> None:
         self.changes = 0
         self.failures: list[str] = []
+        #: (shard, its open gaps)
+        self.acknowledged: list[tuple[int, int]] = []
 
     def changed(self) -> None:
         self.changes += 1
 
 
 def delivery(calls: Calls, *shards: Any, **limits: int) -> Delivery:
-    handles = [Handle(shard.append) for shard in shards]
-    return Delivery("binance", handles, LIMITS.model_copy(update=limits), calls.changed, calls.failures.append)
+    handles = [Handle(shard) for shard in shards]
+    return Delivery(
+        "binance",
+        handles,
+        LIMITS.model_copy(update=limits),
+        EPOCH,
+        calls.changed,
+        lambda shard, gaps: calls.acknowledged.append((shard, gaps)),
+        calls.failures.append,
+    )
 
 
 async def test_what_says_nothing_is_not_sent() -> None:
@@ -83,18 +96,94 @@ async def test_rows_go_to_the_shards_of_their_symbols_in_order() -> None:
     for index, one in enumerate(kept):
         mine = [at for at, symbol in enumerate(rows) if shard_of("binance", symbol, 4) == index]
         assert one.ids == [at - begin for begin in (0, 3, 200) for at in mine if at >= begin]
+        assert [origin.sequence for origin in one.origins] == list(range(len(one.origins)))
+        assert {origin.epoch for origin in one.origins} == {EPOCH}
 
 
-async def test_books_and_history_stay_here() -> None:
-    kept = Kept()
-    sending = delivery(Calls(), kept)
-    sending.send(of(history=trades_of("BTCUSDT")), 7)
+async def test_what_gathers_while_a_shard_is_busy_goes_to_it_in_one_call_with_the_newest_clock() -> None:
+    calls, kept = Calls(), Kept()
+    kept.open.clear()
+    sending = delivery(calls, kept, max_batches_in_flight=100)
+    sending.send(of(trades=trades_of("BTCUSDT")), 1)
+    await asyncio.sleep(0)
+    for clock in (2, 3):
+        sending.send(of(trades=trades_of("BTCUSDT", "ETHUSDT"), quotes=quotes([("ETHUSDT", NOON, 1, 1.0, 2.0)])), clock)
+    sending.send(of(history=trades_of("SOLUSDT", "XRPUSDT")), 4)
+    kept.open.set()
     await sending.finish()
-    assert kept.batches == []
-    assert set(KINDS) == {"trades", "quotes", "derivatives", "liquidations"}
+    assert kept.clocks == [1, 4]
+    assert kept.ids == [0, 0, 1, 0, 1]
+    assert [row["symbol"] for row in kept.batches[1]["trades"].to_pylist()] == ["BTCUSDT", "ETHUSDT"] * 2
+    assert kept.batches[1]["history"].num_rows == kept.batches[1]["quotes"].num_rows == 2
+    assert [origin.sequence for origin in kept.origins] == [0, 1]
 
 
-async def test_it_is_full_at_so_many_batches_until_one_was_taken() -> None:
+async def test_a_shard_is_never_called_before_it_has_answered() -> None:
+    class Busy(Kept):
+        calls = 0
+
+        async def append(self, *call: Any) -> int:
+            self.calls += 1
+            assert self.calls == 1
+            await asyncio.sleep(0.001)
+            self.calls -= 1
+            return await super().append(*call)
+
+    calls, busy = Calls(), Busy()
+    sending = delivery(calls, busy)
+    for number in range(50):
+        sending.send(of(trades=trades([("BTCUSDT", NOON, number, 1.0, 1.0, 0)])), number)
+        if number % 7 == 0:
+            await asyncio.sleep(0.002)
+    await sending.finish()
+    assert (busy.ids, calls.failures) == (list(range(50)), [])
+
+
+async def test_no_call_is_larger_than_the_object_store_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = trades_of(*["BTCUSDT"] * 100)
+    monkeypatch.setattr(delivery_module, "CALL_BYTES", 2 * batch.nbytes)
+    kept = Kept()
+    sending = delivery(Calls(), kept, max_batches_in_flight=100)
+    for number in range(5):
+        sending.send(of(trades=batch), number)
+    await sending.finish()
+    assert kept.clocks == [1, 3, 4]
+
+
+async def test_past_trades_go_by_themselves_and_whoever_sends_them_learns_when_they_are_there() -> None:
+    kept = Kept()
+    kept.open.clear()
+    sending = delivery(Calls(), kept, max_batches_in_flight=100)
+    sending.send(of(trades=trades_of("BTCUSDT")), 1)
+    past = asyncio.create_task(sending.deliver({"backfill": trades_of("BTCUSDT")}, 2))
+    await asyncio.sleep(0)
+    sending.send(of(trades=trades_of("BTCUSDT")), 3)
+    assert not past.done()
+    kept.open.set()
+    await past
+    assert [sorted(batches) for batches in kept.batches[:2]] == [["trades"], ["backfill"]]
+    await sending.finish()
+    assert [sorted(batches) for batches in kept.batches] == [["trades"], ["backfill"], ["trades"]]
+
+
+async def test_books_stay_here() -> None:
+    assert set(KINDS) == {"trades", "quotes", "derivatives", "liquidations", "merged", "history"}
+
+
+async def test_what_a_shard_answers_is_handed_on() -> None:
+    class Gapped(Kept):
+        async def append(self, *call: Any) -> int:
+            await super().append(*call)
+            return 3
+
+    calls = Calls()
+    sending = delivery(calls, Gapped())
+    sending.send(of(trades=trades_of("BTCUSDT")), 1)
+    await sending.finish()
+    assert calls.acknowledged == [(0, 3)]
+
+
+async def test_it_is_full_at_so_many_batches_until_they_were_taken() -> None:
     calls, kept = Calls(), Kept()
     kept.open.clear()
     sending = delivery(calls, kept)
@@ -106,8 +195,9 @@ async def test_it_is_full_at_so_many_batches_until_one_was_taken() -> None:
     kept.open.set()
     await until(lambda: not sending.full)
     await sending.finish()
-    assert (len(sending), calls.changes) == (0, 6)
-    assert kept.clocks == [0, 1, 2]
+    assert len(sending) == 0
+    assert calls.changes > 3
+    assert len(kept.ids) == 3
 
 
 async def test_it_is_full_at_so_many_bytes() -> None:
@@ -125,7 +215,7 @@ async def test_it_is_full_at_so_many_bytes() -> None:
 
 
 class Refusing:
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int) -> None:
+    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
         raise OSError("No space left on device")
 
 
@@ -137,6 +227,17 @@ async def test_a_shard_that_refuses_is_told_and_the_others_get_theirs() -> None:
     await sending.finish()
     assert calls.failures == ["a shard did not take a batch: OSError('No space left on device')"]
     assert len(kept.ids) == sum(shard_of("binance", symbol, 2) == 1 for symbol in symbols)
+    assert len(sending) == 0
+
+
+async def test_what_waits_behind_a_refused_batch_is_refused_too() -> None:
+    calls = Calls()
+    sending = delivery(calls, Refusing())
+    sending.send(of(trades=trades_of("BTCUSDT")), 0)
+    with pytest.raises(Refused, match="No space left"):
+        await sending.deliver({"backfill": trades_of("BTCUSDT")}, 0)
+    await sending.finish()
+    assert len(calls.failures) == 1
     assert len(sending) == 0
 
 

@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from actors.collector import KEPT_BYTES, Collector
 from actors.endpoint import Endpoint
 from actors.feeds.binance import Binance
+from actors.ledger.origin import Origin
 from actors.simulator import wire
 from config import Settings, load
 from storage.journal import journal_files, read_journal
@@ -20,6 +21,7 @@ from tests.actors.exchanges import (
     BinanceServer,
     Handle,
     Kept,
+    Whole,
     collecting,
     epochs,
     limit,
@@ -235,8 +237,8 @@ async def test_a_fault_of_our_own_is_told_and_leaves_no_connection_open(
         assert (await collector.status())["failure"] == ""
 
 
-class Refusing:
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int) -> None:
+class Refusing(Whole):
+    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
         raise OSError("No space left on device")
 
 
@@ -245,7 +247,7 @@ async def test_a_shard_that_refuses_a_batch_stops_the_collector_with_the_reason_
 ) -> None:
     settings = load(tmp_path, {"source": "live", "journal": True})
     async with BinanceServer(SYMBOLS) as server:
-        collector = Collector("binance", server.endpoint(), settings, [Handle(Refusing().append)])
+        collector = Collector("binance", server.endpoint(), settings, [Handle(Refusing())])
         await collector.start()
 
         async def failed() -> bool:

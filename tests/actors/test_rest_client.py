@@ -1,5 +1,6 @@
 """REST requests against a real server that refuses, rests and breaks."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from actors import rest_client
 from actors.feeds.feed import RestRequest
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError
+from tests.polling import until
 
 
 @asynccontextmanager
@@ -94,3 +96,38 @@ async def test_used_weight_the_exchange_reports_is_taken_into_account() -> None:
     async with server(answer) as url, RestClient(url, budget) as client:
         await client.get(RestRequest("/"))
     assert budget.take(50, time.monotonic()) > 0
+
+
+async def test_live_requests_come_before_spare_ones_however_many_wait() -> None:
+    answered: list[str] = []
+
+    async def answer(request: aiohttp.web.Request) -> aiohttp.web.Response:
+        answered.append(request.path)
+        return aiohttp.web.Response(body=b"yes")
+
+    budget = RequestBudget(1200)
+    async with server(answer) as url, RestClient(url, budget) as client:
+        assert budget.take(240, time.monotonic()) == 0.0
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(5):
+                tasks.create_task(client.get(RestRequest("/past", 4), spare=True))
+            await asyncio.sleep(0.05)
+            for _ in range(5):
+                tasks.create_task(client.get(RestRequest("/live", 4)))
+            await until(lambda: answered.count("/live") == 5)
+            assert answered == ["/live"] * 5
+            for task in tuple(asyncio.all_tasks() - {asyncio.current_task()}):
+                if "RestClient.get" in str(task.get_coro()):
+                    task.cancel()
+    assert budget.waiting == 0
+
+
+async def test_an_error_that_will_pass_is_told_from_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(request: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(status=int(request.path[1:]))
+
+    async with server(answer) as url, RestClient(url, RequestBudget(6000)) as client:
+        for status, passing in ((503, True), (400, False), (429, True)):
+            with pytest.raises(RestError) as raised:
+                await client.get(RestRequest(f"/{status}"), attempts=1)
+            assert raised.value.passing is passing

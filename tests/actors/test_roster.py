@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from actors.coverage import Coverage
 from actors.exchange_connection import ExchangeConnection, Shared
 from actors.feeds.feed import ALL_CHANNELS
 from actors.feeds.instruments import instrument_table
@@ -36,6 +37,8 @@ class Connections:
             deliver=lambda *_: None,
             connections=lambda: len(self.made),
             recorder=Recorder(folder, exchange, 1 << 20, on=False),
+            coverage=Coverage(),
+            broke=lambda *_: None,
         )
         self.made: list[ExchangeConnection] = []
 

@@ -16,8 +16,12 @@ from tests.polling import wait_until
 
 @pytest.fixture(scope="module")
 def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    quick = {"RAYFEED_SIMULATOR__TRADES_PER_SECOND": "2000"}
-    with rayfeed_up(tmp_path_factory.mktemp("lively") / "data", environment=quick) as instance:
+    quick = {
+        "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "2000",
+        "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]',
+    }
+    data = tmp_path_factory.mktemp("lively") / "data"
+    with rayfeed_up(data, "--exchanges", "binance", environment=quick) as instance:
         wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)
         yield instance
 

@@ -173,6 +173,8 @@ class Site:
             ("coinbase", "BTC-USD"): [bar_at(minute, 60002.5) for minute in range(5)],
             ("coinbase", "SOL-USD"): [],
         }
+        #: What `/api/v1/integrity` says.
+        self.integrity: list[dict[str, Any]] = []
 
     @property
     def address(self) -> str:
@@ -205,6 +207,8 @@ class Site:
             for exchange, symbol in self.bars:
                 exchanges.setdefault(exchange, []).append(symbol)
             return 200, {"exchanges": exchanges, "symbols": sorted(symbol for _, symbol in self.bars)}
+        if scope["path"] == "/api/v1/integrity":
+            return 200, self.integrity
         query = parse_qs(scope["query_string"].decode(), strict_parsing=True)
         symbol = unquote(scope["path"].removeprefix("/api/v1/charts/"))
         bars = self.bars.get((query["exchange"][0], symbol))
@@ -349,3 +353,65 @@ async def test_the_page_says_that_the_server_is_gone_and_recovers_by_itself(site
         await expect_text(here.page, "#connection", "Live", within=9000)
         await expect_text(here.page, "#price", "61,000.00")
         await expect(here.page.locator("#message")).to_be_hidden()
+
+
+# The integrity of every symbol.
+
+
+def integrity(exchange: str, symbol: str, state: str = "synced", why: str = "", **more: Any) -> dict[str, Any]:
+    counts = {"since": START * 1_000_000, "gaps_open": int(state == "gapped"), "gaps_closed": 0}
+    return {"exchange": exchange, "symbol": symbol, "proof": "ids", "state": state, "why": why, **counts, **more}
+
+
+async def test_a_fault_is_seen_to_happen_and_to_heal(site: Site) -> None:
+    site.integrity = [integrity("kraken", "XBT/USD"), integrity("binance", "BTCUSDT"), integrity("binance", "ETHUSDT")]
+    async with at_home(site) as here:
+        page = here.page
+        rows = page.locator("#integrity-rows tr")
+        await expect_text(page, "#integrity-summary", "All 3 symbols are synced")
+        await expect(page.locator("#integrity-strip li")).to_have_text(["binance", "kraken"])
+        await expect(rows.locator("td:nth-child(2)")).to_have_text(["BTCUSDT", "ETHUSDT", "XBT/USD"])
+        colour = (
+            await page.locator("#integrity-strip i").nth(1).evaluate("cell => getComputedStyle(cell).backgroundColor")
+        )
+        site.integrity[2] = integrity("binance", "ETHUSDT", "gapped", "<b>connection lost</b>")
+        await expect_text(page, "#integrity-summary", "1 gapped, 2 synced", within=2500)
+        cells = ["binance", "ETHUSDT", "gapped", "Nov 20, 2025, 12:00", "1", "0", "<b>connection lost</b>"]
+        await expect(rows.first.locator("td")).to_have_text(cells)
+        cell = page.locator("#integrity-strip i[data-state=gapped]")
+        await expect(cell).to_have_attribute("title", "ETHUSDT gapped: <b>connection lost</b>")
+        await expect(cell).not_to_have_css("background-color", colour)
+        site.integrity[2] = integrity("binance", "ETHUSDT", gaps_closed=1)
+        await expect_text(page, "#integrity-summary", "All 3 symbols are synced", within=2500)
+        await expect(page.locator("#integrity-rows .healed td:nth-child(2)")).to_have_text("ETHUSDT")
+        await expect(rows.nth(1).locator("td:nth-child(6)")).to_have_text("1")
+        assert here.errors == []
+
+
+async def test_without_an_answer_the_page_says_that_what_it_shows_is_old(site: Site) -> None:
+    site.integrity = [integrity("kraken", "XBT/USD")]
+    async with at_home(site) as here:
+        await expect_text(here.page, "#integrity-summary", "The symbol is synced")
+        await site.stop()
+        await expect(here.page.locator("#integrity-summary")).to_contain_text("what it said last")
+        await expect(here.page.locator("#integrity-summary")).to_have_attribute("data-state", "unknown")
+        await site.start()
+        await expect_text(here.page, "#integrity-summary", "The symbol is synced")
+
+
+async def test_rows_that_are_not_understood_and_those_beyond_what_anybody_reads_are_left_out(site: Site) -> None:
+    site.integrity = [integrity("binance", f"S{number:03}USDT") for number in range(300)]
+    site.integrity += [{"exchange": "binance"}, integrity("okx", "BTC-USDT", "strange"), integrity("okx", "X", "stale")]
+    async with at_home(site) as here:
+        await expect_text(here.page, "#integrity-summary", "1 stale, 300 synced")
+        await expect(here.page.locator("#integrity-strip i")).to_have_count(301)
+        await expect(here.page.locator("#integrity-rows tr")).to_have_count(200)
+        await expect(here.page.locator("#integrity-rows tr").first).to_contain_text("stale")
+        assert here.errors == []
+
+
+async def test_on_a_phone_integrity_is_read_below_the_chart_without_scrolling_sideways(site: Site) -> None:
+    site.integrity = [integrity("bitfinex", f"tLONG{n}:USTF0", "gapped", "connection lost " * 5) for n in range(12)]
+    async with at_home(site, viewport={"width": 375, "height": 812}) as here:
+        await expect_text(here.page, "#integrity-summary", "12 gapped")
+        assert await here.page.evaluate("document.documentElement.scrollWidth") == 375

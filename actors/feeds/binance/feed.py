@@ -39,6 +39,7 @@ from actors.feeds.feed import (
     Decoded,
     Limits,
     Notice,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -138,6 +139,10 @@ class Binance:
     @property
     def book_rules(self) -> BookRules:
         return BookRules("range", "none")
+
+    @property
+    def proof(self) -> Proof:
+        return "ids"
 
     def greet(self) -> list[bytes]:
         return []

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from actors.feeds.frames import without_blanks
+from actors.feeds.history import TradeId
 
 _Integer = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -51,6 +52,19 @@ class SingleTrade(Trade, gc=False, kw_only=True, tag="trade"):
     """
 
     trade_id: _Integer = msgspec.field(name="t")
+
+
+class PastTrade(msgspec.Struct, gc=False):
+    """As an aggTrade. From the second page above, GET /api/v3/aggTrades:
+
+    [{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true,"M":true}]
+    """
+
+    a: Annotated[int, TradeId]
+    p: float
+    q: float
+    T: _Integer
+    m: bool
 
 
 class Quote(msgspec.Struct, gc=False):
@@ -172,10 +186,11 @@ def look_past_blanks(payload: msgspec.Raw) -> Quote:
     return msgspec.convert(without_blanks(_decode_fields(payload)), Quote, strict=False)
 
 
-def read_body[Body](kind: type[Body], body: bytes) -> Body:
-    """The answer to a REST request; ValueError with the reason where it is another, or an error of the exchange."""
+def read_body[Body](kind: type[Body], body: bytes, strict: bool = True) -> Body:
+    """The answer to a REST request; ValueError with the reason where it is another, or an error of the exchange.
+    Not `strict`: numbers may be texts."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=kind, strict=strict)
     except (ValueError, RecursionError) as unexpected:
         try:
             # {"code":-1121,"msg":"Invalid symbol."}

@@ -96,9 +96,9 @@ class Channels:
         """The channel of this number and the code of its symbol; None where it means nothing to us."""
         return self._by_number.get(number, (None, UNKNOWN_SYMBOL))
 
-    def books(self) -> list[int]:
-        """The codes of the symbols with a book."""
-        return [code for channel, code in self._by_number.values() if channel == "book"]
+    def codes(self, wanted: Channel) -> list[int]:
+        """The codes of the symbols with this channel."""
+        return [code for channel, code in self._by_number.values() if channel == wanted]
 
     def names(self) -> dict[str, dict[str, int]]:
         """As layouts have them: the numbers of each channel, and of all of them, with the codes."""

@@ -52,8 +52,10 @@ from actors.feeds.feed import (
     Channel,
     Credentials,
     Decoded,
+    Hole,
     Limits,
     Notice,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -148,6 +150,10 @@ class Bitfinex:
     def book_rules(self) -> BookRules:
         return BookRules(chain="none", checksum="bitfinex")
 
+    @property
+    def proof(self) -> Proof:
+        return "numbered"
+
     def greet(self) -> list[bytes]:
         return [msgspec.json.encode({"event": "conf", "flags": _SEQUENCE + _CHECKSUM})]
 
@@ -193,7 +199,7 @@ class Bitfinex:
         self._read(reading, left)
         reading.data.add()
         self._mark_broken(reading)
-        self._mark_holes(reading)
+        holes = self._mark_holes(reading)
         return decoded(
             reading.events,
             frames,
@@ -201,6 +207,9 @@ class Bitfinex:
             refused=reading.refused,
             replies=reading.replies,
             notices=reading.notices,
+            # Where arrays are missing, that says it of every symbol already.
+            trades_of=None if holes else self._trades_of,
+            holes=holes,
             ignored=reading.ignored + len(reading.data.ignored),
         )
 
@@ -302,11 +311,19 @@ class Bitfinex:
         if places:
             reading.events.books.append(broken(places))
 
-    def _mark_holes(self, reading: "_Reading") -> None:
-        """Where arrays are missing every book is broken, before what the array after the hole brings."""
+    def _trades_of(self, frame: bytes) -> Sequence[str]:
+        """The symbol whose trades an unusable frame held. (Where its channel cannot be read its number cannot be
+        either, and the next one shows a hole.)"""
+        beginning = _BEGINNING.match(frame)
+        channel, code = self._channels.of(int(beginning[1]) if beginning else -1)
+        return [self._symbols.names[code]] if channel == "trades" else []
+
+    def _mark_holes(self, reading: "_Reading") -> list[Hole]:
+        """Where arrays are missing every book is broken, before what the array after the hole brings; trades of any
+        symbol may be missing too."""
         at = np.flatnonzero(reading.numbers >= 0)
         if not self._numbered or not len(at):
-            return
+            return []
         own = reading.numbers[at]
         before = np.empty_like(own)
         before[0] = own[0] - 1 if self._last is None else self._last
@@ -316,9 +333,13 @@ class Bitfinex:
         for position in holes:
             reading.events.reasons.setdefault(position, _HOLE)
             reading.counts_no_more(position)
-        codes = self._channels.books()
-        if holes and codes:
+        if not holes:
+            return []
+        if codes := self._channels.codes("book"):
             reading.events.books.insert(0, broken((position, code) for position in ends(holes) for code in codes))
+        names = self._symbols.names
+        missed = {names[code] for code in self._channels.codes("trades")}.intersection(self._symbols.active)
+        return [Hole(frozenset(missed), f"an array: {_HOLE}")] if missed else []
 
 
 class _Reading:

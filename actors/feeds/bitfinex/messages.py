@@ -5,7 +5,7 @@ of its channel, which an event gave it on this connection, and ends in the numbe
 elements may come at the end of any array inside. Messages without a page are from a recording of 2021.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -210,6 +210,25 @@ def look_again(frame: bytes) -> Other:
     if other.event in _KINDS:
         raise msgspec.ValidationError(f"an event {other.event} without what belongs to it")
     return other
+
+
+_decode_refusal: Final = msgspec.json.Decoder(tuple[Literal["error"], int, str]).decode
+
+
+def read_past_trades(body: bytes) -> list[Trade]:
+    """The answer to GET /v2/trades/{symbol}/hist, https://docs.bitfinex.com/reference/rest-public-trades; ValueError
+    with the reason where it is something else.
+
+    [[388063448,1567526214876,1.918524,10682],[388063447,1567526214100,0.5,10681]]   ["error",10020,"limit: invalid"]
+    """
+    try:
+        return decode_trades(body)
+    except (ValueError, RecursionError) as unexpected:
+        try:
+            _, code, text = _decode_refusal(body)
+        except (ValueError, RecursionError):
+            raise ValueError(f"not a list of trades: {unexpected}") from None
+    raise ValueError(f"{text[:_LONGEST_REASON]} (code {code})")
 
 
 #: Most frequent first. Only for connections whose arrays are numbered.

@@ -38,6 +38,7 @@ from actors.feeds.feed import (
     Credentials,
     Decoded,
     Limits,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -68,6 +69,7 @@ _MOST_REQUESTS: Final = 1_000
 _WORD: Final = re.compile(r"[\w.-]+", re.ASCII)
 #: What an unreadable frame about a book still shows.
 _BOOK: Final = re.compile(rb'"topic"\s*:\s*"orderbook\.%d\.([A-Z0-9-]{1,50})"' % _DEPTH)
+_TOPIC: Final = re.compile(rb'"topic"\s*:\s*"([\w.-]{1,100})"')
 _LONGEST_REASON: Final = 300
 #: A trade that is this much older than the first message it is in is from before (ns).
 _OLD: Final = 1_000_000_000
@@ -145,6 +147,10 @@ class Bybit:
     @property
     def book_rules(self) -> BookRules:
         return BookRules(chain="next", checksum="none", depth=_DEPTH)
+
+    @property
+    def proof(self) -> Proof:
+        return "recent"
 
     def greet(self) -> list[bytes]:
         return []
@@ -224,8 +230,17 @@ class Bybit:
             subscribed=frozenset(answers.subscribed),
             refused=answers.refused,
             replies=answers.replies,
+            trades_of=self._trades_of if "trades" in self._topics.values() else None,
             ignored=answers.ignored + data.ignored + read.ignored,
         )
+
+    def _trades_of(self, frame: bytes) -> Sequence[str] | None:
+        """The symbols whose trades an unusable frame may have held; None: any."""
+        if topic := _TOPIC.search(frame):
+            kind, _, name = topic[1].decode(errors="replace").rpartition(".")
+            return (f"{self._category}:{name}",) if kind == "publicTrade" else ()
+        (envelope,), _ = decode_each(decode_envelope, decode_envelope, [frame])
+        return None if envelope is None else ()
 
     def _answer(self, at: int, envelope: Envelope, answers: "_Answers", events: Events) -> None:
         if envelope.op == "subscribe" and envelope.success is not None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from actors.feeds.frames import without_blanks
+from actors.feeds.history import answer_of
 from actors.feeds.layouts import BOOK, BOOK_SNAPSHOT, QUOTE, TRADE, Layout
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -130,6 +131,44 @@ class Liquidation(msgspec.Struct, gc=False):
     S: Literal["Buy", "Sell"]
     v: float
     p: float
+
+
+class PastTrade(msgspec.Struct, gc=False, rename="camel"):
+    """`side` is the taker's, `execId` what the stream calls `i`. market/recent-trade:
+
+    {"retCode":0,"retMsg":"OK","result":{"category":"spot","list":[{"execId":"2100000000007764263","symbol":"BTCUSDT",
+    "price":"16618.49","size":"0.00012","side":"Buy","time":"1672052955758","isBlockTrade":false}]},"retExtInfo":{},
+    "time":1672053054358}
+    """
+
+    exec_id: str
+    symbol: str
+    price: float
+    size: float
+    side: Literal["Buy", "Sell"]
+    time: Milliseconds
+
+
+class PastTrades(msgspec.Struct, gc=False):
+    trades: list[PastTrade] = msgspec.field(name="list")
+
+
+class PastTradesAnswer(msgspec.Struct, gc=False, rename="camel"):
+    ret_code: int
+    ret_msg: str = ""
+    result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
+
+
+_decode_past_answer: Final = msgspec.json.Decoder(PastTradesAnswer).decode
+_decode_past_trades: Final = msgspec.json.Decoder(PastTrades, strict=False).decode
+
+
+def read_past_trades(body: bytes) -> list[PastTrade]:
+    """The trades; ValueError with the reason where it is something else."""
+    answer = answer_of(_decode_past_answer, body)
+    if answer.ret_code != 0:
+        raise ValueError(f"{answer.ret_msg[:300]} (code {answer.ret_code})")
+    return answer_of(_decode_past_trades, answer.result).trades
 
 
 decode_envelope: Final = msgspec.json.Decoder(Envelope, strict=False).decode

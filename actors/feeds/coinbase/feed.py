@@ -39,6 +39,7 @@ from actors.feeds.feed import (
     Credentials,
     Decoded,
     Limits,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -167,6 +168,10 @@ class Coinbase:
     @property
     def book_rules(self) -> BookRules:
         return BookRules("none", "none")
+
+    @property
+    def proof(self) -> Proof:
+        return "ids"
 
     def greet(self) -> list[bytes]:
         return []

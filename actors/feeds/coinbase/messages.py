@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 
 from actors.feeds.frames import without_blanks
+from actors.feeds.history import TradeId
 
 _Integer = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -158,11 +159,27 @@ class Product(msgspec.Struct, gc=False):
     trading_disabled: bool = False
 
 
+class PastTrade(msgspec.Struct, gc=False):
+    """`side` is the maker's. GET /products/{id}/trades, from
+    https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/products/get-product-trades:
+
+    [{"time":"2014-11-07T22:19:28.578544Z","trade_id":74,"price":"10.00000000","size":"0.01000000","side":"buy"},
+     {"time":"2014-11-07T01:08:43.642366Z","trade_id":73,"price":"100.00000000","size":"0.01000000","side":"sell"}]
+    """
+
+    trade_id: Annotated[int, TradeId]
+    side: Literal["buy", "sell"]
+    size: float
+    price: float
+    time: str
+
+
 _Known = Match | LastMatch | Ticker | Subscriptions | Error | Heartbeat | BookChange | BookSnapshot
 _TYPES: Final = tuple(kind.__struct_config__.tag for kind in get_args(_Known))
 
 decode_event = msgspec.json.Decoder(_Known, strict=False).decode
 decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
+decode_past_trades = msgspec.json.Decoder(list[PastTrade], strict=False).decode
 decode_products = msgspec.json.Decoder(list[Product]).decode
 
 

@@ -49,6 +49,7 @@ from actors.feeds.feed import (
     Decoded,
     Limits,
     Notice,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -149,6 +150,10 @@ class Deribit:
     @property
     def book_rules(self) -> BookRules:
         return BookRules(chain="previous", checksum="none")
+
+    @property
+    def proof(self) -> Proof:
+        return "ids"
 
     def greet(self) -> list[bytes]:
         heartbeat = _request(_HEARTBEAT, "public/set_heartbeat", interval=_HEARTBEAT_S)

@@ -27,6 +27,9 @@ _SETTLING: Final = frozenset({"BTC", "ETH", "USDC", "USDT"})
 #: Each list costs 10,000 credits of a pool that refills 10,000 a second; other requests cost 500.
 _LIST_WEIGHT: Final = 20
 
+#: What Deribit answers for a currency it does not know, https://docs.deribit.com/articles/errors.
+_INVALID_PARAMS: Final = -32602
+
 #: Perpetuals "expire" in the year 3000, which nanoseconds in 64 bits cannot say.
 _LAST_EXPIRY_MS: Final = 9_000_000_000_000
 
@@ -95,13 +98,18 @@ def requests(symbols: Sequence[str]) -> list[RestRequest]:
 
 
 def read(bodies: Sequence[bytes]) -> pa.Table:
-    """`storage.schema.INSTRUMENTS`; ValueError with the reason when a body is no list of instruments."""
+    """`storage.schema.INSTRUMENTS`; ValueError with the reason when a body is no list of instruments. A currency
+    Deribit does not have has none, which says nothing against the lists of the others."""
     rows: dict[str, dict[str, Any]] = {}
+    unknown = 0
     for body in bodies:
         try:
             answer = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"deribit's list of instruments is unreadable: {error}") from None
+        if answer.error is not None and answer.error.code == _INVALID_PARAMS and unknown + 1 < len(bodies):
+            unknown += 1
+            continue
         if answer.error is not None:
             raise ValueError(f"deribit refuses its list of instruments: {answer.error.reason}")
         if answer.result is None:

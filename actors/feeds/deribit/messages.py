@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from actors.feeds.history import answer_of
 from actors.feeds.layouts import BOOK, BOOK_SNAPSHOT, TRADE, Layout
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -119,6 +120,23 @@ class Trade(msgspec.Struct, gc=False, kw_only=True):
     liquidation: Literal["M", "T", "MT"] | None = None
 
 
+class PastTrades(msgspec.Struct, gc=False):
+    trades: list[Trade]
+    has_more: bool = False
+
+
+class PastTradesAnswer(msgspec.Struct, gc=False):
+    """From https://docs.deribit.com/api-reference/market-data/public-get_last_trades_by_instrument:
+
+    {"jsonrpc":"2.0","id":9267,"result":{"trades":[{"trade_seq":36798,"trade_id":"48079254","timestamp":1590474933333,
+     "tick_direction":0,"price":8950.0,"mark_price":8948.9,"instrument_name":"BTC-PERPETUAL","index_price":8955.88,
+     "direction":"sell","amount":10.0}],"has_more":true}}
+    """
+
+    result: PastTrades | None = None
+    error: RpcError | None = None
+
+
 class Ticker(msgspec.Struct, gc=False, kw_only=True):
     """A bid, ask or last price that does not exist is 0.0, today also null. Only perpetuals have a funding.
 
@@ -161,6 +179,17 @@ decode_ticker: Final = msgspec.json.Decoder(Ticker).decode
 decode_channels: Final = msgspec.json.Decoder(list[str]).decode
 decode_token: Final = msgspec.json.Decoder(Token).decode
 decode_platform_state: Final = msgspec.json.Decoder(PlatformState).decode
+
+
+_decode_past_trades: Final = msgspec.json.Decoder(PastTradesAnswer).decode
+
+
+def read_past_trades(body: bytes) -> tuple[list[Trade], bool]:
+    """The trades, and whether there are more; ValueError with the reason where it is something else."""
+    answer = answer_of(_decode_past_trades, body)
+    if answer.error is not None or answer.result is None:
+        raise ValueError(f"deribit refuses past trades: {answer.error.reason}" if answer.error else "no trades")
+    return answer.result.trades, answer.result.has_more
 
 
 def _data(kind: int, channel: str, data: str) -> Layout:

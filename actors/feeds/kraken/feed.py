@@ -23,6 +23,7 @@ from actors.feeds.feed import (
     Decoded,
     Limits,
     Notice,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -110,6 +111,10 @@ class Kraken:
     def book_rules(self) -> BookRules:
         return BookRules("none", "kraken", DEPTH)
 
+    @property
+    def proof(self) -> Proof:
+        return "ids" if self._is_second else "none"
+
     def greet(self) -> list[bytes]:
         return []
 
@@ -166,6 +171,8 @@ class Kraken:
             subscribed=subscribed,
             refused=[*refused, *ended],
             notices=self._notices(answers.system),
+            # The second version numbers its trades.
+            trades_of=v1.trades_of if "trades" in self._channels and not self._is_second else None,
             ignored=read.ignored + answers.ignored + handled,
         )
 

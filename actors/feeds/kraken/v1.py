@@ -134,7 +134,8 @@ _decode_book = msgspec.json.Decoder(_Book, strict=False).decode
 _decode_trades = msgspec.json.Decoder(list[_Trade]).decode
 _decode_ticker = msgspec.json.Decoder(_Ticker).decode
 
-_BOOK_TEXT: Final = re.compile(rb'"book-\d+"\s*,\s*"([^"]{1,50})"')
+#: How frames of a channel end, the symbol last.
+_TEXTS: Final = {name: re.compile(rb'"%b(?:-\d+)?"\s*,\s*"([^"]{1,50})"' % name.encode()) for name in CHANNELS}
 _SIDES: Final = {"b": BUY, "s": SELL}
 
 
@@ -178,6 +179,15 @@ def read(frames: Sequence[bytes], at: Sequence[int], events: Events, channels: C
 
 def books_of(frame: bytes) -> Sequence[str] | None:
     """The symbols whose books an unreadable frame may have been for; None: any."""
+    return _symbols_of(frame, "book")
+
+
+def trades_of(frame: bytes) -> Sequence[str] | None:
+    """As `books_of`, of trades."""
+    return _symbols_of(frame, "trade")
+
+
+def _symbols_of(frame: bytes, channel: str) -> Sequence[str] | None:
     try:
         message = _decode_frame(frame)
         if isinstance(message, _Event):
@@ -185,11 +195,12 @@ def books_of(frame: bytes) -> Sequence[str] | None:
         name, symbol = _whose(message)
     except (ValueError, RecursionError):
         # Its text may still tell.
-        named = _BOOK_TEXT.search(frame)
+        named = _TEXTS[channel].search(frame)
         if named:
             return (named[1].decode(errors="replace"),)
-        return () if frame.startswith(b'{"') else None
-    return (symbol,) if name == "book" else ()
+        others = any(text.search(frame) for text in _TEXTS.values())
+        return () if others or frame.startswith(b'{"') else None
+    return (symbol,) if name == channel else ()
 
 
 def _whose(message: list[msgspec.Raw]) -> tuple[str, str]:

@@ -128,15 +128,22 @@ class KnownLayouts:
             kind: {name for layout in layouts if layout.kind & kind for name in re.findall(r"<(\w+)", layout.text)}
             for kind in (QUOTE, DERIVATIVE, BOOK, BOOK_SNAPSHOT)
         }
+        #: The table of the names, unless they have changed since it was made.
+        self._names: tuple[Any, Any, Integers] | None = None
         self.rename(names)
         # Compiles, or loads what was compiled, before frames have to wait for it.
         self._run([b""])
 
     def rename(self, names: Mapping[str, Mapping[str, int]]) -> None:
-        """Use these names from now on; keys the constructor did not have are of no use and left out."""
+        """Use these names from now on; keys the constructor did not have are of no use and left out. Costs nothing:
+        several changes in a row become one table, before frames are read."""
+        self._wanted, self._names = names, None
+
+    def _table(self) -> tuple[Any, Any, Integers]:
+        """The names as `steps` has them."""
         entries = [
             (self._lists[key], text.encode(), code)
-            for key, texts in names.items()
+            for key, texts in self._wanted.items()
             if key in self._lists
             for text, code in texts.items()
             if _PLAIN_NAME.fullmatch(text)
@@ -149,7 +156,7 @@ class KnownLayouts:
         text = np.frombuffer(b"".join([*(text for _, text, _ in entries), bytes(steps.PADDING)]), np.uint8)
         slots = np.empty(4 << len(entries).bit_length(), np.int64)
         steps.fill_slots(table, text, slots)
-        self._names = table, text, slots
+        return table, text, slots
 
     def read(self, frames: Sequence[bytes], events: Events) -> Read:
         """Add the columns of all frames that follow a layout to `events`."""
@@ -171,6 +178,8 @@ class KnownLayouts:
 
     def _run(self, frames: Sequence[bytes]) -> tuple[tuple[Any, ...], tuple[int, ...], Integers, Positions]:
         """The tables of rows, how much of each is filled, the sequences and the positions of the others."""
+        if self._names is None:
+            self._names = self._table()
         # A zero byte ends each frame, because no layout has one.
         text = np.frombuffer(b"\0".join((*frames, bytes(steps.PADDING))), np.uint8)
         number = len(frames)

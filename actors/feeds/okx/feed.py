@@ -29,6 +29,7 @@ from actors.feeds.feed import (
     Decoded,
     Limits,
     Notice,
+    Proof,
     Refusal,
     RestRequest,
     decoded,
@@ -116,6 +117,10 @@ class Okx:
     @property
     def book_rules(self) -> BookRules:
         return BookRules(chain="previous", checksum="okx", depth=400)
+
+    @property
+    def proof(self) -> Proof:
+        return "ids"
 
     def greet(self) -> list[bytes]:
         return []

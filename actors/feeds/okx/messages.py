@@ -11,8 +11,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from actors.feeds.frames import without_blanks
+from actors.feeds.history import answer_of
 from actors.feeds.layouts import BOOK, BOOK_SNAPSHOT, DERIVATIVE, IGNORED, QUOTE, TRADE, Layout
 
+#: Trades of the exchange in one message.
+Fills = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Sequence = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
@@ -63,6 +66,7 @@ class Trade(msgspec.Struct, gc=False, rename="camel"):
     sz: float
     side: Literal["buy", "sell"]
     ts: Milliseconds
+    count: Fills = 1
 
 
 class Ticker(msgspec.Struct, gc=False, rename="camel"):
@@ -153,6 +157,30 @@ class Liquidation(msgspec.Struct, gc=False, rename="camel"):
     details: list[LiquidationDetail]
 
 
+class PastTrades(msgspec.Struct, gc=False):
+    """#order-book-trading-market-data-get-trades-history: each trade by itself.
+
+    {"code":"0","msg":"","data":[{"instId":"BTC-USDT","side":"sell","sz":"0.00001","px":"29963.2","source":"0",
+    "tradeId":"242720720","ts":"1654161646974"},{"instId":"BTC-USDT","side":"sell","sz":"0.00001","px":"29964.1",
+    "source":"0","tradeId":"242720719","ts":"1654161641568"}]}
+    """
+
+    code: str
+    msg: str = ""
+    data: list[Trade] = []
+
+
+_decode_past_trades: Final = msgspec.json.Decoder(PastTrades, strict=False).decode
+
+
+def read_past_trades(body: bytes) -> list[Trade]:
+    """The trades; ValueError with the reason where it is something else."""
+    answer = answer_of(_decode_past_trades, body)
+    if answer.code != "0":
+        raise ValueError(f"{answer.msg[:300]} (code {answer.code[:20]})")
+    return answer.data
+
+
 decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 decode_books: Final = msgspec.json.Decoder(list[Book], strict=False).decode
 _decode_fields: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
@@ -172,7 +200,7 @@ class Reader[Item]:
 
 _TRADE: Final = (
     '{"instId":"<symbol>","tradeId":"<trade_id>","px":"<price>","sz":"<size>","side":"<taker_side>",'
-    '"ts":"<milliseconds>"[[,"count":"<text>"]][[,"source":"<text>"]][[,"seqId":<any>]]}'
+    '"ts":"<milliseconds>"[[,"count":"1"]][[,"source":"<text>"]][[,"seqId":<any>]]}'
 )
 _LEVEL: Final = '["<level_price>","<level_size>","0","<text>"]'
 

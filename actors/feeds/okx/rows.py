@@ -93,6 +93,7 @@ class Data:
                 side=np.array([_SIDES[trade.side] for trade in trades], np.uint8),
                 price=np.array([trade.px for trade in trades]),
                 size=np.array([trade.sz for trade in trades]),
+                fills=np.array([trade.count for trade in trades], np.int64),
             )
         )
 

@@ -2,6 +2,7 @@
 import { PriceChart } from "./chart";
 import { SymbolChooser } from "./chooser";
 import { percentFormat, timeFormat, volumeFormat, zonedFormat } from "./format";
+import { showIntegrity } from "./integrity";
 import { followTheme, rememberedInstrument, rememberInstrument } from "./preferences";
 import { showFeeds } from "./readiness";
 import { follow, pause, symbolsByExchange, type Connection, type Instrument } from "./source";
@@ -31,6 +32,7 @@ window.addEventListener("hashchange", () => {
   if (wanted) choose(wanted);
 });
 void showFeeds(element("feeds"));
+void showIntegrity(element("integrity"));
 void start();
 
 async function start(): Promise<void> {

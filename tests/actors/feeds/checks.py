@@ -158,8 +158,9 @@ def same_outcomes(one: Feed, other: Feed, frames: Sequence[bytes], piece: int = 
         ts_recv = np.arange(len(part)) + 1_000 + number * piece
         first, second = decode_checked(one, part, ts_recv), decode_checked(other, part, ts_recv)
         assert all_rows([first]) == all_rows([second])
-        for name in ("subscribed", "refused", "replies", "notices", "rejected", "ignored"):
+        for name in ("subscribed", "refused", "replies", "notices", "rejected", "ignored", "holes"):
             assert getattr(first, name) == getattr(second, name), name
+        assert first.merged.to_pylist() == second.merged.to_pylist()
 
 
 def survives(feed: Feed, frames: Sequence[bytes], seed: int, count: int = 20_000, may_grow: int = 50) -> Decoded:

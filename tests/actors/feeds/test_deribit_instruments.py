@@ -64,6 +64,18 @@ def test_spot_and_combinations_are_listed_too() -> None:
     }
 
 
+def test_a_currency_deribit_does_not_have_costs_no_other_list() -> None:
+    refused = b'{"jsonrpc":"2.0","error":{"code":-32602,"message":"Invalid params","data":{"param":"currency"}}}'
+    listed = b'{"result":[]}'
+    assert Deribit.read_instruments([refused, listed, refused]).num_rows == 0
+    for bodies, reason in (
+        ([refused, refused], "Invalid params"),
+        ([listed, b'{"error":{"code":10028,"message":"too_many_requests"}}'], "too_many_requests"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Deribit.read_instruments(bodies)
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -306,6 +306,22 @@ def test_a_number_as_text_is_the_nearest_float_and_its_decimals_give_the_text_ba
         assert f"{value:.{decimals}f}" == text
 
 
+plain_or_not = st.one_of(
+    st.from_regex(r"\A[0-9]{1,25}(\.[0-9]{1,20})?\Z"),
+    st.decimals(0, 10**9, allow_nan=False, places=8).map(lambda number: f"{number:f}"),
+    st.text("0123456789.-e\0٣ ", max_size=12),
+)
+
+
+@given(st.lists(plain_or_not, min_size=1, max_size=5), st.booleans())
+def test_many_numbers_are_read_as_each_by_itself(texts: list[str], mixed: bool) -> None:
+    many = [*texts, *(["30123.50000000"] * 64)] if mixed else (texts * 64)[:64]
+    values, decimals = numbers(many)
+    each = [numbers([text]) for text in many]
+    assert values.tobytes() == np.concatenate([value for value, _ in each]).tobytes()
+    assert decimals.tolist() == [int(one[0]) for _, one in each]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1e-8", 1e-8), ("1.50E+3", 1500.0), ("", None), ("nan", None), ("inf", None), ("0x10", None), ("1_0", None),

@@ -23,6 +23,7 @@ from actors.feeds.layouts import (
     TRADE,
     KnownLayouts,
     Layout,
+    steps,
 )
 from actors.feeds.symbol_codes import SymbolCodes
 from actors.feeds.texts import iso_times, numbers, second_times
@@ -387,6 +388,26 @@ def test_different_frames_may_use_one_text_for_different_symbols() -> None:
     events, others = read(known, '[17,"b",1]', '[17,"q",2]', '[18,"b",3]')
     assert others == [0, 1]
     assert events.book_batch().column("symbol").to_pylist() == ["C-D"]
+
+
+def test_names_that_change_several_times_between_frames_cost_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[int] = []
+    fill: Any = steps.fill_slots
+
+    def counted(*arguments: Any) -> None:
+        filled.append(1)
+        fill(*arguments)
+
+    monkeypatch.setattr(steps, "fill_slots", counted)
+    known = layouts((QUOTE, '["<symbol>",<any>]'), names={"symbol": {}})
+    filled.clear()
+    for number in range(25):
+        known.rename({"symbol": {f"S{number}": 1}})
+    for _ in range(2):
+        events, others = read(known, '["S23",1]', '["S24",1]')
+        assert others == [0]
+        assert events.quote_batch().column("symbol").to_pylist() == ["C-D"]
+    assert len(filled) == 1
 
 
 def test_every_one_of_many_names_is_found() -> None:

@@ -288,7 +288,7 @@ def _events(feed: Okx, length: int) -> Any:
     [
         data("trades", TRADE),
         data("trades", TRADE, TRADE | {"tradeId": "338476309", "side": "sell"}),
-        data("trades", TRADE | {"count": "3", "source": "0", "seqId": 80559459948}),
+        data("trades", TRADE | {"count": "1", "source": "0", "seqId": 80559459948}),
         data("tickers", TICKER),
         data("tickers", TICKER | {"askPx": "", "askSz": "", "last": ""}),
         data("books", BOOK, action="update"),

@@ -12,8 +12,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from actors.simulator import deribit, kraken, okx
+from actors.simulator.dialects.binance import BinanceDialect
+from actors.simulator.exchange_server import ExchangeServer
 from actors.simulator.faults import Faults
-from actors.simulator.market_server import MarketServer
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import ReplayClock
 from tests.actors.simulator import capture_files
@@ -26,7 +27,8 @@ STREAM = "/stream?streams=btcusdt@aggTrade"
 @pytest.fixture(params=["replay", "market"])
 async def exchange(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[str, str, Faults]]:
     faults = Faults()
-    server: ReplayServer | MarketServer = MarketServer(1, ["BTCUSDT"], 500, faults=faults)
+    dialect = BinanceDialect({"BTCUSDT": BinanceDialect.listing("BTCUSDT")})
+    server: ReplayServer | ExchangeServer = ExchangeServer(dialect, 1, 500, faults=faults)
     if request.param == "replay":
         capture_files.write(tmp_path, [line("recv", trade(n)) for n in range(2000)])
         server = ReplayServer(recording_of(tmp_path, "binance"), ReplayClock(0, 0), faults)

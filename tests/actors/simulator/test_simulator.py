@@ -2,7 +2,7 @@ import asyncio
 import json
 import pickle
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import config
 from actors import recorded_clock
 from actors.endpoint import Endpoint
 from actors.feeds.registry import FEEDS
-from actors.simulator import market_server
 from actors.simulator.captures import CaptureError
-from actors.simulator.market_server import MarketServer
 from actors.simulator.simulator import Simulator
+from storage.column_reader import ColumnReader
 from tests.actors.simulator import capture_files
 from tests.actors.simulator.capture_files import line, trade
+from tests.polling import until
 
 Start = Callable[..., Awaitable[tuple[Simulator, dict[str, Endpoint]]]]
 
@@ -29,8 +29,15 @@ Start = Callable[..., Awaitable[tuple[Simulator, dict[str, Endpoint]]]]
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     simulators: list[Simulator] = []
 
-    async def start(source: str, **market: Any) -> tuple[Simulator, dict[str, Endpoint]]:
-        settings = config.load(tmp_path / "data", {"source": source, "simulator": market})
+    async def start(
+        source: str, exchanges: Iterable[str] = ("binance",), symbols: Iterable[str] | None = None, **market: Any
+    ) -> tuple[Simulator, dict[str, Endpoint]]:
+        """`symbols` are those of Binance."""
+        wanted: dict[str, Any] = {name: {"enabled": name in exchanges} for name in FEEDS}
+        if symbols is not None:
+            wanted["binance"]["symbols"] = symbols
+        overrides = {"source": source, "simulator": market, "exchanges": wanted}
+        settings = config.load(tmp_path / "data", overrides)
         simulators.append(Simulator(settings))
         return simulators[-1], await simulators[-1].start()
 
@@ -61,7 +68,7 @@ async def test_a_replay_offers_each_recorded_exchange_and_tells_how_far_it_is(re
         assert endpoints[exchange].websocket.endswith(path)
         assert endpoints[exchange].websocket.removesuffix(path).rpartition(":")[2].isdigit()
     assert (await simulator.status())["skipped"] == []
-    assert set(simulator.faults) == set(endpoints)
+    assert set(simulator.servers) == set(endpoints)
     assert await simulator.start() == endpoints
     assert pickle.loads(pickle.dumps(endpoints)) == endpoints
     before = (await simulator.progress())["binance"]
@@ -227,25 +234,8 @@ async def test_the_exchange_tells_its_time_and_its_symbols(start: Start) -> None
 
 
 async def test_symbols_no_market_can_have_are_named(start: Start) -> None:
-    with pytest.raises(config.SettingsError, match=r"'simulator\.symbols' has 'btc-usd'"):
+    with pytest.raises(config.SettingsError, match=r"'exchanges\.binance\.symbols'.*'btc-usd'"):
         await start("sim", symbols=["btc-usd"])
-
-
-async def test_a_client_that_does_not_read_is_cut_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(market_server, "_MAX_UNREAD", 100_000)
-    server = MarketServer(1, ["BTCUSDT"], 20_000)
-    websocket, _ = await server.start()
-    address = websocket + "/stream?streams=btcusdt@aggTrade/btcusdt@bookTicker"
-    try:
-        async with connect(address, max_queue=1) as deaf, connect(address) as other:
-            async with asyncio.timeout(20):
-                while server.progress()["connections"] == 2:
-                    await other.recv()
-                await other.recv()
-            deaf.transport.abort()
-            other.transport.abort()
-    finally:
-        await asyncio.wait_for(server.stop(), 5)
 
 
 async def test_two_simulators_run_at_once(tmp_path: Path, start: Start) -> None:
@@ -257,6 +247,77 @@ async def test_two_simulators_run_at_once(tmp_path: Path, start: Start) -> None:
     ):
         assert json.loads(await first.recv())["s"] == "BTCUSDT"
         assert await second.recv() == trade(1)
+
+
+async def test_all_enabled_exchanges_run_with_their_symbols(tmp_path: Path, start: Start) -> None:
+    simulator, endpoints = await start("sim", FEEDS, trades_per_second=200)
+    settings = config.load(tmp_path)
+    assert {name: list(own.symbols) for name, own in endpoints.items()} == {
+        name: own.symbols for name, own in settings.exchanges.items()
+    }
+    status = await simulator.status()
+    root = Path(status["truth"])
+    assert root == tmp_path / "data" / "simulator" / "columns"
+    stored = ColumnReader(root, rescan_s=0)
+    await until(lambda: all(set(stored.symbols().get(name, ())) == set(own.symbols) for name, own in endpoints.items()))
+
+
+async def test_a_market_can_be_halted_compared_with_and_let_go_on(start: Start) -> None:
+    simulator, endpoints = await start("sim", ("binance", "kraken"), trades_per_second=200)
+    await simulator.halt("kraken", True)
+    progress = await simulator.progress()
+    assert (progress["kraken"]["halted"], progress["binance"]["halted"]) == (True, False)
+    await simulator.halt(None, True)
+    book = await simulator.book("binance", "BTCUSDT", 3)
+    _, snapshot = await rest(endpoints["binance"], "/api/v3/depth?symbol=BTCUSDT&limit=3")
+    assert book == {side: [(float(price), float(size)) for price, size in snapshot[side]] for side in ("bids", "asks")}
+    assert await simulator.book("binance", "BTCUSDT", 3) == book
+    await simulator.halt(None, False)
+    await until(lambda: changed(simulator, book))
+
+
+async def changed(simulator: Simulator, book: dict[str, list[tuple[float, float]]]) -> bool:
+    return await simulator.book("binance", "BTCUSDT", 3) != book
+
+
+async def test_faults_are_injected_and_told_and_those_there_are_not_are_a_setting_error(start: Start) -> None:
+    simulator, endpoints = await start("sim", ("binance", "kraken"))
+    assert await simulator.faults() == []
+    said = await simulator.fault("binance", "rest_failing", seconds=60)
+    assert said.startswith("rest_failing")
+    async with aiohttp.ClientSession() as http, http.get(endpoints["binance"].rest + "/api/v3/time") as answer:
+        assert answer.status == 503
+    (row,) = await simulator.faults()
+    assert (row["exchange"], row["kind"], row["active"]) == ("binance", "rest_failing", True)
+    for exchange, kind, options, reason in (
+        ("nowhere", "restart", {}, "nowhere.*binance, kraken"),
+        ("binance", "flood", {}, "flood.*restart"),
+        ("binance", "delist", {"symbol": "NONE"}, "NONE"),
+        ("binance", "restart", {"seconds": -1}, "seconds"),
+    ):
+        with pytest.raises(config.SettingsError, match=reason):
+            await simulator.fault(exchange, kind, **options)
+    for call in (simulator.halt("nowhere", True), simulator.book("binance", "NONE", 1)):
+        with pytest.raises(config.SettingsError):
+            await call
+
+
+async def test_a_symbol_can_be_listed_while_it_runs(start: Start) -> None:
+    simulator, endpoints = await start("sim", trades_per_second=500)
+    await simulator.list_symbol("binance", "DOGEUSDT")
+    async with connect(endpoints["binance"].websocket + "/ws/dogeusdt@aggTrade") as client:
+        assert json.loads(await asyncio.wait_for(client.recv(), 5))["s"] == "DOGEUSDT"
+    with pytest.raises(config.SettingsError, match="doge"):
+        await simulator.list_symbol("binance", "doge")
+
+
+async def test_what_only_a_market_can_do_a_replay_cannot(tmp_path: Path, start: Start) -> None:
+    capture_files.write(tmp_path, [line("recv", trade(1))])
+    simulator, _ = await start(f"replay:{tmp_path}")
+    with pytest.raises(config.SettingsError, match="replay"):
+        await simulator.halt("binance", True)
+    with pytest.raises(config.SettingsError, match="market"):
+        await simulator.fault("binance", "restart")
 
 
 async def test_a_stopped_simulator_can_be_stopped_again_and_started_again(start: Start) -> None:

@@ -1,0 +1,192 @@
+"""Repairs the open gaps of one exchange over REST. The shards say which gaps are open; what the exchange shows goes to
+them page by page, so that whatever ends this in the middle costs requests and no data.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from actors.backfill.pages import Away, Pages, narrowed
+from actors.backfill.records import Records
+from actors.backfill.schedule import Key, Schedule
+from actors.delivery import Refused
+from actors.directory import shard_of
+from actors.feeds.feed import RestRequest
+from actors.feeds.history import HistoryPage, Wanted
+from actors.rest_client import RestError
+from storage.ledger_log import Gap
+
+#: The shards are asked for open gaps this often whatever they answer to batches, and no more often than that.
+ASK_S: Final = 30.0
+ASK_AGAIN_S: Final = 1.0
+#: Gaps repaired at the same time, and pages of one before others get their turn.
+WORKERS: Final = 2
+PAGES_A_TURN: Final = 5
+#: Times are asked for with this much more on both ends: clocks differ, and trades travel.
+MARGIN_NS: Final = 5_000_000_000
+
+
+class Repair:
+    """The gaps of `exchange` in `shards` (anything with `gaps.remote` and `attempted.remote`).
+
+    `lag_ns` says how far the exchange's clock is behind ours, `failed` takes what went wrong, in one line.
+    """
+
+    def __init__(
+        self,
+        exchange: str,
+        shards: Sequence[Any],
+        records: Records,
+        lag_ns: Callable[[], int],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._exchange = exchange
+        self._shards = list(shards)
+        self._records = records
+        self._lag_ns = lag_ns
+        self._failed = failed
+        self._schedule: Schedule[Gap] = Schedule()
+        #: Of gaps under way the request for the next page, what it is part of, and how many pages there were.
+        self._next: dict[Key, tuple[RestRequest, Wanted, int]] = {}
+        #: The windows that are repaired along with another.
+        self._along: dict[Key, list[Gap]] = {}
+        #: What each shard said last of its open gaps.
+        self._said: dict[int, int] = {}
+        self._asked_at = 0.0
+        self._ask_now = asyncio.Event()
+        self._due = asyncio.Event()
+
+    @property
+    def open(self) -> int:
+        """Open gaps, as the shards said last."""
+        return sum(self._said.values())
+
+    @property
+    def under_way(self) -> int:
+        return self._schedule.under_way
+
+    def acknowledged(self, shard: int, gaps: int) -> None:
+        """A shard has so many gaps that want repair."""
+        changed = gaps != self._said.get(shard, 0)
+        self._said[shard] = gaps
+        if changed or (gaps and time.monotonic() - self._asked_at > ASK_AGAIN_S):
+            self._ask_now.set()
+
+    async def run(self, pages: Pages | None) -> None:
+        """Until cancelled; without `pages` gaps are counted and stay as they are."""
+        # Those under way when this was cancelled are not any more.
+        self._schedule = Schedule()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ask_forever())
+            if pages is not None:
+                for _ in range(WORKERS):
+                    tasks.create_task(self._repair_forever(pages))
+
+    async def _ask_forever(self) -> None:
+        while True:
+            self._ask_now.clear()
+            asked = (shard.gaps.remote(self._exchange) for shard in self._shards)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            if errors := [answer for answer in answers if isinstance(answer, BaseException)]:
+                # It is the shard that fails; its batches say so if it does not take those either.
+                self._failed(f"a shard does not tell its gaps: {errors[0]!r}")
+            else:
+                known = [answer for answer in answers if not isinstance(answer, BaseException)]
+                self._said = {shard: len(answer) for shard, answer in enumerate(known)}
+                gaps = [gap for answer in known for gap in answer]
+                self._schedule.open_are(gaps, time.monotonic(), time.time_ns())
+                keys = {Key(gap.symbol, gap.gap_id) for gap in gaps}
+                self._next = {key: value for key, value in self._next.items() if key in keys}
+                self._along = {key: value for key, value in self._along.items() if key in keys}
+                self._due.set()
+            self._asked_at = time.monotonic()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ask_now.wait(), ASK_S)
+
+    async def _repair_forever(self, pages: Pages) -> None:
+        while True:
+            now = time.monotonic()
+            if (gap := self._schedule.next(now)) is not None:
+                await self._repair(gap, pages)
+                continue
+            self._due.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), self._schedule.due_in(now))
+
+    async def _repair(self, gap: Gap, pages: Pages) -> None:
+        """One turn of a gap; every way out of it tells the schedule."""
+        key = Key(gap.symbol, gap.gap_id)
+        wanted, number = self._records.left(key), 0
+        if wanted is None:
+            along = self._along[key] = self._schedule.windows(gap) if gap.first_id is None else []
+            wanted = self._wanted(gap, along)
+        if key in self._next:
+            request, wanted, number = self._next.pop(key)
+        elif (first := pages.history.request(wanted)) is not None:
+            request = first
+        else:
+            self._schedule.put_off(gap, float("inf"))
+            await self._attempted(gap, False, f"{self._exchange} does not offer these trades over REST")
+            return
+        try:
+            for _ in range(PAGES_A_TURN):
+                page = await pages.get(wanted, request)
+                number += 1
+                if page.next is None:
+                    self._drop(key)
+                    for one in (gap, *(self._along.pop(key, ()) if page.covered else ())):
+                        await self._attempted(one, page.covered, _evidence(page, number))
+                    # Closed, as the next answer will say, or to be tried again.
+                    self._schedule.failed(gap, time.monotonic())
+                    self._ask_now.set()
+                    return
+                request = page.next
+        except Away as away:
+            self._next[key] = request, wanted, number
+            self._schedule.put_off(gap, time.monotonic() + away.wait_s)
+            if away.tried:
+                self._failed(str(away))
+                await self._attempted(gap, False, str(away))
+        except (RestError, ValueError, Refused) as error:
+            self._drop(key)
+            self._schedule.failed(gap, time.monotonic())
+            self._failed(str(error))
+            await self._attempted(gap, False, str(error))
+        else:
+            self._next[key] = request, wanted, number
+            self._keep(key, narrowed(wanted, page, pages.history.forwards))
+            self._schedule.go_on(gap, time.monotonic())
+            self._due.set()
+
+    def _wanted(self, gap: Gap, along: Sequence[Gap]) -> Wanted:
+        lag = self._lag_ns()
+        first, last = min(one.from_ns for one in (gap, *along)), max(one.to_ns for one in (gap, *along))
+        begin = first - MARGIN_NS - max(lag, 0)
+        end = min(last + MARGIN_NS, time.time_ns()) - min(lag, 0)
+        return Wanted(gap.symbol, max(begin, 0), max(end, last), gap.first_id, gap.last_id)
+
+    async def _attempted(self, gap: Gap, covered: bool, note: str) -> None:
+        shard = self._shards[shard_of(self._exchange, gap.symbol, len(self._shards))]
+        told = shard.attempted.remote(self._exchange, gap.symbol, gap.gap_id, covered, note, time.time_ns())
+        for error in await asyncio.gather(told, return_exceptions=True):
+            if error is not None:
+                self._failed(f"a shard does not take what became of a gap: {error!r}")
+
+    def _keep(self, key: Key, wanted: Wanted) -> None:
+        try:
+            self._records.keep(key, wanted)
+        except OSError as error:
+            self._failed(f"how far a repair is cannot be kept: {error.strerror}")
+
+    def _drop(self, key: Key) -> None:
+        try:
+            self._records.drop(key)
+        except OSError as error:
+            self._failed(f"how far a repair is cannot be kept: {error.strerror}")
+
+
+def _evidence(page: HistoryPage, pages: int) -> str:
+    shown = "the exchange showed everything it has of this time" if page.covered else "the exchange shows no more"
+    return f"{shown} ({pages} page{'s' if pages > 1 else ''} over REST)"

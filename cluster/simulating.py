@@ -1,0 +1,123 @@
+"""`rayfeed sim`: what goes wrong on purpose at the simulated exchanges of a running instance."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from actors.simulator.fault_kinds import KINDS, Fault, FaultError, Option
+from cluster.asking import simulator
+from cluster.options import AsJson, Data
+from config import SettingsError
+
+app = typer.Typer(
+    no_args_is_help=True, help="Faults of the simulated exchanges: inject one, list them, stop the market."
+)
+
+Exchange = Annotated[str, typer.Argument(help="As in the settings: binance, kraken, ...")]
+
+
+@app.command()
+def fault(
+    exchange: Exchange,
+    kind: Annotated[str, typer.Argument(help="What goes wrong; `rayfeed sim kinds` lists them.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="What the fault takes.")
+    ] = None,
+    seconds: Annotated[str | None, typer.Option("--for", metavar="SECONDS", help="End it after this long.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    data: Data = Path("data"),
+    as_json: AsJson = False,
+) -> None:
+    """Let something go wrong, as it does at real exchanges."""
+    try:
+        wanted = Fault(kind, {"seconds": seconds, "symbol": symbol, **given(options or [])})
+    except FaultError as error:
+        raise SettingsError(str(error)) from None
+    with simulator(data) as ask:
+        ask("fault", exchange, kind, **wanted.options)
+    if as_json:
+        typer.echo(json.dumps({"exchange": exchange, "kind": kind, "options": wanted.options}))
+    else:
+        typer.echo(f"{exchange}: {wanted}")
+
+
+@app.command()
+def kinds(as_json: AsJson = False) -> None:
+    """What can go wrong, and with which options."""
+    if as_json:
+        said = {
+            name: {"does": kind.does, "options": {option: one.meaning for option, one in kind.options.items()}}
+            for name, kind in KINDS.items()
+        }
+        typer.echo(json.dumps(said))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kind", "what it does", "options"):
+        table.add_column(heading, no_wrap=heading == "kind")
+    for name, kind in KINDS.items():
+        table.add_row(name, kind.does, " ".join(_possible(option, one) for option, one in kind.options.items()))
+    Console().print(table)
+
+
+@app.command()
+def faults(data: Data = Path("data"), as_json: AsJson = False) -> None:
+    """What goes wrong now."""
+    with simulator(data) as ask:
+        rows: list[dict[str, Any]] = ask("faults")
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        typer.echo("no faults")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("exchange", "kind", "options", "left", "done"):
+        table.add_column(heading, justify="right" if heading in ("left", "done") else "left")
+    for row in rows:
+        left = "for good" if row["left"] is None else f"{row['left']:.1f} s"
+        chosen = " ".join(f"{name}={value}" for name, value in row["options"].items())
+        table.add_row(row["exchange"], row["kind"], chosen, left, f"{row['done']:,}")
+    Console().print(table)
+
+
+@app.command()
+def halt(
+    exchange: Annotated[str | None, typer.Argument(help="All without it.")] = None, data: Data = Path("data")
+) -> None:
+    """No new trades and no changes; heartbeats and REST go on."""
+    _market(data, exchange, True)
+
+
+@app.command()
+def go(
+    exchange: Annotated[str | None, typer.Argument(help="All without it.")] = None, data: Data = Path("data")
+) -> None:
+    """Let the market go on."""
+    _market(data, exchange, False)
+
+
+def given(options: list[str]) -> dict[str, str]:
+    """`name=value` by name. SettingsError for what is not of this form."""
+    pairs = [option.partition("=") for option in options]
+    if wrong := next((name for name, equals, _ in pairs if not equals), None):
+        raise SettingsError(f"{wrong!r} is no option of a fault: expected NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _market(data: Path, exchange: str | None, halted: bool) -> None:
+    with simulator(data) as ask:
+        ask("halt", exchange, halted)
+    typer.echo(f"{exchange or 'all exchanges'}: {'halted' if halted else 'trading'}")
+
+
+def _possible(name: str, option: Option) -> str:
+    """As it is given, with what it is when it is not."""
+    if option.choices:
+        return f"{name}={'|'.join(option.choices)}"
+    if option.default is not None:
+        return f"{name}={option.default}"
+    return f"{name}={'...' if option.required else ''}"

@@ -1,0 +1,47 @@
+"""What `rayfeed status` says of integrity."""
+
+from typing import Any
+
+from rich.console import Console
+
+from cluster.instance import Details
+from cluster.status import MOST_SYMBOLS, table
+
+
+def shown(integrity: list[dict[str, Any]]) -> list[str]:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table(Details("127.0.0.1", 1, 2, ray_dashboard="here"), {}, integrity))
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return lines[lines.index("", 1) + 1 :]
+
+
+def row(exchange: str, symbol: str, state: str = "synced", **more: Any) -> dict[str, Any]:
+    known = {"since": 1_769_860_800_000_000_000, "why": "", "gaps_open": 0, "gaps_closed": 2}
+    return {"exchange": exchange, "symbol": symbol, "state": state, **known, **more}
+
+
+def test_exchanges_are_counted_and_what_is_not_synced_is_named() -> None:
+    lines = shown(
+        [
+            row("kraken", "BTC/USD", "gapped", why="connection lost", gaps_open=1),
+            row("binance", "BTCUSDT"),
+            row("binance", "ETHUSDT"),
+            row("kraken", "ETH/USD", "stale", since=None, why="its shard is away", gaps_open=None, gaps_closed=None),
+        ]
+    )
+    assert [" ".join(line.split()) for line in lines] == [
+        "exchange synced syncing gapped stale gaps open gaps closed",
+        "binance 2 0 4",
+        "kraken 1 1 1 2",
+        "exchange symbol state since (UTC) why",
+        "kraken BTC/USD gapped 2026-01-31 12:00:00 connection lost",
+        "kraken ETH/USD stale its shard is away",
+    ]
+
+
+def test_of_many_only_the_newest_are_named() -> None:
+    lines = shown([row("okx", f"S{number}", "gapped", since=number) for number in range(MOST_SYMBOLS + 5)])
+    assert len(lines) == 3 + MOST_SYMBOLS + 1
+    assert lines[3].split()[1] == f"S{MOST_SYMBOLS + 4}"
+    assert lines[-1].strip() == "5 more"
