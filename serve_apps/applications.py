@@ -31,7 +31,8 @@ from storage.schema import MINUTE
 
 WEB = Path(__file__).parent / "web" / "dist"
 READINESS_TIMEOUT_S = 2.0
-LOOK_TIMEOUT_S = 5.0
+#: The supervisor itself waits 5 s for an actor that does not answer, and says so in its rows.
+LOOK_TIMEOUT_S = 8.0
 
 Asgi = Callable[[Scope, Receive, Send], Any]
 

@@ -47,7 +47,7 @@ class Backfill:
         self._records = Records(folder / f"{exchange}.json")
         self._breaker = Breaker(f"REST of {exchange}", successes=1, first_wait_s=2.0, longest_wait_s=60.0)
         self._repair = Repair(exchange, shards, self._records, lag_ns, self._fail)
-        self._recent = RecentTrades(received, deliver, self._fail)
+        self._recent = RecentTrades(received, self._fail)
         self._jobs = Jobs(exchange, shards, self._records)
         self._pages: Pages | None = None
         self._error = self._records.failure
@@ -88,13 +88,15 @@ class Backfill:
         return [msgspec.to_builtins(job) for job in self._records.jobs]
 
     def status(self) -> dict[str, Any]:
-        """`backfilled` are trades this process fetched, stored before or not."""
+        """`backfilled` are trades this process fetched, stored before or not; `unseen_s` are seconds of trades that
+        wanted a second look and did not get it."""
         breaker = self._breaker.stats(time.monotonic())
         return {
             "gaps_open": self._repair.open,
             "repairs": self._repair.under_way,
             "backfilled": self._pages.rows if self._pages else 0,
             "backfills": sum(job.state == "running" for job in self._records.jobs),
+            "unseen_s": round(self._recent.unseen_s, 1),
             "repair_error": self._error,
             "breaker": breaker.state,
             "breaker_retry_s": round(breaker.retry_after, 3),

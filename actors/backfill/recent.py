@@ -1,5 +1,6 @@
 """Looks at the trades of an exchange a second time, where nothing in its feed tells that one was lost: recent trades
-over REST go to the shards, which keep what they did not have; what they cannot show any more is a break."""
+over REST go to the shards, which keep what they did not have. What they cannot show any more was not looked at a second
+time; that alone does not say that anything was lost, so it is counted and is no gap."""
 
 import asyncio
 import time
@@ -9,8 +10,7 @@ from typing import Final
 import numpy as np
 
 from actors.backfill.compare import LONGEST_S, Comparisons
-from actors.backfill.pages import Away, Deliver, Pages
-from actors.coverage import Break, breaks_batch
+from actors.backfill.pages import Away, Pages
 from actors.delivery import Refused
 from actors.feeds.history import Wanted, number_in
 from actors.rest_client import RestError
@@ -23,13 +23,12 @@ _LATEST_NS: Final = (1 << 63) - 1
 class RecentTrades:
     """`received` says which symbols are received, and since when (ns on the exchange's clock)."""
 
-    def __init__(
-        self, received: Callable[[], Mapping[str, int]], deliver: Deliver, failed: Callable[[str], None]
-    ) -> None:
+    def __init__(self, received: Callable[[], Mapping[str, int]], failed: Callable[[str], None]) -> None:
         self._received = received
-        self._deliver = deliver
         self._failed = failed
         self._comparisons = Comparisons()
+        #: Seconds of trades, over all symbols, that no page showed.
+        self.unseen_s = 0.0
 
     async def run(self, pages: Pages) -> None:
         while True:
@@ -60,5 +59,4 @@ class RecentTrades:
         every = len(times) < (number_in(request, "limit") or 0)
         hole = self._comparisons.compared(symbol, int(times.min()), int(times.max()), time.monotonic(), every)
         if hole is not None:
-            missed = Break(symbol, *hole, "more was traded between two looks than recent trades show")
-            await self._deliver({"breaks": breaks_batch([missed])}, time.time_ns())
+            self.unseen_s += (hole[1] - hole[0]) / 1e9

@@ -152,6 +152,7 @@ async def test_delisted_symbols_end_quietly_and_are_reported(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, server: BinanceServer
 ) -> None:
     monkeypatch.setattr("actors.collector.LIST_INTERVAL_S", 0.1)
+    monkeypatch.setattr("actors.collector.LIST_RETRY_S", 0.1)
     async with collecting(settings, server.endpoint("BTCUSDT", "ETHUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT", "ETHUSDT"))
         server.list("ETHUSDT", "BREAK")
