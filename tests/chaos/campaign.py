@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from actors import collector
 from actors.feeds.registry import FEEDS
 from actors.simulator.dialects import DIALECTS
 from actors.simulator.fault_kinds import Fault
@@ -192,8 +193,10 @@ class _Running:
 
 @contextmanager
 def patient_exchanges() -> Iterator[None]:
-    """Exchanges that let everybody connect and ask as often as a campaign makes them, and
-    clients that soon miss an answer."""
+    """Exchanges that let everybody connect and ask as often as a campaign makes them, and clients that soon miss an
+    answer and look at the list of instruments often."""
+    often = collector.LIST_INTERVAL_S, collector.LIST_RETRY_S
+    vars(collector).update(LIST_INTERVAL_S=3.0, LIST_RETRY_S=1.0)
     before = {exchange: (feed.limits, DIALECTS[exchange].weight_per_minute) for exchange, feed in FEEDS.items()}
     for exchange, feed in FEEDS.items():
         weight = max(feed.limits.rest_weight_per_minute, 6000)
@@ -202,6 +205,7 @@ def patient_exchanges() -> Iterator[None]:
     try:
         yield
     finally:
+        vars(collector).update(LIST_INTERVAL_S=often[0], LIST_RETRY_S=often[1])
         for exchange, (limits, weight) in before.items():
             FEEDS[exchange].limits = limits
             DIALECTS[exchange].weight_per_minute = weight

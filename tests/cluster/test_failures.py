@@ -21,7 +21,7 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]',
     }
     data = tmp_path_factory.mktemp("lively") / "data"
-    with rayfeed_up(data, "--exchanges", "binance", environment=quick) as instance:
+    with rayfeed_up(data, environment=quick) as instance:
         wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)
         yield instance
 
