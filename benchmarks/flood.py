@@ -18,10 +18,14 @@ from websockets.exceptions import ConnectionClosed
 
 from actors.simulator import wire
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+SYMBOLS = (
+    "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT", "ADAUSDT", "LINKUSDT", "DOGEUSDT", "AVAXUSDT", "DOTUSDT"
+)  # fmt: skip
 BLOCK_FRAMES = 10_000
-#: Ids of all symbols together are contiguous from here on; all have ten digits.
-FIRST_ID = 1_000_000_000
+#: Frames are of one symbol after the other. The ids of each are contiguous, as at the exchange, from so many times its
+#: position (from 10) on; all have eleven digits.
+_SERIES = 1_000_000_000
+_BLOCK_DIGITS = 6
 
 _TIME = "1700000000000"
 
@@ -47,25 +51,31 @@ class Block:
             return found
 
         self._bytes = np.frombuffer(bytearray(b"".join(messages)), np.uint8)
-        self._ids = places((b"a", b"f", b"l"), len(str(FIRST_ID // BLOCK_FRAMES)))
+        self._ids = places((b"a", b"f", b"l"), 2 + _BLOCK_DIGITS)[:, 2:]
         self._times = places((b"E", b"T"), len(_TIME))
 
     def numbered(self, block: int, time_ms: int) -> bytes:
         """The bytes of the `block`th block (from 0), its trades at `time_ms` (UTC)."""
-        for places, number in ((self._ids, FIRST_ID // BLOCK_FRAMES + block), (self._times, time_ms)):
-            self._bytes[places] = np.frombuffer(str(number).encode(), np.uint8)
+        for places, number in ((self._ids, f"{block:0{_BLOCK_DIGITS}}"), (self._times, str(time_ms))):
+            self._bytes[places] = np.frombuffer(number.encode(), np.uint8)
         return self._bytes.tobytes()
+
+
+def numbers(ids: Integers) -> Integers:
+    """Which frames of the flood (from 0) these trades came in."""
+    found: Integers = ids % _SERIES * len(SYMBOLS) + ids // _SERIES - 10
+    return found
 
 
 def prices(ids: Integers) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The prices of the trades with these ids."""
-    cents: Integers = ids % BLOCK_FRAMES + 6_300_000
+    cents: Integers = numbers(ids) % BLOCK_FRAMES + 6_300_000
     return cents / 100
 
 
 def _frame(place: int) -> str:
     symbol = SYMBOLS[place % len(SYMBOLS)]
-    number = FIRST_ID + place
+    number = (place % len(SYMBOLS) + 10) * _SERIES + place // len(SYMBOLS)
     cents = 6_300_000 + place
     buyer_is_maker = "false" if place % 3 else "true"
     return (

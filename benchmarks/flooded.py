@@ -22,7 +22,7 @@ from actors.collector import Collector
 from actors.endpoint import Endpoint
 from actors.ledger.origin import Origin
 from actors.symbol_shard import SymbolShard
-from benchmarks.flood import FIRST_ID, SYMBOLS, prices
+from benchmarks.flood import SYMBOLS, numbers, prices
 from config import Settings, load
 from storage.column_reader import ColumnReader
 from storage.ledger_log import Gap
@@ -73,7 +73,7 @@ class Handle:
             return await self._take(exchange, batches, clock_ns, origin)
         self.offered += trades.num_rows
         gaps = await self._take(exchange, batches, clock_ns, origin)
-        np.add.at(self._times_seen, np.asarray(trades["trade_id"]) - FIRST_ID, 1)
+        np.add.at(self._times_seen, numbers(np.asarray(trades["trade_id"])), 1)
         self._missing -= trades.num_rows
         if self._missing <= 0:
             self.complete.set()
@@ -174,7 +174,7 @@ def wrong_in_files(settings: Settings, count: int) -> int:
     for symbol in SYMBOLS:
         stored = reader.last_rows(EXCHANGE, symbol, "TRADES", count, ["id", "price64"])
         ids = stored.column("id").astype(np.int64)
-        np.add.at(times_stored, ids - FIRST_ID, 1)
+        np.add.at(times_stored, numbers(ids), 1)
         wrong += int(np.count_nonzero(stored.column("price64") != prices(ids)))
     return wrong + int(np.count_nonzero(times_stored != 1))
 
