@@ -20,6 +20,7 @@ and their numbers in `channels`, the instruments in `instruments`.
 
 import re
 from collections.abc import Sequence
+from itertools import repeat
 from typing import ClassVar, Final
 
 import msgspec
@@ -187,16 +188,15 @@ class Bitfinex:
 
     def decode(self, frames: Sequence[bytes], ts_recv: Times) -> Decoded:
         reading = _Reading(frames, ts_recv, self._symbols)
-        left = self._read_known(reading, 0, len(frames))
-        if any(self._changes_meanings(frames[at]) for at in left if not frames[at].startswith(b"[")):
+        start = 0
+        arrays = np.fromiter(map(bytes.startswith, frames, repeat(b"[")), np.bool_, len(frames))
+        events = np.flatnonzero(~arrays).tolist()
+        if any(self._changes_meanings(frames[at]) for at in events):
             # From there on arrays are to be read otherwise.
-            reading = _Reading(frames, ts_recv, self._symbols)
-            start = 0
-            for event in [at for at, frame in enumerate(frames) if not frame.startswith(b"[")]:
+            for event in events:
                 self._read(reading, [*self._read_known(reading, start, event), event])
                 start = event + 1
-            left = self._read_known(reading, start, len(frames))
-        self._read(reading, left)
+        self._read(reading, self._read_known(reading, start, len(frames)))
         reading.data.add()
         self._mark_broken(reading)
         holes = self._mark_holes(reading)
