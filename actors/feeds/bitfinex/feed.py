@@ -20,7 +20,6 @@ and their numbers in `channels`, the instruments in `instruments`.
 
 import re
 from collections.abc import Sequence
-from itertools import repeat
 from typing import ClassVar, Final
 
 import msgspec
@@ -188,15 +187,16 @@ class Bitfinex:
 
     def decode(self, frames: Sequence[bytes], ts_recv: Times) -> Decoded:
         reading = _Reading(frames, ts_recv, self._symbols)
-        start = 0
-        arrays = np.fromiter(map(bytes.startswith, frames, repeat(b"[")), np.bool_, len(frames))
-        events = np.flatnonzero(~arrays).tolist()
-        if any(self._changes_meanings(frames[at]) for at in events):
+        left = self._read_known(reading, 0, len(frames))
+        if any(self._changes_meanings(frames[at]) for at in left if not frames[at].startswith(b"[")):
             # From there on arrays are to be read otherwise.
-            for event in events:
+            reading = _Reading(frames, ts_recv, self._symbols)
+            start = 0
+            for event in [at for at, frame in enumerate(frames) if not frame.startswith(b"[")]:
                 self._read(reading, [*self._read_known(reading, start, event), event])
                 start = event + 1
-        self._read(reading, self._read_known(reading, start, len(frames)))
+            left = self._read_known(reading, start, len(frames))
+        self._read(reading, left)
         reading.data.add()
         self._mark_broken(reading)
         holes = self._mark_holes(reading)
