@@ -34,9 +34,6 @@ from config import Settings, SettingsError
 MAX_REASONS: Final = 50
 #: Of a frame that cannot be used no more than this is kept.
 KEPT_BYTES: Final = 16 * 1024
-#: Symbols are looked up in the exchange's list this often: what it no longer trades ends quietly.
-LIST_INTERVAL_S: Final = 3600.0
-LIST_RETRY_S: Final = 60.0
 #: The list is not waited for longer than this before connecting: the exchange itself refuses what it does not know.
 LIST_TIMEOUT_S: Final = 10.0
 #: A changed subscription that has no answer within this time is reported as such.
@@ -119,7 +116,8 @@ class Collector:
         every = self._roster.possible((*self._roster.wanted, *symbols))
         incomplete = not self._listed.issuperset(self._feed.instrument_requests(every))
         # What is not in the list may have been put there since.
-        old = time.monotonic() - self._listed_at > LIST_RETRY_S and self._roster.unlisted(symbols)
+        retry_s = self._settings.collector.list_retry_s
+        old = time.monotonic() - self._listed_at > retry_s and self._roster.unlisted(symbols)
         if self._runs and self._listed and (incomplete or old):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._read_list(every), CHANGE_TIMEOUT_S / 2)
@@ -300,7 +298,8 @@ class Collector:
             known = await self._read_list(self._roster.possible(self._roster.wanted))
             listed.set()
             # What is refused may be no more than halted.
-            wait = LIST_INTERVAL_S if known and not self._roster.refused else LIST_RETRY_S
+            own = self._settings.collector
+            wait = own.list_interval_s if known and not self._roster.refused else own.list_retry_s
             self._list_due.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._list_due.wait(), wait)

@@ -36,8 +36,6 @@ CONNECT_TIMEOUT_S: Final = 10.0
 SNAPSHOTS_AT_ONCE: Final = 4
 #: Such a question is never overdue: it ends with a snapshot or a failure, and may wait for the budget for many minutes.
 _SNAPSHOT_PACE: Final = Pace(open_at_once=SNAPSHOTS_AT_ONCE, answer_s=1e9)
-#: A book that hears nothing for this long is called stale; quiet options may not trade for minutes.
-BOOK_STALE_S: Final = 600.0
 #: A connection that takes over has this long to get everything; then it does with what it has.
 TAKE_OVER_S: Final = 60.0
 
@@ -109,7 +107,7 @@ class ExchangeConnection:
         self.life = Connection(limits, watch_silence=not self.shared.recorded)
         self.feed = self._new_feed()
         by_request = self.feed.snapshot_request(next(iter(self.symbols), "")) is not None
-        stale_s = None if self.shared.recorded else BOOK_STALE_S
+        stale_s = None if self.shared.recorded else self.shared.settings.stale_s
         pace = _SNAPSHOT_PACE if by_request else None
         self.books = BookSync(self.feed.book_rules, by_request, stale_s=stale_s, pace=pace)
         if self._wants_books:
@@ -275,6 +273,17 @@ class ExchangeConnection:
                     if state == "gapped":
                         name = self.shared.exchange
                         log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
+                    elif state == "stale" and self._connected:
+                        self._subscribe_again(symbol, effect.ts_recv or 0)
+
+    def _subscribe_again(self, symbol: str, heard_ns: int) -> None:
+        """Nothing comes although the connection lives: its subscription may have ended without a word."""
+        now = time.monotonic()
+        self.subscribed.discard(symbol)
+        self._break(self.shared.coverage.ended(self.name, heard_ns, "nothing was heard of the symbol", [symbol]))
+        self.life.queue(self.feed.unsubscribe([symbol]))
+        self.books.add([symbol], now)
+        self.life.ask([symbol], self.feed.subscribe([symbol]), now)
 
     async def _stay_connected(self) -> None:
         while True:
@@ -297,6 +306,7 @@ class ExchangeConnection:
             self.flush()
             self.ended(reason)
             self.books.lost(time.monotonic())
+            self._follow_books()
             while not self._snapshots.empty():
                 # Nobody waits for these any more, and each would cost weight.
                 self._snapshots.get_nowait()

@@ -203,12 +203,6 @@ class Supervisor:
         cancelled: bool = await self._collector(exchange).cancel_backfill.remote(job)
         return cancelled
 
-    async def fault(self, exchange: str, kind: str, **options: Any) -> Any:
-        """Let the simulated exchange do wrong; see `Simulator.fault`. `SettingsError` where exchanges are real."""
-        if SIMULATOR not in self._actors:
-            raise SettingsError("only simulated exchanges can be told to fail")
-        return await self._actors[SIMULATOR].fault.remote(exchange, kind, **options)
-
     async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""
         wanted = list(self._endpoints) if exchanges is None else list(exchanges)

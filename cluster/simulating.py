@@ -14,7 +14,8 @@ from cluster.options import AsJson, Data
 from config import SettingsError
 
 app = typer.Typer(
-    no_args_is_help=True, help="Faults of the simulated exchanges: inject one, list them, stop the market."
+    no_args_is_help=True,
+    help="Faults of the simulated exchanges: inject one, list them, stop the market; further symbols.",
 )
 
 Exchange = Annotated[str, typer.Argument(help="As in the settings: binance, kraken, ...")]
@@ -98,6 +99,18 @@ def go(
 ) -> None:
     """Let the market go on."""
     _market(data, exchange, False)
+
+
+@app.command("list")
+def list_symbol(
+    exchange: Exchange,
+    symbol: Annotated[str, typer.Argument(help="As the exchange names it.")],
+    data: Data = Path("data"),
+) -> None:
+    """The exchange lists a further symbol, after a restart too; nobody collects it yet."""
+    with simulator(data) as ask:
+        ask("list_symbol", exchange, symbol)
+    typer.echo(f"{exchange} lists {symbol}; collect it with: rayfeed symbols add {exchange} {symbol} --data {data}")
 
 
 def given(options: list[str]) -> dict[str, str]:

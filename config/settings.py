@@ -98,6 +98,9 @@ class CollectorSettings(_Part):
     max_batches_in_flight: Positive
     quarantine: Positive
     journal_segment_bytes: Positive
+    list_interval_s: Seconds
+    list_retry_s: Seconds
+    stale_s: Seconds
 
 
 class ShardSettings(_Part):

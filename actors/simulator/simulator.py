@@ -1,7 +1,8 @@
 """The simulated exchanges of an instance: a replay of recorded ones, or made-up markets.
 
 I own their servers on loopback ports and every task behind them. Of a market I keep every trade below
-DATA/simulator/columns: started again, it goes on from there. A replay plays from the beginning.
+DATA/simulator/columns, and in DATA/simulator/symbols.json what it listed later: started again, it goes on from there. A
+replay plays from the beginning.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from actors.simulator.exchange_server import ExchangeServer
 from actors.simulator.fault_kinds import FaultError
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import shared_clocks
-from config import ExchangeSettings, Settings, SettingsError
+from config import Settings, SettingsError
+from storage.symbol_changes import SymbolChanges
 
 
 class Simulator:
@@ -28,6 +30,7 @@ class Simulator:
         self._endpoints: dict[str, Endpoint] = {}
         self._skipped: list[str] = []
         self._truth = settings.data / "simulator" / "columns"
+        self._listed = SymbolChanges(settings.data / "simulator" / "symbols.json")
 
     def __repr__(self) -> str:
         return f"<Simulator {self._settings.source}: {', '.join(map(repr, self._servers.values())) or 'stopped'}>"
@@ -89,11 +92,12 @@ class Simulator:
         return {name: [(ticks / price, units / size) for ticks, units in side] for name, side in sides}
 
     async def list_symbol(self, exchange: str, symbol: str) -> None:
-        """See `ExchangeServer.relist`."""
+        """See `ExchangeServer.relist`; it stays listed after a restart. `SettingsError` for what no symbol can be."""
         try:
             self._market_at(exchange).relist(symbol)
         except ValueError as error:
             raise SettingsError(f"{exchange} cannot list {symbol!r}: {error}") from None
+        self._listed.add(exchange, [symbol])
 
     async def progress(self) -> dict[str, Mapping[str, int | bool]]:
         """For each exchange `frames`, `sent` (on the connection that has come furthest), `connections` and
@@ -141,13 +145,15 @@ class Simulator:
         if self._settings.source != "sim":
             raise ValueError(f"nothing to simulate for source {self._settings.source}")
         exchanges = {str(name): own for name, own in self._settings.exchanges.items() if own.enabled}
-        self._servers = {name: self._market(name, own) for name, own in exchanges.items()}
+        self._servers = {
+            name: self._market(name, self._listed.applied_to(name, own.symbols)) for name, own in exchanges.items()
+        }
         return {name: tuple(dict.fromkeys(own.symbols)) for name, own in exchanges.items()}
 
-    def _market(self, name: str, exchange: ExchangeSettings) -> ExchangeServer:
+    def _market(self, name: str, symbols: Sequence[str]) -> ExchangeServer:
         dialect, market = DIALECTS[name], self._settings.simulator
         listings = {}
-        for symbol in exchange.symbols:
+        for symbol in symbols:
             try:
                 listings[symbol] = dialect.listing(symbol)
             except ValueError as error:

@@ -73,10 +73,8 @@ async def test_an_exchange_that_asks_to_connect_again_is_followed(settings: Sett
     assert set(ids) == set(range(ids[0], max(ids) + 1))
 
 
-async def test_symbols_added_and_removed_meanwhile_are_so_on_both_connections(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
-    monkeypatch.setattr("actors.collector.LIST_RETRY_S", 0.0)
+async def test_symbols_added_and_removed_meanwhile_are_so_on_both_connections(settings: Settings) -> None:
+    settings = live(settings.data, list_retry_s=1e-6)
     kept = Kept()
     async with BinanceServer(SYMBOLS) as server, collecting(settings, server.endpoint(), kept) as collector:
         server.list("SOLUSDT")

@@ -138,21 +138,16 @@ async def test_an_unknown_symbol_is_refused_with_what_it_may_have_meant_and_the_
     assert asked == {"BTCUSDT", "XRPUSDT"}, "the exchange is not bothered with them"
 
 
-async def test_a_symbol_that_was_listed_a_moment_ago_is_found(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, server: BinanceServer
-) -> None:
-    monkeypatch.setattr("actors.collector.LIST_RETRY_S", 0.0)
+async def test_a_symbol_that_was_listed_a_moment_ago_is_found(settings: Settings, server: BinanceServer) -> None:
+    settings = live(settings.data, list_retry_s=1e-6)
     async with collecting(settings, server.endpoint("BTCUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT"))
         server.list("NEWUSDT")
         assert await collector.add(["NEWUSDT"]) == {"NEWUSDT": ""}
 
 
-async def test_delisted_symbols_end_quietly_and_are_reported(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, server: BinanceServer
-) -> None:
-    monkeypatch.setattr("actors.collector.LIST_INTERVAL_S", 0.1)
-    monkeypatch.setattr("actors.collector.LIST_RETRY_S", 0.1)
+async def test_delisted_symbols_end_quietly_and_are_reported(settings: Settings, server: BinanceServer) -> None:
+    settings = live(settings.data, list_interval_s=0.1, list_retry_s=0.1)
     async with collecting(settings, server.endpoint("BTCUSDT", "ETHUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT", "ETHUSDT"))
         server.list("ETHUSDT", "BREAK")
@@ -194,7 +189,7 @@ async def test_symbols_added_while_the_list_is_awaited_are_subscribed_once(
 async def test_symbols_added_while_nothing_runs_are_collected_from_the_start_on(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, server: BinanceServer
 ) -> None:
-    monkeypatch.setattr("actors.collector.LIST_RETRY_S", 0.0)
+    settings = live(settings.data, list_retry_s=1e-6)
     monkeypatch.setattr("actors.collector.CHANGE_TIMEOUT_S", 0.1)
     async with collecting(settings, server.endpoint("BTCUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT"))

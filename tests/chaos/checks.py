@@ -52,10 +52,13 @@ def check_trades(columns: Path, truth: Path, integrity: Sequence[dict[str, Any]]
         if verdict.doubled:
             wrong.append(f"{verdict.doubled} stored twice")
         if verdict.missing:
-            mine = [gap for gap in gaps if (gap.exchange, gap.symbol) == (exchange, symbol) and gap.closed is None]
-            silent = _silently_missing(here, there, exchange, symbol, since.ns, mine)
-            if silent:
-                wrong.append(f"{len(silent)} missing and no open gap says so: {silent[:_NAMED]}")
+            mine = [gap for gap in gaps if (gap.exchange, gap.symbol) == (exchange, symbol)]
+            silent, times = _silently_missing(here, there, exchange, symbol, since.ns, mine)
+            if len(silent):
+                wrong.append(
+                    f"{len(silent)} missing and no open gap says so: {silent[:_NAMED].tolist()}, "
+                    f"of {_clock(times.min())}..{_clock(times.max())}; {_near(mine, times)}"
+                )
         found.append(Stored(exchange, symbol, verdict.made, tuple(wrong)))
     return found
 
@@ -77,17 +80,35 @@ def check_gaps(gaps: Sequence[Gap], may_stay_open: frozenset[str]) -> list[str]:
 
 def _silently_missing(
     here: ColumnReader, there: ColumnReader, exchange: str, symbol: str, since_ns: int, gaps: Sequence[Gap]
-) -> list[int]:
-    """Ids that were made, are not stored, and are in no open gap."""
+) -> tuple[Any, Any]:
+    """Ids and times of trades that were made, are not stored, and are in no open gap."""
     (stored, _), (made, times) = (_ids(reader, exchange, symbol, since_ns) for reader in (here, there))
     lost = ~np.isin(made, stored)
     for gap in gaps:
+        if gap.closed is not None:
+            continue
         if gap.first_id is not None and gap.last_id is not None:
             lost &= (made < gap.first_id) | (made > gap.last_id)
         else:
             lost &= (times < gap.from_ns - _SLACK_NS) | (times > gap.to_ns + _SLACK_NS)
-    ids: list[int] = made[lost].tolist()
-    return ids
+    return made[lost], times[lost]
+
+
+def _near(gaps: Sequence[Gap], times: Any) -> str:
+    """What was said of that time."""
+    near = [
+        f"{_clock(gap.from_ns)}..{_clock(gap.to_ns)} ({gap.reason}) opened {_clock(gap.opened)}, "
+        f"closed {_clock(gap.closed or 0)}: {gap.evidence}"
+        for gap in gaps
+        if gap.from_ns - _SLACK_NS <= times.max() and times.min() <= gap.to_ns + _SLACK_NS
+    ]
+    return "gaps there: " + ("; ".join(near) or "none")
+
+
+def _clock(t_ns: int) -> str:
+    """Minutes and seconds."""
+    minutes, ms = divmod(int(t_ns) // 1_000_000, 60_000)
+    return f"{minutes % 60:02}:{ms / 1000:06.3f}"
 
 
 def _ids(reader: ColumnReader, exchange: str, symbol: str, since_ns: int) -> tuple[Any, Any]:

@@ -21,6 +21,8 @@ from tests.polling import wait_until
 PROJECT = Path(__file__).parents[2]
 SUBSCRIPTIONS = "/api/v1/subscriptions"
 SYMBOL = "XRPUSDT"
+#: The exchange does not list it at first.
+NEW_SYMBOL = "LTCUSDT"
 #: From the request on.
 EFFECT_S = 5.0
 NO_NASDAQ = "no exchange called 'nasdaq' runs here; there are binance"
@@ -137,6 +139,19 @@ def test_an_unknown_symbol_is_refused_with_what_it_may_have_been_and_the_others_
         assert simulated.inside("answer = feed.add_symbols('binance', 'XRPUSDX')") == {"XRPUSDX": reason}
     assert ("binance", "XRPUSDX") not in simulated.collected(), "nor is it kept"
     assert "XRPUSDX" not in (simulated.data / "symbols.json").read_text()
+
+
+def test_a_symbol_the_exchange_begins_to_list_can_be_collected(simulated: Instance) -> None:
+    with others_undisturbed(simulated, NEW_SYMBOL):
+        said = command("symbols", "add", "binance", NEW_SYMBOL, "--data", str(simulated.data))
+        assert (said.returncode, said.stderr) == (1, "")
+        assert said.stdout.startswith(f"binance {NEW_SYMBOL}: binance has no symbol {NEW_SYMBOL}")
+        said = command("sim", "list", "binance", NEW_SYMBOL, "--data", str(simulated.data))
+        assert (said.returncode, said.stderr) == (0, "")
+        added = simulated.change_symbols("POST", "binance", NEW_SYMBOL)
+        assert added == (200, {"added": [NEW_SYMBOL], "refused": {}})
+        wait_until(lambda: all_synced(simulated) and rows(simulated, NEW_SYMBOL) > 0)
+        assert simulated.change_symbols("DELETE", "binance", NEW_SYMBOL) == (200, {"removed": [NEW_SYMBOL]})
 
 
 @pytest.mark.parametrize(

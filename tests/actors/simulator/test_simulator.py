@@ -302,13 +302,22 @@ async def test_faults_are_injected_and_told_and_those_there_are_not_are_a_settin
             await call
 
 
-async def test_a_symbol_can_be_listed_while_it_runs(start: Start) -> None:
+async def test_a_symbol_listed_while_it_runs_goes_on_after_a_restart(start: Start) -> None:
+    async def newest_id() -> int:
+        async with connect(endpoints["binance"].websocket + "/ws/dogeusdt@aggTrade") as client:
+            event = json.loads(await asyncio.wait_for(client.recv(), 5))
+        assert event["s"] == "DOGEUSDT"
+        return int(event["a"])
+
     simulator, endpoints = await start("sim", trades_per_second=500)
     await simulator.list_symbol("binance", "DOGEUSDT")
-    async with connect(endpoints["binance"].websocket + "/ws/dogeusdt@aggTrade") as client:
-        assert json.loads(await asyncio.wait_for(client.recv(), 5))["s"] == "DOGEUSDT"
+    before = await newest_id()
     with pytest.raises(config.SettingsError, match="doge"):
         await simulator.list_symbol("binance", "doge")
+    await simulator.stop()
+    _, endpoints = await start("sim", trades_per_second=500)
+    assert "DOGEUSDT" not in endpoints["binance"].symbols, "nobody collects it unasked"
+    assert await newest_id() > before
 
 
 async def test_what_only_a_market_can_do_a_replay_cannot(tmp_path: Path, start: Start) -> None:
