@@ -1,6 +1,6 @@
-"""Runs a campaign without Ray and holds what is stored against what was made.
+"""Runs a campaign of faults and holds what is stored against what was made.
 
-.venv/bin/python -m tests.chaos.campaign --seed 1 --faults 200 --seconds 120 --out OUTPUT
+.venv/bin/python -m tests.chaos.campaign --seed 1 --faults 200 --seconds 600 --on ray --out OUTPUT
 """
 
 import argparse
@@ -9,84 +9,107 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
-import psutil
+import structlog
 
-from actors import collector
-from actors.feeds.registry import FEEDS
-from actors.simulator.dialects import DIALECTS
 from actors.simulator.fault_kinds import Fault
 from actors.simulator.faults import Injected
+from storage.audit_files import newest
+from storage.column_reader import ColumnReader
 from tests.chaos.checks import check_book, check_gaps, check_trades
-from tests.chaos.in_process import SHARDS, SYMBOLS, UNREPAIRABLE, System
+from tests.chaos.exchanges import SYMBOLS, UNREPAIRABLE, Exchanges, patient_exchanges
+from tests.chaos.in_process import InProcess
+from tests.chaos.on_ray import NoAnswer, OnRay
 from tests.chaos.plots import plot_memory
 from tests.chaos.recovery import Recoveries
-from tests.chaos.schedule import Kill, Outage, Planned, plan
+from tests.chaos.schedule import REST_AWAY, Kill, Outage, Planned, plan
+from tests.chaos.system import SHARDS, System
 
 #: How often it is looked whether all is well.
-_LOOK_S = 0.1
+_LOOK_S: Final = 0.1
+_MEMORY_S: Final = 0.5
+#: Trades that were made this long before the newest of a symbol may be on their way.
+_BEHIND_NS: Final = 2_000_000_000
 #: From the last fault until all is well again.
-RECOVER_S = 120.0
+RECOVER_S: Final = {"process": 120.0, "ray": 300.0}
+_SYSTEMS: Final[dict[str, type[InProcess] | type[OnRay]]] = {"process": InProcess, "ray": OnRay}
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """So many faults in so many seconds, none longer than `longest_s`, at so many trades a second of each exchange."""
+    """So many faults in so many seconds, none longer than `longest_s` (outages: `outage_s`), at so many trades a second
+    of each exchange, `on` a system in this process or on an instance of its own."""
 
     seed: int
     faults: int
     seconds: float
+    on: Literal["process", "ray"] = "process"
     trades_per_second: float = 200.0
     longest_s: float = 3.0
+    outage_s: float = 10.0
 
     @property
     def command(self) -> str:
         return (
-            f".venv/bin/python -m tests.chaos.campaign --seed {self.seed} --faults {self.faults} "
-            f"--seconds {self.seconds:g} --rate {self.trades_per_second:g} --longest {self.longest_s:g}"
+            f".venv/bin/python -m tests.chaos.campaign --on {self.on} --seed {self.seed} --faults {self.faults} "
+            f"--seconds {self.seconds:g} --rate {self.trades_per_second:g} --longest {self.longest_s:g} "
+            f"--outage {self.outage_s:g}"
         )
+
+    @property
+    def planned(self) -> list[Planned]:
+        """What goes wrong, and when."""
+        harms = _SYSTEMS[self.on].harms
+        return plan(self.seed, self.faults, self.seconds, SYMBOLS, SHARDS, harms, self.longest_s, self.outage_s)
 
 
 @dataclass(slots=True)
 class Result:
-    """What a campaign found. `done` counts per kind of fault what it really did, `memory` is (s, bytes)."""
+    """What a campaign found. `done` counts per kind of fault what it really did, `memory` is (s, bytes by user)."""
 
     wrong: list[str]
     planned: list[Planned]
     done: Counter[str]
     recoveries: Recoveries
-    memory: list[tuple[float, int]]
+    memory: list[tuple[float, dict[str, int]]]
     trades: int
     gaps: int
+    still_open: int
     seconds: float
 
 
 async def run(campaign: Campaign, folder: Path) -> Result:
     """Run it below an empty folder."""
-    planned = plan(campaign.seed, campaign.faults, campaign.seconds, SYMBOLS, SHARDS, longest_s=campaign.longest_s)
-    began = time.monotonic()
-    async with System(folder, campaign.seed, campaign.trades_per_second) as system:
-        running = _Running(system, planned)
-        await _until(running.all_well, RECOVER_S)
+    began, recover_s = time.monotonic(), RECOVER_S[campaign.on]
+    async with (
+        Exchanges(folder / "exchanges", campaign.seed, campaign.trades_per_second) as exchanges,
+        _SYSTEMS[campaign.on](folder, exchanges) as system,
+    ):
+        running = _Running(system, exchanges, campaign)
+        if not await _until(running.all_well, recover_s):
+            raise RuntimeError(f"not well {recover_s:g} s after the start: {await running.illnesses()}")
+        wrong = []
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(running.watch()), tasks.create_task(running.remember())]
             await running.play()
-            calm = await _until(running.all_recovered, RECOVER_S)
+            if not await _until(running.all_recovered, recover_s):
+                wrong += [f"not well {recover_s:g} s after the last fault: {one}" for one in await running.illnesses()]
             for task in watching:
                 task.cancel()
-        wrong = [] if calm else [f"not well {RECOVER_S:g} s after the last fault: {one}" for one in await running.ill()]
-        for server in system.servers.values():
-            await server.halt()
-        if not await _until(running.settled, RECOVER_S):
-            wrong.append(f"not settled {RECOVER_S:g} s after the halt: {await system.settled()}")
+        await exchanges.halt()
+        if not await _until(running.settled, recover_s):
+            wrong += [f"not settled {recover_s:g} s after the halt: {one}" for one in await running.illnesses()]
+            wrong += [await system.on_its_way()]
         wrong += await running.wrong_books()
-        gaps, integrity = await system.gaps(open_only=False), await system.integrity()
+        gaps, integrity = await system.gaps(), await system.integrity()
         wrong += check_gaps(gaps, UNREPAIRABLE)
-        stored = await asyncio.to_thread(check_trades, system.settings.columns, system.truth, integrity, gaps)
+        stored = await asyncio.to_thread(check_trades, system.columns, exchanges.truth, integrity, gaps)
         wrong += [f"{one.exchange} {one.symbol}: {what}" for one in stored for what in one.wrong]
         known = {(one.exchange, one.symbol) for one in stored}
         wrong += [
@@ -95,141 +118,155 @@ async def run(campaign: Campaign, folder: Path) -> Result:
             for symbol in symbols
             if (exchange, symbol) not in known
         ]
-    trades = sum(one.made for one in stored)
-    took = time.monotonic() - began
-    return Result(wrong, planned, running.done, running.recoveries, running.memory, trades, len(gaps), took)
+    return Result(
+        wrong=[one for one in wrong if one],
+        planned=campaign.planned,
+        done=running.done,
+        recoveries=running.recoveries,
+        memory=running.memory,
+        trades=sum(one.made for one in stored),
+        gaps=len(gaps),
+        still_open=sum(gap.closed is None for gap in gaps),
+        seconds=time.monotonic() - began,
+    )
 
 
 class _Running:
     """A campaign while it goes on."""
 
-    def __init__(self, system: System, planned: list[Planned]) -> None:
+    def __init__(self, system: System, exchanges: Exchanges, campaign: Campaign) -> None:
         self._system = system
-        self._planned = planned
+        self._exchanges = exchanges
+        self._campaign = campaign
         self.recoveries = Recoveries()
         self.done: Counter[str] = Counter()
-        self.memory: list[tuple[float, int]] = []
+        self.memory: list[tuple[float, dict[str, int]]] = []
         self._began = time.monotonic()
         #: Faults that last, and where.
         self._injected: list[tuple[str, Injected]] = []
 
     async def play(self) -> None:
-        """Do everything when it is due."""
+        """Do everything when it is due; returns when the last is done."""
         self._began = time.monotonic()
-        for one in self._planned:
-            await asyncio.sleep(self._began + one.at - time.monotonic())
-            await self._do(one)
+        async with asyncio.TaskGroup() as tasks:
+            for number, one in enumerate(self._campaign.planned, 1):
+                await asyncio.sleep(self._began + one.at - time.monotonic())
+                log.info("a fault", number=number, what=str(one.what), exchange=one.exchange)
+                if isinstance(one.what, Fault):
+                    self._inject(one.exchange, one.what)
+                else:
+                    tasks.create_task(self._harm(one, one.what))
 
     async def watch(self) -> None:
         """Look which exchanges are well, again and again."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            now = time.monotonic()
+            asked = time.monotonic()
             for entry in [one for one in self._injected if one[1].ended is not None]:
                 exchange, injected = entry
                 self._injected.remove(entry)
                 # The loop's clock is the monotonic one.
-                self.recoveries.over(injected.fault.kind, [exchange], injected.ended or now)
+                self.recoveries.over(injected.fault.kind, [exchange], injected.ended or asked)
                 self.done[injected.fault.kind] += injected.done
+            ill = await self._system.ill()
             for exchange in SYMBOLS:
-                if not await self._system.illness(exchange):
-                    self.recoveries.well(exchange, now)
+                if exchange not in ill:
+                    self.recoveries.well(exchange, asked, time.monotonic())
 
     async def remember(self) -> None:
         """Note how much memory is used."""
-        process = psutil.Process()
         while True:
-            self.memory.append((time.monotonic() - self._began, process.memory_info().rss))
-            await asyncio.sleep(0.5)
+            sizes = await asyncio.to_thread(self._system.memory)
+            self.memory.append((time.monotonic() - self._began, sizes))
+            await asyncio.sleep(_MEMORY_S)
+
+    async def illnesses(self) -> list[str]:
+        ill = await self._system.ill()
+        return [f"{exchange}: {why}" for exchange, why in ill.items()] or await asyncio.to_thread(self._behind)
 
     async def all_well(self) -> bool:
-        return not await self.ill()
+        return not await self.illnesses()
 
     async def all_recovered(self) -> bool:
         return not self._injected and not self.recoveries.waiting and await self.all_well()
 
     async def settled(self) -> bool:
-        return not await self._system.settled()
-
-    async def ill(self) -> list[str]:
-        illnesses = [(exchange, await self._system.illness(exchange)) for exchange in SYMBOLS]
-        return [f"{exchange}: {illness}" for exchange, illness in illnesses if illness]
+        return await self.all_well() and not await self._system.on_its_way()
 
     async def wrong_books(self) -> list[str]:
         wrong = []
-        for exchange, server in self._system.servers.items():
+        for exchange, server in self._exchanges.servers.items():
             dialect = server.dialect
-            for batch in await self._system.collectors[exchange].collector.book(None, None):
-                for depth in batch.to_pylist():
-                    listed = dialect.listings[depth["symbol"]]
-                    made = server.book(depth["symbol"], dialect.depth)
-                    said = check_book(depth, made.bids, made.asks, (listed.price_decimals, listed.size_decimals))
-                    if said:
-                        wrong.append(f"{exchange}: the book of {depth['symbol']} {said}")
+            for depth in await self._system.depths(exchange):
+                listed = dialect.listings[depth["symbol"]]
+                made = server.book(depth["symbol"], dialect.depth)
+                said = check_book(depth, made.bids, made.asks, (listed.price_decimals, listed.size_decimals))
+                if said:
+                    wrong.append(f"{exchange}: the book of {depth['symbol']} {said}")
         return wrong
 
-    async def _do(self, one: Planned) -> None:
-        system = self._system
-        match one.what:
-            case Fault():
-                faults = system.servers[one.exchange].faults
-                if one.kind in ("refuse", "refuse_symbol"):
-                    # Who is there already would not notice.
-                    faults.begin(Fault("drop", {"all": True}))
-                injected = faults.begin(one.what)
-                self._injected.append((one.exchange, injected))
-                return
-            case Kill(kind="kill_collector"):
-                await system.kill_collector(one.exchange)
-            case Kill(kind="kill_shard", shard=index):
-                system.kill_shard(index)
+    def _inject(self, exchange: str, fault: Fault) -> None:
+        faults = self._exchanges.servers[exchange].faults
+        if fault.kind in ("refuse", "refuse_symbol"):
+            # Who is there already would not notice.
+            faults.begin(Fault("drop", {"all": True}))
+        self._injected.append((exchange, faults.begin(fault)))
+
+    async def _harm(self, one: Planned, what: Kill | Outage) -> None:
+        at = time.monotonic()
+        match what:
             case Kill():
-                await system.kill_everything()
+                if not await self._system.kill(what, one.exchange):
+                    return
+            case Outage(kind=kind) if kind == REST_AWAY:
+                for server in self._exchanges.servers.values():
+                    server.faults.begin(Fault("rest_failing", {"seconds": what.seconds}))
+                await asyncio.sleep(what.seconds)
+                at = time.monotonic()
             case Outage():
-                raise ValueError(f"there is no {one.kind} without Ray")
+                await self._system.outage(what)
+                at = time.monotonic()
         self.done[one.kind] += 1
-        self.recoveries.over(one.kind, [one.exchange] if one.exchange else SYMBOLS, time.monotonic())
+        self.recoveries.over(one.kind, [one.exchange] if one.exchange else SYMBOLS, at)
+
+    def _behind(self) -> list[str]:
+        """Symbols that trade while nothing of it is stored."""
+        here, there = (ColumnReader(root, rescan_s=0) for root in (self._system.columns, self._exchanges.truth))
+        found = []
+        for exchange, symbols in SYMBOLS.items():
+            for symbol in symbols:
+                made, stored = newest(there, exchange, symbol), newest(here, exchange, symbol)
+                if made is not None and (stored is None or made.ns - stored.ns > _BEHIND_NS):
+                    found.append(f"{exchange}: the newest trade of {symbol} is not stored")
+        return found
 
 
-@contextmanager
-def patient_exchanges() -> Iterator[None]:
-    """Exchanges that let everybody connect and ask as often as a campaign makes them, and clients that soon miss an
-    answer and look at the list of instruments often."""
-    often = collector.LIST_INTERVAL_S, collector.LIST_RETRY_S
-    vars(collector).update(LIST_INTERVAL_S=3.0, LIST_RETRY_S=1.0)
-    before = {exchange: (feed.limits, DIALECTS[exchange].weight_per_minute) for exchange, feed in FEEDS.items()}
-    for exchange, feed in FEEDS.items():
-        weight = max(feed.limits.rest_weight_per_minute, 6000)
-        feed.limits = replace(feed.limits, connects_per_minute=6000, answer_s=3.0, rest_weight_per_minute=weight)
-        DIALECTS[exchange].weight_per_minute = weight * 2
-    try:
-        yield
-    finally:
-        vars(collector).update(LIST_INTERVAL_S=often[0], LIST_RETRY_S=often[1])
-        for exchange, (limits, weight) in before.items():
-            FEEDS[exchange].limits = limits
-            DIALECTS[exchange].weight_per_minute = weight
-
-
-async def _until(condition, within_s: float) -> bool:  # type: ignore[no-untyped-def]
+async def _until(condition: Callable[[], Awaitable[bool]], within_s: float) -> bool:
     deadline = time.monotonic() + within_s
-    while not await condition():
+    while True:
+        try:
+            if await condition():
+                return True
+        except NoAnswer as error:
+            log.info("asked again", why=str(error))
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(_LOOK_S)
-    return True
 
 
 def report(campaign: Campaign, result: Result) -> str:
     """What to print."""
     kinds = Counter(one.kind for one in result.planned)
     idle = [kind for kind in kinds if not result.done[kind]]
-    peak = max((size for _, size in result.memory), default=0) / 1e6
+    peaks: Counter[str] = Counter()
+    for _, sizes in result.memory:
+        peaks |= Counter(sizes)
     lines = [
         f"{len(result.planned)} faults of {len(kinds)} kinds in {campaign.seconds:g} s at {len(SYMBOLS)} exchanges, "
         f"seed {campaign.seed}; {result.seconds:.0f} s in all",
-        f"{result.trades} trades made and held against what is stored, {result.gaps} gap rows, "
-        f"memory up to {peak:.0f} MB",
+        f"{result.trades} trades made and held against what is stored, {result.gaps} gap rows, {result.still_open} of "
+        f"them open (only {', '.join(sorted(UNREPAIRABLE))} may)",
+        "memory up to " + ", ".join(f"{size / 1e6:.0f} MB ({name})" for name, size in peaks.most_common()),
         *([f"did nothing: {', '.join(idle)}"] if idle else []),
         "",
         result.recoveries.table(),
@@ -243,24 +280,26 @@ def report(campaign: Campaign, result: Result) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--on", choices=sorted(_SYSTEMS), default="process", help="this process, or an instance on Ray")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=200.0, help="trades a second of each exchange")
     parser.add_argument("--longest", type=float, default=3.0, help="seconds of a fault")
+    parser.add_argument("--outage", type=float, default=10.0, help="seconds of an outage")
     parser.add_argument("--out", type=Path, help="folder for the plot of memory")
     parser.add_argument("--plan", action="store_true", help="say what would be done")
     given = parser.parse_args(arguments)
-    campaign = Campaign(given.seed, given.faults, given.seconds, given.rate, given.longest)
+    campaign = Campaign(given.seed, given.faults, given.seconds, given.on, given.rate, given.longest, given.outage)
     if given.plan:
-        print(*plan(given.seed, given.faults, given.seconds, SYMBOLS, SHARDS, longest_s=given.longest), sep="\n")
+        print(*campaign.planned, sep="\n")
         return 0
     with tempfile.TemporaryDirectory() as folder, patient_exchanges():
         result = asyncio.run(run(campaign, Path(folder)))
     print(report(campaign, result))
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
-        print(plot_memory(result.memory, given.out / f"memory-{given.seed}.svg"))
+        print(plot_memory(result.memory, given.out / f"memory-{given.on}-{given.seed}.png"))
     return 1 if result.wrong else 0
 
 

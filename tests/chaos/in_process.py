@@ -1,31 +1,23 @@
-"""The whole path from seven exchanges to the files in one process, without Ray: real servers, real collectors, real
+"""The whole path from the exchanges to the files in this process, without Ray: real servers, real collectors, real
 shards; what Ray does about actors that die (start them again, make their calls again) is done here.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
+
 from actors.collector import Collector
 from actors.endpoint import Endpoint
-from actors.simulator.dialects import DIALECTS
-from actors.simulator.exchange_server import ExchangeServer
 from actors.symbol_shard import SymbolShard
 from config import Settings, load
 from storage.ledger_log import Gap
-
-SYMBOLS: Mapping[str, tuple[str, ...]] = {
-    "binance": ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
-    "bitfinex": ("tBTCUSD", "tETHUSD"),
-    "bybit": ("spot:BTCUSDT", "linear:BTCUSDT"),
-    "coinbase": ("BTC-USD", "ETH-USD"),
-    "deribit": ("BTC-PERPETUAL", "ETH-PERPETUAL"),
-    "kraken": ("BTC/USD", "ETH/USD"),
-    "okx": ("BTC-USDT", "ETH-USDT", "BTC-USDT-SWAP"),
-}
-SHARDS = 2
+from tests.chaos.exchanges import UNREPAIRABLE, Exchanges
+from tests.chaos.schedule import KILLS, REST_AWAY, Kill, Outage
+from tests.chaos.system import COLLECTOR, SHARDS
 
 
 class ShardProcess:
@@ -118,97 +110,90 @@ class CollectorProcess:
         self.collector = Collector(*self._arguments, [Handle(shard, self._calls) for shard in self._shards])
 
 
-class System:
-    """Seven exchanges and all that collects them below `folder`. Use as an async context manager."""
+class InProcess:
+    """All that collects from the exchanges, below `folder`. Use as an async context manager."""
 
-    def __init__(self, folder: Path, seed: int, trades_per_second: float) -> None:
-        self.folder = folder
-        self.truth = folder / "simulator" / "columns"
-        self.settings = load(
+    harms = (*KILLS, REST_AWAY)
+
+    def __init__(self, folder: Path, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
+        self._settings = load(
             folder,
             {
                 "source": "live",
                 "shards": SHARDS,
-                "collector": {"flush_interval_ms": 10},
+                "collector": {"flush_interval_ms": 10, **COLLECTOR},
                 "shard": {"commit_interval_ms": 10, "share_interval_ms": 200},
             },
         )
-        self.servers = {
-            exchange: ExchangeServer(
-                DIALECTS[exchange]({symbol: DIALECTS[exchange].listing(symbol) for symbol in symbols}),
-                seed,
-                trades_per_second,
-                self.truth,
-            )
-            for exchange, symbols in SYMBOLS.items()
-        }
-        self.shards: list[ShardProcess] = []
-        self.collectors: dict[str, CollectorProcess] = {}
+        self.columns = self._settings.columns
+        self._shards: list[ShardProcess] = []
+        self._collectors: dict[str, CollectorProcess] = {}
 
-    async def __aenter__(self) -> "System":
-        self.shards = [ShardProcess(index, self.settings) for index in range(SHARDS)]
-        for exchange, server in self.servers.items():
-            endpoint = Endpoint(*await server.start(), SYMBOLS[exchange])
-            self.collectors[exchange] = CollectorProcess(exchange, endpoint, self.settings, self.shards)
-            await self.collectors[exchange].collector.start()
+    async def __aenter__(self) -> "InProcess":
+        self._shards = [ShardProcess(index, self._settings) for index in range(SHARDS)]
+        for exchange, endpoint in self._exchanges.endpoints.items():
+            self._collectors[exchange] = CollectorProcess(exchange, endpoint, self._settings, self._shards)
+            await self._collectors[exchange].collector.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for server in self.servers.values():
-            server.faults.end_all()
-        await asyncio.gather(*(process.collector.stop() for process in self.collectors.values()))
-        await asyncio.gather(*(process.shard.stop() for process in self.shards))
-        await asyncio.gather(*(server.stop() for server in self.servers.values()))
+        await asyncio.gather(*(process.collector.stop() for process in self._collectors.values()))
+        await asyncio.gather(*(process.shard.stop() for process in self._shards))
 
-    async def kill_collector(self, exchange: str) -> None:
-        await self.collectors[exchange].kill()
+    async def kill(self, what: Kill, exchange: str) -> bool:
+        match what.kind:
+            case "kill_collector":
+                await self._collectors[exchange].kill()
+            case "kill_shard":
+                self._shards[what.shard].kill()
+            case _:
+                # All at once.
+                for process in self._shards:
+                    process.kill()
+                await asyncio.gather(*(process.kill() for process in self._collectors.values()))
+        return True
 
-    def kill_shard(self, index: int) -> None:
-        self.shards[index].kill()
+    async def outage(self, what: Outage) -> None:
+        raise ValueError(f"there is no {what.kind} without Ray")
 
-    async def kill_everything(self) -> None:
-        """All shards and collectors at once; the exchanges go on."""
-        for process in self.shards:
-            process.kill()
-        await asyncio.gather(*(process.kill() for process in self.collectors.values()))
+    async def depths(self, exchange: str) -> list[dict[str, Any]]:
+        batches = await self._collectors[exchange].collector.book(None, None)
+        return [depth for batch in batches for depth in batch.to_pylist()]
 
-    async def gaps(self, open_only: bool) -> list[Gap]:
-        return [gap for process in self.shards for gap in await process.shard.gaps(None, open_only)]
+    def memory(self) -> dict[str, int]:
+        return {"all in one process": psutil.Process().memory_info().rss}
+
+    async def gaps(self) -> list[Gap]:
+        return [gap for process in self._shards for gap in await process.shard.gaps(None, False)]
 
     async def integrity(self) -> list[dict[str, Any]]:
-        return [row for process in self.shards for row in await process.shard.integrity(None)]
+        return [row for process in self._shards for row in await process.shard.integrity(None)]
 
-    async def illness(self, exchange: str) -> str:
-        """Why not all is well at an exchange; "" when every symbol is subscribed, every book synced and no gap open
-        that can be repaired."""
-        process = self.collectors[exchange]
-        await process.watch()
-        for row in await process.collector.symbols():
-            if row["state"] != "subscribed":
-                return f"{row['symbol']} is {row['state']}: {row['reason']}"
-            if row["book"] != "synced":
-                return f"the book of {row['symbol']} is {row['book']}: {row['book_why']}"
-        for gap in await self.gaps(open_only=True):
-            if gap.exchange == exchange and exchange not in UNREPAIRABLE:
-                return f"gap of {gap.symbol}, {gap.attempts} attempts: {gap.reason}: {gap.evidence or 'no word'}"
-        return ""
+    async def ill(self) -> dict[str, str]:
+        found = {}
+        for gap in await self.gaps():
+            if gap.closed is None and gap.exchange not in UNREPAIRABLE:
+                said = gap.evidence or "no word"
+                found[gap.exchange] = f"gap of {gap.symbol}, {gap.attempts} attempts: {gap.reason}: {said}"
+        for exchange, process in self._collectors.items():
+            await process.watch()
+            for row in await process.collector.symbols():
+                if row["state"] != "subscribed":
+                    found[exchange] = f"{row['symbol']} is {row['state']}: {row['reason']}"
+                elif row["book"] != "synced":
+                    found[exchange] = f"the book of {row['symbol']} is {row['book']}: {row['book_why']}"
+        return found
 
-    async def settled(self) -> str:
-        """Why the halted exchanges are not all stored yet; "" when they are."""
-        for shard in self.shards:
+    async def on_its_way(self) -> str:
+        for shard in self._shards:
             if failure := (await shard.shard.status())["failure"]:
                 return f"{shard.shard!r}: {failure}"
-        for exchange, process in self.collectors.items():
-            if illness := await self.illness(exchange):
-                return f"{exchange}: {illness}"
+        for exchange, process in self._collectors.items():
             status = await process.collector.status()
             if status["frames_waiting"] or status["batches_in_flight"]:
                 return f"{exchange}: {status['batches_in_flight']} batches are on their way: {status['failure']}"
         return ""
-
-
-#: Its recent trades over REST reach back so little that a long fault leaves a gap for good: it must say so.
-UNREPAIRABLE = frozenset(("bybit",))
 
 
 class _Deaf:

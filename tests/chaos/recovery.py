@@ -19,11 +19,11 @@ class Recoveries:
         """A fault has ended."""
         self.waiting.append((kind, frozenset(harmed), at))
 
-    def well(self, exchange: str, at: float) -> None:
-        """Everything at this exchange is well now."""
+    def well(self, exchange: str, asked: float, at: float) -> None:
+        """Everything at this exchange was well when that was `asked`, as was answered at a time."""
         left = []
         for kind, harmed, end in self.waiting:
-            remaining = harmed - {exchange}
+            remaining = harmed - {exchange} if end <= asked else harmed
             if remaining:
                 left.append((kind, remaining, end))
             else:

@@ -10,15 +10,19 @@ from actors.simulator.fault_kinds import KINDS, Fault, drawn
 #: Exchanges whose books have checksums.
 CHECKED: Final = frozenset(("kraken", "okx", "bitfinex"))
 
-#: What is killed without a warning (SIGKILL).
+#: What is killed without a warning (SIGKILL): `kill_everything` are all collectors and shards.
 KILLS: Final = ("kill_collector", "kill_shard", "kill_everything")
-#: What does not answer for a while, besides the exchanges.
-OUTAGES: Final = ("outage_redis", "outage_clickhouse")
+#: The same for all processes of an instance, which is started again.
+KILL_TREE: Final = "kill_tree"
+#: REST of all exchanges at once.
+REST_AWAY: Final = "outage_rest"
+#: What does not answer for a while.
+OUTAGES: Final = ("outage_redis", "outage_clickhouse", REST_AWAY)
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """`kind` is one of `KILLS`; `shard` counts from 0."""
+    """`kind` is one of `KILLS` or `KILL_TREE`; `shard` counts from 0."""
 
     kind: str
     shard: int = 0
@@ -62,10 +66,11 @@ def plan(
     shards: int,
     others: Sequence[str] = KILLS,
     longest_s: float = 10.0,
+    outage_s: float = 10.0,
 ) -> list[Planned]:
     """So many faults within `seconds`, in the order of time: every kind as often as the others (and of `others`: kills
     and outages), at every exchange of `symbols` as often as at the others where it can be. No fault lasts longer than
-    `longest_s`."""
+    `longest_s`, and outages last `outage_s`."""
     random = Random(seed)
     kinds = _dealt(random, [*KINDS, *others], faults)
     exchanges = _dealt(random, sorted(symbols), faults)
@@ -75,11 +80,11 @@ def plan(
         kind, exchange = kinds[number], exchanges[number]
         # Spread evenly, and never in step.
         at = round((number + random.random()) * seconds / faults, 3)
-        if kind in KILLS:
+        if kind in (*KILLS, KILL_TREE):
             owner = exchange if kind == "kill_collector" else ""
             planned.append(Planned(at, owner, Kill(kind, random.randrange(shards) if kind == "kill_shard" else 0)))
         elif kind in OUTAGES:
-            planned.append(Planned(at, "", Outage(kind, longest_s)))
+            planned.append(Planned(at, "", Outage(kind, outage_s)))
         else:
             if kind == "checksum" and checked:
                 exchange = checked[number]

@@ -7,7 +7,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.campaign import Campaign, patient_exchanges, report, run
+from tests.chaos.campaign import Campaign, report, run
+from tests.chaos.exchanges import patient_exchanges
 
 SEED = int(os.environ.get("RAYFEED_CHAOS_SEED", "1"))
 #: More than all kinds there are, twice.

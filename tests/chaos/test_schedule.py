@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.simulator.fault_kinds import KINDS
-from tests.chaos.in_process import SHARDS, SYMBOLS
+from tests.chaos.exchanges import SYMBOLS
 from tests.chaos.recovery import Recoveries
-from tests.chaos.schedule import CHECKED, KILLS, OUTAGES, Kill, plan
+from tests.chaos.schedule import CHECKED, KILL_TREE, KILLS, OUTAGES, Kill, plan
+from tests.chaos.system import SHARDS
 
 SEEDS = st.integers(0, 2**32)
 
@@ -23,7 +24,7 @@ def test_a_seed_gives_the_same_plan_again(seed: int, faults: int) -> None:
 
 @given(SEEDS)
 def test_every_kind_of_fault_comes_at_its_time_to_somebody_who_can_have_it(seed: int) -> None:
-    others = [*KILLS, *OUTAGES]
+    others = [*KILLS, KILL_TREE, *OUTAGES]
     planned = plan(seed, 200, 60.0, SYMBOLS, SHARDS, others, longest_s=3.0)
     counts = Counter(one.kind for one in planned)
     assert counts.keys() == {*KINDS, *others}
@@ -52,12 +53,14 @@ def test_a_fault_has_recovered_when_all_it_harmed_is_well() -> None:
     recoveries = Recoveries()
     recoveries.over("silent", ["binance"], 10.0)
     recoveries.over("kill_everything", ["binance", "kraken"], 11.0)
-    recoveries.well("binance", 12.5)
+    recoveries.well("binance", 9.9, 12.0)
+    assert not recoveries.took, "that was before its end"
+    recoveries.well("binance", 10.5, 12.5)
     assert recoveries.took == {"silent": [2.5]}
-    recoveries.well("binance", 13.0)
+    recoveries.well("binance", 13.0, 13.0)
     assert [(kind, harmed) for kind, harmed, _ in recoveries.waiting] == [("kill_everything", {"kraken"})]
     assert "kill_everything    has not recovered: kraken" in recoveries.table()
-    recoveries.well("kraken", 15.0)
+    recoveries.well("kraken", 15.0, 15.0)
     assert recoveries.took["kill_everything"] == [4.0]
     assert [line.split() for line in recoveries.table().splitlines()[1:]] == [
         ["kill_everything", "1", "4.00", "4.00"],

@@ -139,7 +139,8 @@ def test_the_notebook_injects_a_fault_and_sees_it_heal(healthy: Instance, monkey
 
 def test_once_it_is_stopped_an_audit_of_the_files_alone_says_the_same(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with rayfeed_up(data, "--source", "sim") as instance:
+    # One of each proof.
+    with rayfeed_up(data, "--exchanges", "binance,bitfinex,bybit") as instance:
         wait_until(lambda: all(row["trades"] for row in instance.json("/api/v1/integrity")), REPAIR_S)
         wait_until(lambda: all_synced(instance), REPAIR_S)
         known = {(row["exchange"], row["symbol"]): row for row in instance.json("/api/v1/integrity")}

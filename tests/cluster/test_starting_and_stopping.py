@@ -43,6 +43,7 @@ def test_interrupted_while_it_starts_it_stops_what_it_started(tmp_path: Path, st
     errors = tmp_path / "stderr"
     port, tls_port = free_ports(2)
     arguments = ["up", "--data", str(tmp_path / "data"), "--port", str(port), "--tls-port", str(tls_port)]
+    arguments += ["--exchanges", "binance"]
     with errors.open("w") as stderr:
         process = subprocess.Popen([RAYFEED, *arguments], stderr=stderr)
     try:

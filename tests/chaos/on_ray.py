@@ -1,0 +1,184 @@
+"""A whole instance that collects from the exchanges, started as a user would; its processes are killed and stopped by
+signals.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import psutil
+import yaml
+
+from storage.ledger_log import Gap
+from tests.chaos.exchanges import UNREPAIRABLE, Exchanges
+from tests.chaos.schedule import KILL_TREE, KILLS, OUTAGES, Kill, Outage
+from tests.chaos.system import COLLECTOR, SHARDS
+from tests.cluster.running import Instance, command_line, rayfeed_up
+
+
+class NoAnswer(Exception):
+    """The instance cannot be asked now."""
+
+
+class OnRay:
+    """Its data folder is below `folder`. Use as an async context manager."""
+
+    harms = (*KILLS, KILL_TREE, *OUTAGES)
+
+    def __init__(self, folder: Path, exchanges: Exchanges) -> None:
+        self._data = folder / "data"
+        self.columns = self._data / "columns"
+        self._exchanges = exchanges
+        self._started = contextlib.ExitStack()
+        self._instance: Instance | None = None
+        self._asking = asyncio.Lock()
+        self._tree = asyncio.Lock()
+        self._pids: dict[str, int] = {}
+
+    async def __aenter__(self) -> "OnRay":
+        own = {
+            exchange: {"websocket": endpoint.websocket, "rest": endpoint.rest, "symbols": list(endpoint.symbols)}
+            for exchange, endpoint in self._exchanges.endpoints.items()
+        }
+        self._data.mkdir(parents=True)
+        settings = {"source": "live", "shards": SHARDS, "collector": COLLECTOR, "exchanges": own}
+        (self._data / "settings.yaml").write_text(yaml.safe_dump(settings))
+        await asyncio.to_thread(self._start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._started.close)
+
+    async def kill(self, what: Kill, exchange: str) -> bool:
+        if what.kind == KILL_TREE:
+            async with self._tree:
+                await asyncio.to_thread(self._kill_tree)
+                async with self._asking:
+                    await asyncio.to_thread(self._start)
+            return True
+        try:
+            pids = await self._actors()
+        except NoAnswer:
+            return False
+        match what.kind:
+            case "kill_collector":
+                names = [f"collector:{exchange}"]
+            case "kill_shard":
+                names = [f"shard:{what.shard}"]
+            case _:
+                names = [name for name in pids if name.startswith(("collector:", "shard:"))]
+        return sum(_signalled(pids.get(name, 0), signal.SIGKILL) for name in names) > 0
+
+    async def outage(self, what: Outage) -> None:
+        assert self._instance is not None
+        if what.kind == "outage_redis":
+            family = psutil.Process(self._instance.process.pid).children(recursive=True)
+            pids = [one.pid for one in family if "redis-server" in " ".join(command_line(one))]
+        else:
+            # ClickHouse is in it.
+            pids = [pid for name, pid in (await self._actors()).items() if name == "database"]
+        assert pids or self._tree.locked(), f"nothing there for {what}"
+        for pid in pids:
+            _signalled(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(what.seconds)
+        finally:
+            for pid in pids:
+                _signalled(pid, signal.SIGCONT)
+
+    async def gaps(self) -> list[Gap]:
+        rows = await self._ask("answer = ray.get(find_actor('supervisor').gaps.remote(None, None, False))")
+        return [Gap(**row) for row in rows]
+
+    async def integrity(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._ask(
+            "answer = ray.get(find_actor('supervisor').integrity.remote(), timeout=30)"
+        )
+        return rows
+
+    async def ill(self) -> dict[str, str]:
+        try:
+            rows = await self.integrity()
+        except NoAnswer as error:
+            return dict.fromkeys(self._exchanges.servers, str(error))
+        known = {row["exchange"] for row in rows}
+        found = {
+            exchange: "nothing of it is collected" for exchange in self._exchanges.servers if exchange not in known
+        }
+        for row in rows:
+            if row["state"] == "gapped" and row["exchange"] in UNREPAIRABLE and row["book_state"] == "synced":
+                continue
+            if row["state"] != "synced" or row["trades_state"] is None:
+                found[row["exchange"]] = f"{row['symbol']} is {row['state']}: {row['why'] or 'it has no trades'}"
+        return found
+
+    async def on_its_way(self) -> str:
+        said = await self._ask(
+            "actors = ray.get(find_actor('supervisor').status.remote())\n"
+            "names = [name for name in actors if name.startswith(('collector:', 'shard:'))]\n"
+            "answer = dict(zip(names, ray.get([find_actor(name).status.remote() for name in names], timeout=30)))"
+        )
+        for name, status in said.items():
+            if status["failure"]:
+                return f"{name}: {status['failure']}"
+            if status.get("frames_waiting") or status.get("batches_in_flight"):
+                return f"{name}: {status['batches_in_flight']} batches are on their way"
+        return ""
+
+    async def depths(self, exchange: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._ask(
+            f"batches = ray.get(find_actor('collector:{exchange}').book.remote(None, None), timeout=30)\n"
+            "columns = ['symbol', 'state', 'bids', 'asks']\n"
+            "answer = [row for batch in batches for row in batch.select(columns).to_pylist()]"
+        )
+        return rows
+
+    def memory(self) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for name, pid in self._pids.items():
+            with contextlib.suppress(psutil.Error):
+                kind = f"{name.partition(':')[0]}s" if ":" in name else name
+                sizes[kind] = sizes.get(kind, 0) + psutil.Process(pid).memory_info().rss
+        return sizes
+
+    async def _actors(self) -> dict[str, int]:
+        """Processes by the name of the actor."""
+        said = await self._ask("answer = ray.get(find_actor('supervisor').status.remote(), timeout=10)")
+        self._pids = {name: status["pid"] for name, status in said.items() if "pid" in status}
+        return self._pids
+
+    async def _ask(self, code: str) -> Any:
+        async with self._asking:
+            assert self._instance is not None
+            try:
+                return await asyncio.to_thread(self._instance.inside, code)
+            except (Empty, ValueError, OSError, AssertionError) as error:
+                self._instance.detach()
+                reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+                raise NoAnswer(f"the instance does not answer: {reason[0]}") from None
+
+    def _start(self) -> None:
+        self._instance = self._started.enter_context(rayfeed_up(self._data, "--source", "live"))
+
+    def _kill_tree(self) -> None:
+        assert self._instance is not None
+        process = psutil.Process(self._instance.process.pid)
+        family = [process, *process.children(recursive=True)]
+        for one in family:
+            _signalled(one.pid, signal.SIGKILL)
+        self._instance.detach()
+        self._instance.process.wait()
+        psutil.wait_procs(family, timeout=10)
+
+
+def _signalled(pid: int, which: signal.Signals) -> bool:
+    """False when there is no such process."""
+    try:
+        os.kill(pid, which) if pid else None
+    except ProcessLookupError:
+        return False
+    return bool(pid)
