@@ -12,11 +12,11 @@ from tests.chaos.exchanges import patient_exchanges
 
 SEED = int(os.environ.get("RAYFEED_CHAOS_SEED", "1"))
 #: More than all kinds there are, twice.
-FAULTS = 60
+FAULTS = 55
 
 
 async def test_every_trade_is_stored_once_whatever_goes_wrong(tmp_path: Path) -> None:
-    campaign = Campaign(SEED, FAULTS, seconds=30.0, trades_per_second=100.0)
+    campaign = Campaign(SEED, FAULTS, seconds=25.0, trades_per_second=100.0, outage_s=3.0)
     with patient_exchanges():
         result = await run(campaign, tmp_path)
     said = report(campaign, result)

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 import pytest
@@ -137,16 +138,33 @@ def test_the_notebook_injects_a_fault_and_sees_it_heal(healthy: Instance, monkey
     assert "every id is stored" in gaps["text/plain"]
 
 
-def test_once_it_is_stopped_an_audit_of_the_files_alone_says_the_same(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    # One of each proof.
+def test_what_cannot_be_repaired_stays_open_for_all_to_see_also_in_the_files_of_a_stopped_instance(
+    tmp_path: Path,
+) -> None:
+    data, lost = tmp_path / "data", ("bybit", "spot:BTCUSDT")
+    # One of each proof; of spot Bybit shows the last 60 trades over REST and none before.
     with rayfeed_up(data, "--exchanges", "binance,bitfinex,bybit") as instance:
         wait_until(lambda: all(row["trades"] for row in instance.json("/api/v1/integrity")), REPAIR_S)
         wait_until(lambda: all_synced(instance), REPAIR_S)
+        sim(instance, "fault", "bybit", "restart", "--for", "20")
+        gaps = f"/api/v1/gaps?exchange={lost[0]}&symbol={quote(lost[1])}&open=1"
+        wait_until(lambda: any(gap["attempts"] for gap in instance.json(gaps)), REPAIR_S)
+        [gap] = instance.json(gaps)
+        assert gap["evidence"].startswith("the exchange shows no more"), gap
         known = {(row["exchange"], row["symbol"]): row for row in instance.json("/api/v1/integrity")}
+        assert (known[lost]["trades_state"], known[lost]["gaps_open"]) == ("gapped", 1)
+        assert command("audit", "--data", str(data)).returncode == 1
+        said = json.loads(command("status", "--data", str(data), "--json").stdout)["integrity"]
+        assert {(row["exchange"], row["symbol"]): row["gaps_open"] for row in said}[lost] == 1
         assert instance.stop() == 0
-        rows = audited(data, "--against", "sim")
+    done = command("audit", "--data", str(data), "--json", "--against", "sim")
+    assert done.returncode == 1
+    rows = {(row["exchange"], row["symbol"]): row for row in json.loads(done.stdout)["symbols"]}
     assert {name: row["proof"] for name, row in rows.items()} == {name: row["proof"] for name, row in known.items()}
     for name, row in rows.items():
         assert row["first_id"] == known[name]["first_id"] or row["proof"] != "ids"
         assert row["against"]["made"] > 0
+        if not name[1].startswith("spot:"):
+            assert (row["gaps_open"], row["against"]["missing"]) == (0, 0), row
+    assert rows[lost]["gaps_open"] == 1
+    assert rows[lost]["against"]["missing"] > 0
