@@ -9,6 +9,12 @@ from tests.cluster.running import Instance, rayfeed_up
 from tests.polling import wait_until
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """First the tests with instances of their own: the shared ones, which run from their first test to the end, would
+    slow them down."""
+    items.sort(key=lambda item: not {"simulated", "replayed"}.isdisjoint(item.fixturenames))
+
+
 @pytest.fixture(autouse=True)
 def no_process_is_left_behind() -> None:
     """Instances outlive a test and start processes during it; that none outlives its instance is checked when it
