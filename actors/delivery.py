@@ -107,7 +107,8 @@ class Delivery:
     async def finish(self) -> None:
         """Wait until the shards have everything, or have refused it, which `failed` was told."""
         while tasks := [lane.task for lane in self._lanes if lane.task is not None]:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Whoever stops waiting must not stop the calls.
+            await asyncio.wait(tasks)
 
     def _send(self, batches: Batches, clock_ns: int, wait: bool) -> list[asyncio.Future[None]]:
         by_shard: dict[int, dict[str, pa.RecordBatch]] = {}
@@ -155,9 +156,11 @@ class Delivery:
         while lane.waiting:
             call = _next_call(lane.waiting)
             origin = Origin(self._epoch, lane.sequence, self.proof)
+            # Of this call, whatever becomes of it: a shard may have taken what it did not acknowledge, and drops what
+            # comes with the same number.
+            lane.sequence += 1
             # A shard that dies meanwhile is restarted and gets the call again; it drops what it has.
             gaps = await self._shards[shard].append.remote(self._exchange, _together(call), call[-1].clock_ns, origin)
-            lane.sequence += 1
             self._leave(lane, len(call), None)
             self._acknowledged(shard, gaps)
 
@@ -167,12 +170,12 @@ class Delivery:
 
     def _ended(self, shard: int, lane: _Lane, task: asyncio.Task[None]) -> None:
         lane.task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := asyncio.CancelledError() if task.cancelled() else task.exception()) is not None:
             reason = f"a shard did not take a batch: {error!r}"
             # What would come after it is worth less than to know where the loss begins: at the last trade it stored.
             self._leave(lane, len(lane.waiting), Refused(reason))
             self._failed(reason)
-        elif lane.waiting and not task.cancelled():
+        elif lane.waiting:
             # It came between the task's last look and this.
             self._begin(shard, lane)
 

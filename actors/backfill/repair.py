@@ -18,9 +18,10 @@ from actors.feeds.history import HistoryPage, Wanted
 from actors.rest_client import RestError
 from storage.ledger_log import Gap
 
-#: The shards are asked for open gaps this often whatever they answer to batches, and no more often than that.
-ASK_S: Final = 30.0
+#: The shards are asked for open gaps this often whatever they answer to batches: as many may be open as before, and
+#: others. While there are none as far as is known, less often.
 ASK_AGAIN_S: Final = 1.0
+ASK_S: Final = 30.0
 #: Gaps repaired at the same time, and pages of one before others get their turn.
 WORKERS: Final = 2
 PAGES_A_TURN: Final = 5
@@ -50,11 +51,11 @@ class Repair:
         self._schedule: Schedule[Gap] = Schedule()
         #: Of gaps under way the request for the next page, what it is part of, and how many pages there were.
         self._next: dict[Key, tuple[RestRequest, Wanted, int]] = {}
-        #: The windows that are repaired along with another.
-        self._along: dict[Key, list[Gap]] = {}
-        #: What each shard said last of its open gaps.
+        #: Gaps the records know, to be dropped however these close.
+        self._kept: set[Key] = set()
+        #: What each shard said last of its open gaps: how many, and which.
         self._said: dict[int, int] = {}
-        self._asked_at = 0.0
+        self._gaps: dict[int, list[Gap]] = {}
         self._ask_now = asyncio.Event()
         self._due = asyncio.Event()
 
@@ -69,9 +70,8 @@ class Repair:
 
     def acknowledged(self, shard: int, gaps: int) -> None:
         """A shard has so many gaps that want repair."""
-        changed = gaps != self._said.get(shard, 0)
-        self._said[shard] = gaps
-        if changed or (gaps and time.monotonic() - self._asked_at > ASK_AGAIN_S):
+        if gaps != self._said.get(shard, 0):
+            self._said[shard] = gaps
             self._ask_now.set()
 
     async def run(self, pages: Pages | None) -> None:
@@ -89,21 +89,22 @@ class Repair:
             self._ask_now.clear()
             asked = (shard.gaps.remote(self._exchange) for shard in self._shards)
             answers = await asyncio.gather(*asked, return_exceptions=True)
-            if errors := [answer for answer in answers if isinstance(answer, BaseException)]:
-                # It is the shard that fails; its batches say so if it does not take those either.
-                self._failed(f"a shard does not tell its gaps: {errors[0]!r}")
-            else:
-                known = [answer for answer in answers if not isinstance(answer, BaseException)]
-                self._said = {shard: len(answer) for shard, answer in enumerate(known)}
-                gaps = [gap for answer in known for gap in answer]
-                self._schedule.open_are(gaps, time.monotonic(), time.time_ns())
-                keys = {Key(gap.symbol, gap.gap_id) for gap in gaps}
-                self._next = {key: value for key, value in self._next.items() if key in keys}
-                self._along = {key: value for key, value in self._along.items() if key in keys}
-                self._due.set()
-            self._asked_at = time.monotonic()
+            for number, answer in enumerate(answers):
+                if isinstance(answer, BaseException):
+                    # It is the shard that fails; its batches say so if it does not take those either. What it said
+                    # last is held to be so, and the gaps of the others are repaired.
+                    self._failed(f"a shard does not tell its gaps: {answer!r}")
+                else:
+                    self._gaps[number], self._said[number] = answer, len(answer)
+            gaps = [gap for own in self._gaps.values() for gap in own]
+            self._schedule.open_are(gaps, time.monotonic(), time.time_ns())
+            keys = {Key(gap.symbol, gap.gap_id) for gap in gaps}
+            self._next = {key: value for key, value in self._next.items() if key in keys}
+            for key in self._kept - keys:
+                self._drop(key)
+            self._due.set()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ask_now.wait(), ASK_S)
+                await asyncio.wait_for(self._ask_now.wait(), ASK_AGAIN_S if self.open else ASK_S)
 
     async def _repair_forever(self, pages: Pages) -> None:
         while True:
@@ -118,26 +119,29 @@ class Repair:
     async def _repair(self, gap: Gap, pages: Pages) -> None:
         """One turn of a gap; every way out of it tells the schedule."""
         key = Key(gap.symbol, gap.gap_id)
-        wanted, number = self._records.left(key), 0
-        if wanted is None:
-            along = self._along[key] = self._schedule.windows(gap) if gap.first_id is None else []
-            wanted = self._wanted(gap, along)
         if key in self._next:
             request, wanted, number = self._next.pop(key)
-        elif (first := pages.history.request(wanted)) is not None:
-            request = first
         else:
-            self._schedule.put_off(gap, float("inf"))
-            await self._attempted(gap, False, f"{self._exchange} does not offer these trades over REST")
-            return
+            # What joins it now is part of what is asked for. Nothing joins what another process has begun: what else
+            # was part of that nobody knows any more.
+            left, number = self._records.left(key), 0
+            wanted = left or self._wanted(gap, self._schedule.join(gap, time.monotonic(), self._begun))
+            if (first := pages.history.request(wanted)) is None:
+                reason = f"{self._exchange} does not offer these trades over REST"
+                for one in (gap, *self._schedule.along(gap)):
+                    await self._attempted(one, False, reason)
+                self._schedule.put_off(gap, float("inf"))
+                return
+            request = first
         try:
             for _ in range(PAGES_A_TURN):
                 page = await pages.get(wanted, request)
                 number += 1
                 if page.next is None:
                     self._drop(key)
-                    for one in (gap, *(self._along.pop(key, ()) if page.covered else ())):
-                        await self._attempted(one, page.covered, _evidence(page, number))
+                    for one in (gap, *self._schedule.along(gap)):
+                        covered = page.covered or self._shown(one, page, pages.history.forwards)
+                        await self._attempted(one, covered, _evidence(covered, number))
                     # Closed, as the next answer will say, or to be tried again.
                     self._schedule.failed(gap, time.monotonic())
                     self._ask_now.set()
@@ -160,6 +164,15 @@ class Repair:
             self._schedule.go_on(gap, time.monotonic())
             self._due.set()
 
+    def _begun(self, key: Key) -> bool:
+        return key in self._next or self._records.left(key) is not None
+
+    def _shown(self, gap: Gap, page: HistoryPage, forwards: bool) -> bool:
+        """Whether the pages, this being the last, have gone beyond a window on the side where they ended early."""
+        own = self._wanted(gap, ())
+        beyond = own.to_ns < page.reached_ns if forwards else page.reached_ns < own.from_ns
+        return gap.first_id is None and beyond
+
     def _wanted(self, gap: Gap, along: Sequence[Gap]) -> Wanted:
         lag = self._lag_ns()
         first, last = min(one.from_ns for one in (gap, *along)), max(one.to_ns for one in (gap, *along))
@@ -176,17 +189,19 @@ class Repair:
 
     def _keep(self, key: Key, wanted: Wanted) -> None:
         try:
+            self._kept.add(key)
             self._records.keep(key, wanted)
         except OSError as error:
             self._failed(f"how far a repair is cannot be kept: {error.strerror}")
 
     def _drop(self, key: Key) -> None:
         try:
+            self._kept.discard(key)
             self._records.drop(key)
         except OSError as error:
             self._failed(f"how far a repair is cannot be kept: {error.strerror}")
 
 
-def _evidence(page: HistoryPage, pages: int) -> str:
-    shown = "the exchange showed everything it has of this time" if page.covered else "the exchange shows no more"
+def _evidence(covered: bool, pages: int) -> str:
+    shown = "the exchange showed everything it has of this time" if covered else "the exchange shows no more"
     return f"{shown} ({pages} page{'s' if pages > 1 else ''} over REST)"

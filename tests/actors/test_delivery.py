@@ -14,20 +14,13 @@ from actors.feeds.events import Events
 from actors.feeds.feed import Decoded, decoded
 from actors.feeds.symbol_codes import SymbolCodes
 from actors.ledger.origin import Origin
-from config.settings import CollectorSettings
+from actors.ledger.sequences import Sequences
+from config import load
 from tests.actors.batches import NOON, quotes, trades
 from tests.actors.exchanges import Handle, Kept
 from tests.polling import until
 
-LIMITS = CollectorSettings(
-    flush_interval_ms=5,
-    max_frames=100,
-    max_bytes=1 << 20,
-    max_frame_bytes=1 << 20,
-    max_batches_in_flight=3,
-    quarantine=10,
-    journal_segment_bytes=1 << 20,
-)
+LIMITS = load("nowhere").collector.model_copy(update={"max_bytes": 1 << 20, "max_batches_in_flight": 3})
 EPOCH = 7
 NOTHING = decoded(Events(np.zeros(0, np.int64), SymbolCodes()), ())
 
@@ -183,6 +176,25 @@ async def test_what_a_shard_answers_is_handed_on() -> None:
     assert calls.acknowledged == [(0, 3)]
 
 
+async def test_what_comes_between_the_last_look_of_a_call_and_its_end_is_sent_too() -> None:
+    kept, sent = Kept(), asyncio.Event()
+
+    def put() -> None:
+        # The lane's task has returned by now, and who waits for its end was not told yet.
+        sending.put({"trades": trades_of("BTCUSDT", "ETHUSDT")}, 2)
+        sent.set()
+
+    def acknowledged(shard: int, gaps: int) -> None:
+        if not sent.is_set():
+            asyncio.get_running_loop().call_soon(put)
+
+    sending = Delivery("binance", [Handle(kept)], LIMITS, EPOCH, lambda: None, acknowledged, pytest.fail)
+    sending.put({"trades": trades_of("BTCUSDT")}, 1)
+    await sent.wait()
+    await sending.finish()
+    assert (kept.ids, len(sending)) == ([0, 0, 1], 0)
+
+
 async def test_it_is_full_at_so_many_batches_until_they_were_taken() -> None:
     calls, kept = Calls(), Kept()
     kept.open.clear()
@@ -239,6 +251,55 @@ async def test_what_waits_behind_a_refused_batch_is_refused_too() -> None:
     await sending.finish()
     assert len(calls.failures) == 1
     assert len(sending) == 0
+
+
+async def test_a_call_whose_answer_is_cancelled_is_refused_and_not_forgotten() -> None:
+    class Cancelled(Kept):
+        async def append(self, *call: Any) -> int:
+            raise asyncio.CancelledError
+
+    calls = Calls()
+    sending = delivery(calls, Cancelled())
+    sending.send(of(trades=trades_of("BTCUSDT")), 0)
+    with pytest.raises(Refused, match="Cancelled"):
+        await asyncio.wait_for(sending.deliver({"backfill": trades_of("BTCUSDT")}, 0), 5)
+    assert (len(calls.failures), len(sending)) == (1, 0)
+
+
+async def test_what_follows_a_refused_batch_is_not_taken_for_it() -> None:
+    class Takes(Kept):
+        """Drops what it has, as a shard does; has the first batch and fails to say so."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.had = Sequences()
+
+        async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
+            if self.had.take(origin.epoch, origin.sequence):
+                await super().append(exchange, batches, clock_ns, origin)
+            if clock_ns == 1:
+                raise OSError("No space left on device")
+            return 0
+
+    calls, takes = Calls(), Takes()
+    sending = delivery(calls, takes)
+    for clock in (1, 2, 3):
+        sending.send(of(trades=trades_of(*["BTCUSDT"] * clock)), clock)
+        await sending.finish()
+    assert takes.clocks == [1, 2, 3]
+    assert len(calls.failures) == 1
+
+
+async def test_who_stops_waiting_for_the_end_does_not_stop_what_is_on_its_way() -> None:
+    calls, kept = Calls(), Kept()
+    kept.open.clear()
+    sending = delivery(calls, kept)
+    sending.send(of(trades=trades_of("BTCUSDT")), 0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(sending.finish(), 0.02)
+    kept.open.set()
+    await sending.finish()
+    assert (kept.ids, calls.failures, len(sending)) == ([0], [], 0)
 
 
 async def test_finishing_waits_for_what_is_on_its_way() -> None:
