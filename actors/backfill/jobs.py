@@ -34,6 +34,9 @@ class Jobs:
         while True:
             running = [job for job in self._records.jobs if job.state == "running"]
             wait_s = 0.0 if running else IDLE_S
+            numbers = {job.job for job in running}
+            self._next = {job: request for job, request in self._next.items() if job in numbers}
+            self._tries = {job: tries for job, tries in self._tries.items() if job in numbers}
             for job in running:
                 wait_s = max(wait_s, await self._turn(job, pages))
             await asyncio.sleep(wait_s)

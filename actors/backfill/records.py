@@ -1,6 +1,7 @@
 """What of an exchange's backfills has to survive a kill: the jobs somebody asked for, and how far long gaps are. Both
 say what is left to ask for; what was fetched again is dropped by the shards. Kept in one small file."""
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Final, Literal
 
@@ -90,6 +91,17 @@ class Records:
         if self._kept.gaps.get(key.symbol, {}).pop(key.gap_id, None) is not None:
             if not self._kept.gaps[key.symbol]:
                 del self._kept.gaps[key.symbol]
+            self.save()
+
+    def forget(self, open_gaps: Container[Key]) -> None:
+        """Other gaps than these have closed, however that came, perhaps while nobody was here."""
+        left = {
+            symbol: {gap_id: wanted for gap_id, wanted in own.items() if Key(symbol, gap_id) in open_gaps}
+            for symbol, own in self._kept.gaps.items()
+        }
+        left = {symbol: own for symbol, own in left.items() if own}
+        if left != self._kept.gaps:
+            self._kept.gaps = left
             self.save()
 
     def save(self) -> None:

@@ -51,8 +51,6 @@ class Repair:
         self._schedule: Schedule[Gap] = Schedule()
         #: Of gaps under way the request for the next page, what it is part of, and how many pages there were.
         self._next: dict[Key, tuple[RestRequest, Wanted, int]] = {}
-        #: Gaps the records know, to be dropped however these close.
-        self._kept: set[Key] = set()
         #: What each shard said last of its open gaps: how many, and which.
         self._said: dict[int, int] = {}
         self._gaps: dict[int, list[Gap]] = {}
@@ -100,8 +98,8 @@ class Repair:
             self._schedule.open_are(gaps, time.monotonic(), time.time_ns())
             keys = {Key(gap.symbol, gap.gap_id) for gap in gaps}
             self._next = {key: value for key, value in self._next.items() if key in keys}
-            for key in self._kept - keys:
-                self._drop(key)
+            if len(self._gaps) == len(self._shards):
+                self._write(self._records.forget, keys)
             self._due.set()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ask_now.wait(), ASK_AGAIN_S if self.open else ASK_S)
@@ -138,7 +136,7 @@ class Repair:
                 page = await pages.get(wanted, request)
                 number += 1
                 if page.next is None:
-                    self._drop(key)
+                    self._write(self._records.drop, key)
                     for one in (gap, *self._schedule.along(gap)):
                         covered = page.covered or self._shown(one, page, pages.history.forwards)
                         await self._attempted(one, covered, _evidence(covered, number))
@@ -154,13 +152,13 @@ class Repair:
                 self._failed(str(away))
                 await self._attempted(gap, False, str(away))
         except (RestError, ValueError, Refused) as error:
-            self._drop(key)
+            self._write(self._records.drop, key)
             self._schedule.failed(gap, time.monotonic())
             self._failed(str(error))
             await self._attempted(gap, False, str(error))
         else:
             self._next[key] = request, wanted, number
-            self._keep(key, narrowed(wanted, page, pages.history.forwards))
+            self._write(self._records.keep, key, narrowed(wanted, page, pages.history.forwards))
             self._schedule.go_on(gap, time.monotonic())
             self._due.set()
 
@@ -187,17 +185,9 @@ class Repair:
             if error is not None:
                 self._failed(f"a shard does not take what became of a gap: {error!r}")
 
-    def _keep(self, key: Key, wanted: Wanted) -> None:
+    def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         try:
-            self._kept.add(key)
-            self._records.keep(key, wanted)
-        except OSError as error:
-            self._failed(f"how far a repair is cannot be kept: {error.strerror}")
-
-    def _drop(self, key: Key) -> None:
-        try:
-            self._kept.discard(key)
-            self._records.drop(key)
+            change(*arguments)
         except OSError as error:
             self._failed(f"how far a repair is cannot be kept: {error.strerror}")
 

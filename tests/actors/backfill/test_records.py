@@ -24,6 +24,15 @@ def test_jobs_and_what_is_left_of_gaps_are_there_after_a_kill(tmp_path: Path) ->
     assert Records(path).left(Key("BTCUSDT", 3)) is None
 
 
+def test_gaps_that_closed_while_nobody_was_here_are_forgotten(tmp_path: Path) -> None:
+    path, here, gone = tmp_path / "binance.json", Key("BTCUSDT", 3), Key("ETHUSDT", 4)
+    first = Records(path)
+    for key in (here, gone):
+        first.keep(key, Wanted(key.symbol, 1, 2))
+    Records(path).forget({here})
+    assert (Records(path).left(here), Records(path).left(gone)) == (Wanted("BTCUSDT", 1, 2), None)
+
+
 def test_a_job_goes_on_where_it_was_in_the_direction_of_its_pages(tmp_path: Path) -> None:
     job = Records(tmp_path / "a.json").add("BTCUSDT", 10, 20)
     assert job.left(forwards=True) == Wanted("BTCUSDT", 10, 20)
