@@ -4,6 +4,7 @@ Numbers hold for one connection only, and only the event that grants a channel s
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Final
 
 import msgspec
@@ -15,6 +16,8 @@ from actors.feeds.symbol_codes import UNKNOWN_SYMBOL, SymbolCodes
 
 #: What is subscribed: a channel of ours, and its symbol. Liquidations come for all symbols in one.
 Key = tuple[Channel, str]
+#: What a number means: a channel and the code of its symbol; None and `UNKNOWN_SYMBOL` where it means nothing to us.
+Meaning = tuple[Channel | None, int]
 _LIQUIDATIONS: Final[Key] = ("liquidations", "")
 _LIQUIDATIONS_KEY: Final = "liq:global"
 _DERIVATIVES_KEY: Final = "deriv:"
@@ -35,6 +38,12 @@ class Channels:
         self._incomplete: dict[str, None] = {}
         #: Counts the changes of what numbers mean.
         self.changes = 0
+
+    def copy(self) -> "Channels":
+        """One that follows answers without a trace here."""
+        other = copy(self)
+        other._numbers, other._by_number = self._numbers.copy(), self._by_number.copy()
+        return other
 
     def subscribe(self, symbols: Sequence[str]) -> list[bytes]:
         self._incomplete |= dict.fromkeys(symbols)
@@ -57,7 +66,7 @@ class Channels:
         key = self._key(event)
         if key is None:
             return []
-        if key != _LIQUIDATIONS and key[1] not in self._symbols.active:
+        if self._symbols.any_retired and key != _LIQUIDATIONS and key[1] not in self._symbols.active:
             return [_message(event="unsubscribe", chanId=event.channel_id)]
         if self._is_new(key, event.channel_id):
             self._by_number.pop(self._numbers.get(key, -1), None)
@@ -92,8 +101,7 @@ class Channels:
             del self._incomplete[symbol]
         return complete
 
-    def of(self, number: int) -> tuple[Channel | None, int]:
-        """The channel of this number and the code of its symbol; None where it means nothing to us."""
+    def of(self, number: int) -> Meaning:
         return self._by_number.get(number, (None, UNKNOWN_SYMBOL))
 
     def codes(self, wanted: Channel) -> list[int]:
@@ -129,8 +137,9 @@ class Channels:
             key = _NAMES[event.channel], event.symbol
         else:
             return None
-        known = key == _LIQUIDATIONS or self._symbols.code(key[1]) != UNKNOWN_SYMBOL
-        return key if known and key in self._keys(key[1]) else None
+        channel, symbol = key
+        known = key == _LIQUIDATIONS or self._symbols.code(symbol) != UNKNOWN_SYMBOL
+        return key if known and channel in self._wanted and (channel != "derivatives" or is_contract(symbol)) else None
 
     def _is_new(self, key: Key, number: int) -> bool:
         granted = key[0], self._symbols.code(key[1])

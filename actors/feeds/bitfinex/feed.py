@@ -19,7 +19,7 @@ and their numbers in `channels`, the instruments in `instruments`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -27,24 +27,25 @@ import numpy as np
 import pyarrow as pa
 
 from actors.feeds.bitfinex import instruments
-from actors.feeds.bitfinex.channels import Channels
+from actors.feeds.bitfinex.channels import Channels, Meaning
 from actors.feeds.bitfinex.messages import (
     BOOK_LAYOUTS,
     HEARTBEAT_LAYOUT,
     TICKER_LAYOUT,
     TRADE_LAYOUTS,
     Conf,
+    Event,
     Failed,
     Info,
-    Other,
     Subscribed,
     Unsubscribed,
     decode_message,
     look_again,
 )
-from actors.feeds.bitfinex.rows import Data, Found
+from actors.feeds.bitfinex.reading import Reading
+from actors.feeds.bitfinex.rows import Found
 from actors.feeds.book_rows import broken, ends
-from actors.feeds.columns import NO_SEQUENCE, Integers, Times
+from actors.feeds.columns import Times
 from actors.feeds.events import Events
 from actors.feeds.feed import (
     ALL_CHANNELS,
@@ -78,8 +79,6 @@ _MAX_CHANNELS: Final = 25
 
 #: The channel of an array that is no JSON.
 _BEGINNING: Final = re.compile(rb"\s*\[\s*(\d{1,18})\s*,")
-#: What the layouts read without making anything of it.
-_NOTHING: Final = re.compile(rb'\[\d+,"(?:hb|tu)",')
 _INTEGER: Final = re.compile(rb"0|[1-9]\d{0,18}")
 _LARGEST: Final = 2**63 - 1
 
@@ -123,6 +122,8 @@ class Bitfinex:
             HEARTBEAT_LAYOUT,
         ]
         self._layouts = KnownLayouts(layouts, self._channels.names())
+        #: The changes of channels the layouts know of.
+        self._renamed = self._channels.changes
 
     @classmethod
     def groups(cls, symbols: Sequence[str]) -> list[tuple[str, ...]]:
@@ -186,17 +187,22 @@ class Bitfinex:
         return instruments.read(bodies)
 
     def decode(self, frames: Sequence[bytes], ts_recv: Times) -> Decoded:
-        reading = _Reading(frames, ts_recv, self._symbols)
-        left = self._read_known(reading, 0, len(frames))
-        if any(self._changes_meanings(frames[at]) for at in left if not frames[at].startswith(b"[")):
-            # From there on arrays are to be read otherwise.
-            reading = _Reading(frames, ts_recv, self._symbols)
-            start = 0
-            for event in [at for at, frame in enumerate(frames) if not frame.startswith(b"[")]:
-                self._read(reading, [*self._read_known(reading, start, event), event])
-                start = event + 1
-            left = self._read_known(reading, start, len(frames))
-        self._read(reading, left)
+        reading = Reading(frames, ts_recv, self._symbols)
+        left = self._read_known(reading, 0 if self._numbered else len(frames), self._channels)
+        events = _decode_events(frames, left)
+        if any(map(self._changes_meanings, events.values())):
+            reading = Reading(frames, ts_recv, self._symbols)
+            left = self._read_ahead(reading, events)
+            if not left:
+                # An array came before its channel was granted.
+                reading = Reading(frames, ts_recv, self._symbols)
+                left = range(len(frames))
+        else:
+            # They have nothing to say; a recording that is played again has many.
+            known = {at for at, event in events.items() if isinstance(event, Subscribed | Unsubscribed)}
+            reading.data.ignored |= known
+            left = [at for at in left if at not in known]
+        self._read(reading, left, events)
         reading.data.add()
         self._mark_broken(reading)
         holes = self._mark_holes(reading)
@@ -213,41 +219,63 @@ class Bitfinex:
             ignored=reading.ignored + len(reading.data.ignored),
         )
 
-    def _changes_meanings(self, event: bytes) -> bool:
-        (message,), _ = decode_each(decode_message, look_again, [event])
-        match message:
-            case Conf():
-                return bool(message.flags & _SEQUENCE) != self._numbered
+    def _changes_meanings(self, event: Event) -> bool:
+        match event:
             case Subscribed() | Unsubscribed():
-                return self._channels.is_news(message)
+                return self._channels.is_news(event)
+            case Conf():
+                return _numbers_anew(event, self._numbered)
             case _:
                 return False
 
-    def _read_known(self, reading: "_Reading", start: int, stop: int) -> list[int]:
-        """Read the frames of known layouts of a stretch without events; the positions of the others."""
-        if not self._numbered or start == stop:
-            return list(range(start, stop))
-        events = Events(reading.events.ts_recv[start:stop], self._symbols)
-        read = self._layouts.read(reading.frames[start:stop], events)
+    def _read_known(self, reading: Reading, start: int, channels: Channels) -> Sequence[int]:
+        """Read the frames of known layouts from `start` on, with what numbers mean to these channels; the positions of
+        the others."""
+        if start == len(reading.frames):
+            return range(start)
+        if self._renamed != channels.changes:
+            self._renamed = channels.changes
+            self._layouts.rename(channels.names())
+        events = Events(reading.events.ts_recv[start:], self._symbols)
+        read = self._layouts.read(reading.frames[start:] if start else reading.frames, events)
         reading.take(start, events)
-        reading.numbers[start:stop] = read.sequences
+        reading.numbers[start:] = read.sequences
         reading.ignored += read.ignored
-        return [start + at for at in read.others.tolist()]
+        return [*range(start), *(start + at for at in read.others.tolist())]
 
-    def _read(self, reading: "_Reading", positions: list[int]) -> None:
-        """The slow way."""
-        messages, unreadable = decode_each(decode_message, look_again, [reading.frames[at] for at in positions])
-        reading.events.reasons.update((positions[number], reason) for number, reason in unreadable.items())
-        changes = self._channels.changes
-        for at, message in zip(positions, messages, strict=True):
+    def _read_ahead(self, reading: Reading, events: Mapping[int, Event]) -> Sequence[int]:
+        """As `_read_known`, with what numbers mean after these events; what meant something else before is left, as
+        the events are. Empty where a number gave rows before the event that gave it its meaning: then the reading is
+        of no use."""
+        channels = self._channels.copy()
+        numbered, start = self._numbered, 0
+        since: dict[Meaning, int] = {}
+        for at, event in events.items():
+            match event:
+                case Conf() if _numbers_anew(event, numbered):
+                    numbered, start = not numbered, at + 1
+                case Subscribed() if channels.is_news(event):
+                    channels.granted(event)
+                    since[channels.of(event.channel_id)] = at
+                case Unsubscribed():
+                    channels.ended(event.channel_id)
+        left = self._read_known(reading, start if numbered else len(reading.frames), channels)
+        return [] if reading.is_any_before(since) else left
+
+    def _read(self, reading: Reading, positions: Sequence[int], events: Mapping[int, Event]) -> None:
+        """The slow way, but for events that were decoded before."""
+        arrays = [at for at in positions if at not in events]
+        messages, unreadable = decode_each(decode_message, look_again, [reading.frames[at] for at in arrays])
+        reading.events.reasons.update((arrays[number], reason) for number, reason in unreadable.items())
+        decoded = iter(messages)
+        for at in positions:
+            message = events[at] if at in events else next(decoded)
             if isinstance(message, list):
                 self._sort(at, message, reading)
             elif message is not None:
                 self._follow(at, message, reading)
-        if self._channels.changes != changes:
-            self._layouts.rename(self._channels.names())
 
-    def _sort(self, at: int, parts: list[msgspec.Raw], reading: "_Reading") -> None:
+    def _sort(self, at: int, parts: list[msgspec.Raw], reading: Reading) -> None:
         """Put an array where it belongs. What we know no channel for is ignored: heartbeats may come too early."""
         data = reading.data
         if len(parts) < 2 or (channel_id := _integer(parts[0])) is None:
@@ -277,9 +305,7 @@ class Bitfinex:
             case _:
                 data.liquidations.append(found)
 
-    def _follow(
-        self, at: int, event: Info | Conf | Subscribed | Unsubscribed | Failed | Other, reading: "_Reading"
-    ) -> None:
+    def _follow(self, at: int, event: Event, reading: Reading) -> None:
         match event:
             case Failed() if event.code not in _HARMLESS:
                 reading.refused.append(self._channels.refused(event))
@@ -300,7 +326,7 @@ class Bitfinex:
                 self._channels.ended(event.channel_id)
         reading.data.ignored.add(at)
 
-    def _mark_broken(self, reading: "_Reading") -> None:
+    def _mark_broken(self, reading: Reading) -> None:
         """A message of a book that cannot be used breaks that book."""
         places = []
         for at in sorted(reading.events.reasons):
@@ -318,7 +344,7 @@ class Bitfinex:
         channel, code = self._channels.of(int(beginning[1]) if beginning else -1)
         return [self._symbols.names[code]] if channel == "trades" else []
 
-    def _mark_holes(self, reading: "_Reading") -> list[Hole]:
+    def _mark_holes(self, reading: Reading) -> list[Hole]:
         """Where arrays are missing every book is broken, before what the array after the hole brings; trades of any
         symbol may be missing too."""
         at = np.flatnonzero(reading.numbers >= 0)
@@ -342,44 +368,16 @@ class Bitfinex:
         return [Hole(frozenset(missed), f"an array: {_HOLE}")] if missed else []
 
 
-class _Reading:
-    """A list of frames and what they said so far."""
+def _decode_events(frames: Sequence[bytes], positions: Sequence[int]) -> dict[int, Event]:
+    """Those that are readable, by position."""
+    places = [at for at in positions if not frames[at].startswith(b"[")]
+    messages, _ = decode_each(decode_message, look_again, [frames[at] for at in places])
+    pairs = zip(places, messages, strict=True)
+    return {at: message for at, message in pairs if message is not None and not isinstance(message, list)}
 
-    def __init__(self, frames: Sequence[bytes], ts_recv: Times, symbols: SymbolCodes) -> None:
-        self.frames = frames
-        self.events = Events(ts_recv, symbols)
-        self.data = Data(self.events)
-        #: Of each frame on this connection, `NO_SEQUENCE` without one.
-        self.numbers: Integers = np.full(len(frames), NO_SEQUENCE)
-        self.refused: list[Refusal] = []
-        self.replies: list[bytes] = []
-        self.notices: list[Notice] = []
-        #: Frames of known layouts with nothing in them; the others are in `data`.
-        self.ignored = 0
 
-    def take(self, start: int, events: Events) -> None:
-        """What the layouts read in the frames from `start` on. Numbers hold for one connection, so they do not
-        identify quotes; below zero there are none."""
-        for trades in (*events.trades, *events.history):
-            trades.at += start
-        for quotes in events.quotes:
-            quotes.at += start
-            quotes.sequence = None
-        for books in events.books:
-            books.at += start
-            if books.sequence is not None:
-                np.maximum(books.sequence, NO_SEQUENCE, out=books.sequence)
-        self.events.trades += events.trades
-        self.events.history += events.history
-        self.events.quotes += events.quotes
-        self.events.books += events.books
-
-    def counts_no_more(self, at: int) -> None:
-        """A frame with nothing in it says something after all: that others are missing."""
-        if at in self.data.ignored:
-            self.data.ignored.remove(at)
-        elif _NOTHING.match(self.frames[at]):
-            self.ignored -= 1
+def _numbers_anew(event: Conf, numbered: bool) -> bool:
+    return event.status == "OK" and bool(event.flags & _SEQUENCE) != numbered
 
 
 def _integer(text: msgspec.Raw) -> int | None:

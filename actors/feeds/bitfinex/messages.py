@@ -18,7 +18,7 @@ ChannelId = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 _LONGEST_REASON: Final = 300
 
 
-class Event(msgspec.Struct, gc=False, tag_field="event"):
+class _Event(msgspec.Struct, gc=False, tag_field="event"):
     pass
 
 
@@ -27,7 +27,7 @@ class Platform(msgspec.Struct, gc=False):
     status: int = 1
 
 
-class Info(Event, gc=False, kw_only=True, tag="info"):
+class Info(_Event, gc=False, kw_only=True, tag="info"):
     """The first of a connection, {"event":"info","version":2,"serverId":"083bd8d4-aca7-4690-a573-eabfc8103de8",
     "platform":{"status":1}}, and notices (page above): {"event":"info","code":20051,"msg":"..."}. Codes: 20051 please
     reconnect, 20060 maintenance begins (120 s at most), 20061 it has ended, subscribe again."""
@@ -36,14 +36,14 @@ class Info(Event, gc=False, kw_only=True, tag="info"):
     platform: Platform | None = None
 
 
-class Conf(Event, gc=False, tag="conf"):
+class Conf(_Event, gc=False, tag="conf"):
     """{"event":"conf","status":"OK","flags":65536}"""
 
     status: str = ""
     flags: int = 0
 
 
-class Subscribed(Event, gc=False, kw_only=True, tag="subscribed"):
+class Subscribed(_Event, gc=False, kw_only=True, tag="subscribed"):
     """{"event":"subscribed","channel":"book","chanId":225206,"symbol":"tDOGUSD","prec":"P0","freq":"F0","len":"100",
      "pair":"DOGUSD"}
 
@@ -58,13 +58,13 @@ class Subscribed(Event, gc=False, kw_only=True, tag="subscribed"):
     prec: str = ""
 
 
-class Unsubscribed(Event, gc=False, kw_only=True, tag="unsubscribed"):
+class Unsubscribed(_Event, gc=False, kw_only=True, tag="unsubscribed"):
     """{"event":"unsubscribed","status":"OK","chanId":225206} (page above)"""
 
     channel_id: ChannelId = msgspec.field(name="chanId")
 
 
-class Failed(Event, gc=False, kw_only=True, tag="error"):
+class Failed(_Event, gc=False, kw_only=True, tag="error"):
     """10300 subscription failed, 10301 already subscribed, 10302 unknown channel, 10305 too many channels, 10400 and
     10401 there is no such subscription to end. As it is sent for a pair that does not exist:
 
@@ -189,6 +189,7 @@ class Liquidation(msgspec.Struct, gc=False, array_like=True):
 Array = list[msgspec.Raw]
 
 _Known = Info | Conf | Subscribed | Unsubscribed | Failed
+Event = _Known | Other
 
 decode_message: Final = msgspec.json.Decoder(Array | _Known).decode
 _decode_other: Final = msgspec.json.Decoder(Other).decode

@@ -1,7 +1,14 @@
 """What the layouts read, and that they and the JSON decoder make the same of whatever comes."""
 
-import numpy as np
+import itertools
+import json
+from typing import Any
 
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.feeds.bitfinex import Bitfinex
 from actors.feeds.events import Events
 from actors.feeds.symbol_codes import SymbolCodes
 from tests.actors.feeds.checks import decode_checked, same_outcomes, survives, without_layouts
@@ -10,8 +17,10 @@ from tests.actors.feeds.recordings import Recording
 from tests.actors.feeds.test_bitfinex import (
     CHANGED_LEVEL,
     CONTRACT,
+    ENDPOINT,
     HISTORY,
     LIQUIDATION,
+    PLAIN,
     SNAPSHOT_LEVELS,
     STATUS,
     TICKER,
@@ -78,3 +87,60 @@ def test_hostile_frames_cost_nothing(bitfinex_recording: Recording) -> None:
     survives(recorded_feed(bitfinex_recording), bitfinex_recording.connection.frames, seed=4)
     connection, frames = samples()
     survives(connection.feed, frames, seed=6, count=10_000)
+
+
+numbers = st.integers(1, 4)
+events = st.one_of(
+    st.builds(
+        lambda channel, number, symbol: {
+            "event": "subscribed",
+            "channel": channel,
+            "chanId": number,
+            "symbol": symbol,
+            "prec": "P0",
+        },
+        st.sampled_from(["trades", "ticker", "book"]),
+        numbers,
+        st.sampled_from(["tBTCUSD", "tETHUSD", "tSOLUSD"]),
+    ),
+    st.builds(lambda number: {"event": "unsubscribed", "status": "OK", "chanId": number}, numbers),
+    st.builds(
+        lambda status, flags: {"event": "conf", "status": status, "flags": flags},
+        st.sampled_from(["OK", "OK", "FAILED"]),
+        st.sampled_from([196608, 196608, 131072]),
+    ),
+)
+contents = st.sampled_from(
+    [["te", TRADE], ["tu", TRADE], ["hb"], [TICKER], [[7254.5, 1, 1.7]], [SNAPSHOT_LEVELS], [HISTORY], ["cs", 5]]
+)
+arrays = st.builds(lambda number, content: [number, *content], numbers, contents)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(events, arrays, arrays), max_size=16), st.booleans())
+def test_layouts_know_what_a_number_means_between_the_events_that_change_it(sent: list[Any], numbered: bool) -> None:
+    conf = {"event": "conf", "status": "OK", "flags": 196608}
+    count = itertools.count(1)
+    frames = [
+        json.dumps([*one, next(count)] if isinstance(one, list) else one, separators=(",", ":")).encode()
+        for one in [*([conf] if numbered else []), *sent]
+    ]
+
+    def new_feed() -> Bitfinex:
+        feed = Bitfinex(["tBTCUSD", "tETHUSD"], ENDPOINT, PLAIN)
+        feed.subscribe(["tBTCUSD", "tETHUSD"])
+        return feed
+
+    same_outcomes(new_feed(), without_layouts(new_feed()), frames)
+
+
+def test_an_array_before_its_channel_is_granted_is_ignored() -> None:
+    connection = Connection("tBTCUSD", channels=PLAIN)
+    array, again = (connection.array("book", "tBTCUSD", [7254.5, 1, 1.7]) for _ in range(2))
+    conf, *grants = connection.opening
+    feed = Bitfinex(["tBTCUSD"], ENDPOINT, PLAIN)
+    feed.subscribe(["tBTCUSD"])
+    frames = [conf, array, *grants, again]
+    decoded = decode_checked(feed, frames, np.arange(len(frames)))
+    assert decoded.books.column("sequence").to_pylist() == [2]
+    assert (decoded.ignored, decoded.rejected) == (5, ())
