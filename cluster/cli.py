@@ -15,8 +15,10 @@ import typer
 from rich.console import Console
 
 from cluster import audit, backfilling, recording, simulating, symbols
+from cluster.asking import supervisor
 from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
+from cluster.status import table
 from config import SettingsError, load
 
 DETACH_TIMEOUT_S = 180.0
@@ -96,9 +98,8 @@ def status(data: Data = Path("data"), as_json: AsJson = False) -> None:
         raise typer.Exit(1)
     if running.details is None:
         raise InstanceError(f"{running}; ask again in a moment")
-    from cluster.status import ask, table
-
-    said, integrity = ask(running.details)
+    with supervisor(data) as ask:
+        said, integrity = ask("status"), ask("integrity")
     if as_json:
         details = msgspec.to_builtins(running.details)
         secret = ("redis_url", "clickhouse_url")

@@ -110,7 +110,8 @@ def list_symbol(
     """The exchange lists a further symbol, after a restart too; nobody collects it yet."""
     with simulator(data) as ask:
         ask("list_symbol", exchange, symbol)
-    typer.echo(f"{exchange} lists {symbol}; collect it with: rayfeed symbols add {exchange} {symbol} --data {data}")
+    collect = f"rayfeed symbols add {exchange} {symbol} --data {data}"
+    typer.echo(f"{exchange} lists {symbol}; within a minute it can be collected with: {collect}")
 
 
 def given(options: list[str]) -> dict[str, str]:

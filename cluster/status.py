@@ -4,32 +4,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-import ray
 from rich.console import Group
 from rich.table import Table
 
-from actors.directory import SUPERVISOR, find_actor
-from cluster import ray_head
 from cluster.instance import Details
 from cluster.moments import text_of
 
-ANSWER_TIMEOUT_S: Final = 10.0
 STATES: Final = ("synced", "syncing", "gapped", "stale")
 COLOURS: Final = {"gapped": "red", "stale": "red", "syncing": "yellow"}
 #: Symbols that are shown one by one.
 MOST_SYMBOLS: Final = 20
-
-
-def ask(details: Details) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """By actor name, what each said last; and the integrity of every symbol."""
-    ray_head.connect(details)
-    try:
-        supervisor = find_actor(SUPERVISOR)
-        said: dict[str, dict[str, Any]] = ray.get(supervisor.status.remote(), timeout=ANSWER_TIMEOUT_S)
-        integrity: list[dict[str, Any]] = ray.get(supervisor.integrity.remote(), timeout=ANSWER_TIMEOUT_S)
-        return said, integrity
-    finally:
-        ray.shutdown()
 
 
 def table(details: Details, said: dict[str, dict[str, Any]], integrity: list[dict[str, Any]]) -> Group:

@@ -30,6 +30,7 @@ from storage.column_layout import (
     marker_name,
     merge_file_name,
 )
+from storage.file_operations import read_at, sync_file, sync_folder, write_at, write_new_file
 from storage.schema import COLUMNS, IDENTITY, RowType
 
 # `time` closes a row, so it is written (and replaced) after every other column.
@@ -74,16 +75,21 @@ class _OpenDay:
     highest: int = -1
 
     def read(self, column: str) -> Column:
-        dtype = self.dtypes[column]
-        return np.frombuffer(_read(self.descriptors[column], 0, self.rows * dtype.itemsize), dtype)
+        return np.frombuffer(self._bytes(column, 0, self.rows), self.dtypes[column])
 
     def last(self, column: str) -> int:
-        size = self.dtypes[column].itemsize
-        return int.from_bytes(_read(self.descriptors[column], (self.rows - 1) * size, size), "little")
+        return int.from_bytes(self._bytes(column, self.rows - 1, 1), "little")
 
     def close(self) -> None:
         for descriptor in self.descriptors.values():
             os.close(descriptor)
+
+    def _bytes(self, column: str, first: int, rows: int) -> bytearray:
+        size = self.dtypes[column].itemsize
+        try:
+            return read_at(self.descriptors[column], first * size, rows * size)
+        except EOFError:
+            raise DamagedDay("a column file became shorter while it was open") from None
 
 
 class ColumnWriter:
@@ -152,10 +158,10 @@ class ColumnWriter:
         for day in list(self._unflushed):
             # Data before `time`, so that a time on the disk speaks of a row on the disk.
             for column in _WRITE_ORDER[day.row_type]:
-                _sync_file(day.path(column))
+                sync_file(day.path(column))
             self._unflushed.discard(day)
         for folder in list(self._new_folders):
-            _sync_folder(folder)
+            sync_folder(folder)
             self._new_folders.discard(folder)
 
     def close(self) -> None:
@@ -212,10 +218,10 @@ class ColumnWriter:
         for column in opened.descriptors:
             stored = opened.read(column)
             tail = np.concatenate([stored[start:], columns[column][fresh]])[order]
-            _write_new_file(day.merge_path(column), stored[:start], tail)
-        _sync_folder(day.folder)
-        _write_new_file(day.marker)
-        _sync_folder(day.folder)
+            write_new_file(day.merge_path(column), stored[:start], tail)
+        sync_folder(day.folder)
+        write_new_file(day.marker)
+        sync_folder(day.folder)
         _finish_merge(day)
         self._forget(day)
 
@@ -303,7 +309,7 @@ def _append_rows(opened: _OpenDay, columns: Mapping[str, Column], fresh: Column 
         return
     for column, descriptor in opened.descriptors.items():
         values = np.ascontiguousarray(columns[column][fresh])
-        _write(descriptor, values, opened.rows * values.itemsize)
+        write_at(descriptor, values, opened.rows * values.itemsize)
     identities = columns[opened.identity][fresh]
     opened.rows += added.size
     opened.last_key = int(added[-1])
@@ -370,56 +376,7 @@ def _finish_merge(day: _Day) -> None:
             day.merge_path(column).replace(day.path(column))
         except FileNotFoundError:
             continue  # took its place before the crash that is being recovered from
-    _sync_folder(day.folder)
+    sync_folder(day.folder)
     day.marker.unlink()
     # A marker that came back after a power cut would let a later, half-written merge take place.
-    _sync_folder(day.folder)
-
-
-def _read(descriptor: int, offset: int, size: int) -> bytearray:
-    content = bytearray(size)
-    view = memoryview(content)
-    done = 0
-    while done < size:
-        read = os.preadv(descriptor, [view[done:]], offset + done)
-        if not read:
-            raise DamagedDay("a column file became shorter while it was open")
-        done += read
-    return content
-
-
-def _write(descriptor: int, values: Column, offset: int) -> None:
-    written = os.pwrite(descriptor, values.data, offset)
-    while written < values.nbytes:
-        written += os.pwrite(descriptor, values.view(np.uint8)[written:].data, offset + written)
-
-
-def _write_new_file(path: Path, *parts: Column) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        offset = 0
-        for part in parts:
-            _write(descriptor, part, offset)
-            offset += part.nbytes
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_file(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # an operator took the day away
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(day.folder)

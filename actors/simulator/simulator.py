@@ -93,8 +93,9 @@ class Simulator:
 
     async def list_symbol(self, exchange: str, symbol: str) -> None:
         """See `ExchangeServer.relist`; it stays listed after a restart. `SettingsError` for what no symbol can be."""
+        market = self._market_at(exchange)
         try:
-            self._market_at(exchange).relist(symbol)
+            market.relist(symbol)
         except ValueError as error:
             raise SettingsError(f"{exchange} cannot list {symbol!r}: {error}") from None
         self._listed.add(exchange, [symbol])

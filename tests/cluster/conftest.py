@@ -32,7 +32,11 @@ def replayed(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """Four symbols of Binance, simulated; all have traded."""
-    chosen = {"RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]'}
+    chosen = {
+        "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]',
+        # A list of instruments that is older than this is read again for a symbol nobody knows.
+        "RAYFEED_COLLECTOR__LIST_RETRY_S": "1",
+    }
     data = tmp_path_factory.mktemp("simulated") / "data"
     with rayfeed_up(data, environment=chosen) as instance:
         wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == 4)

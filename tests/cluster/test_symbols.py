@@ -126,6 +126,17 @@ def test_what_is_collected_already_may_be_added_and_what_is_not_cannot_be_remove
         assert (said.returncode, said.stdout, said.stderr) == (1, "binance DOGEUSDT: was not collected\n", "")
 
 
+def test_a_symbol_the_exchange_begins_to_list_can_be_collected(simulated: Instance) -> None:
+    said = command("sim", "list", "binance", NEW_SYMBOL, "--data", str(simulated.data))
+    assert (said.returncode, said.stderr) == (0, "")
+    with others_undisturbed(simulated, NEW_SYMBOL):
+        added = {"added": [NEW_SYMBOL], "refused": {}}
+        # A list that was read within the last second is not asked for again.
+        wait_until(lambda: simulated.change_symbols("POST", "binance", NEW_SYMBOL)[1] == added)
+        wait_until(lambda: all_synced(simulated) and rows(simulated, NEW_SYMBOL) > 0)
+        assert simulated.change_symbols("DELETE", "binance", NEW_SYMBOL) == (200, {"removed": [NEW_SYMBOL]})
+
+
 def test_an_unknown_symbol_is_refused_with_what_it_may_have_been_and_the_others_are_added(simulated: Instance) -> None:
     reason = "binance has no symbol XRPUSDX; did you mean XRPUSDT?"
     with others_undisturbed(simulated):
@@ -139,19 +150,6 @@ def test_an_unknown_symbol_is_refused_with_what_it_may_have_been_and_the_others_
         assert simulated.inside("answer = feed.add_symbols('binance', 'XRPUSDX')") == {"XRPUSDX": reason}
     assert ("binance", "XRPUSDX") not in simulated.collected(), "nor is it kept"
     assert "XRPUSDX" not in (simulated.data / "symbols.json").read_text()
-
-
-def test_a_symbol_the_exchange_begins_to_list_can_be_collected(simulated: Instance) -> None:
-    with others_undisturbed(simulated, NEW_SYMBOL):
-        said = command("symbols", "add", "binance", NEW_SYMBOL, "--data", str(simulated.data))
-        assert (said.returncode, said.stderr) == (1, "")
-        assert said.stdout.startswith(f"binance {NEW_SYMBOL}: binance has no symbol {NEW_SYMBOL}")
-        said = command("sim", "list", "binance", NEW_SYMBOL, "--data", str(simulated.data))
-        assert (said.returncode, said.stderr) == (0, "")
-        added = simulated.change_symbols("POST", "binance", NEW_SYMBOL)
-        assert added == (200, {"added": [NEW_SYMBOL], "refused": {}})
-        wait_until(lambda: all_synced(simulated) and rows(simulated, NEW_SYMBOL) > 0)
-        assert simulated.change_symbols("DELETE", "binance", NEW_SYMBOL) == (200, {"removed": [NEW_SYMBOL]})
 
 
 @pytest.mark.parametrize(

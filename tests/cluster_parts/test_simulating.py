@@ -103,7 +103,8 @@ def test_the_market_is_halted_and_goes_on(asked: list[Any]) -> None:
 
 def test_a_further_symbol_is_listed_and_how_to_collect_it_is_said(asked: list[Any], tmp_path: Path) -> None:
     assert run("list", "kraken", "DOGE/USD", "--data", str(tmp_path)).stdout == (
-        f"kraken lists DOGE/USD; collect it with: rayfeed symbols add kraken DOGE/USD --data {tmp_path}\n"
+        "kraken lists DOGE/USD; within a minute it can be collected with: "
+        f"rayfeed symbols add kraken DOGE/USD --data {tmp_path}\n"
     )
     assert asked == [("list_symbol", "kraken", "DOGE/USD", {})]
 

@@ -312,8 +312,12 @@ async def test_a_symbol_listed_while_it_runs_goes_on_after_a_restart(start: Star
     simulator, endpoints = await start("sim", trades_per_second=500)
     await simulator.list_symbol("binance", "DOGEUSDT")
     before = await newest_id()
-    with pytest.raises(config.SettingsError, match="doge"):
-        await simulator.list_symbol("binance", "doge")
+    for exchange, symbol, reason in (
+        ("binance", "doge", "^binance cannot list 'doge'"),
+        ("nowhere", "DOGEUSDT", "^no exchange called 'nowhere'"),
+    ):
+        with pytest.raises(config.SettingsError, match=reason):
+            await simulator.list_symbol(exchange, symbol)
     await simulator.stop()
     _, endpoints = await start("sim", trades_per_second=500)
     assert "DOGEUSDT" not in endpoints["binance"].symbols, "nobody collects it unasked"
