@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from actors.aggregation import bars as bar_kernels
 from actors.aggregation.bars import BUCKET_NS, Bars
@@ -233,9 +234,10 @@ class SymbolShard:
         proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
         self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
         for kind in _TRADES:
-            for symbol, rows in _by_symbol(one.batches.get(kind) for one in mine):
+            given = (one.batches.get(kind) for one in mine)
+            for symbol, rows, ids, ts in _by_symbol(given, "trade_id", "ts_event"):
                 write = partial(self._write, exchange, symbol, "TRADES")
-                new = self._keeper.store(exchange, symbol, proof, kind, rows, now_ns, write)
+                new = self._keeper.store(exchange, symbol, proof, kind, rows, ids, ts, now_ns, write)
                 if kind == "trades":
                     self._counts["duplicates"] += rows.num_rows - new.num_rows
                 if new.num_rows:
@@ -329,15 +331,21 @@ class SymbolShard:
             bars.changed()
 
 
-def _by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of each symbol, in the order they came."""
+def _by_symbol(batches: Iterable[pa.RecordBatch | None], *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The name of each symbol and its rows in the order they came, and of these the `columns` as arrays."""
     given = [batch for batch in batches if batch is not None and batch.num_rows]
     if not given:
         return
-    table = pa.Table.from_batches(given).unify_dictionaries().combine_chunks()
+    table = pa.Table.from_batches(given).unify_dictionaries()
     names, codes = symbols_of(table)
-    for code in pc.unique(pa.array(codes)).to_pylist():
-        yield names[code], table.filter(pa.array(codes == code)).combine_chunks().to_batches()[0]
+    # Once for all symbols: to cut and to read a batch costs as much for a few rows as for many.
+    order: Any = np.argsort(codes, kind="stable")
+    rows = table.take(pa.array(order)).combine_chunks().to_batches()[0]
+    arrays = [rows.column(name).to_numpy() for name in columns]
+    codes = codes[order]
+    ends = [*(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
+    for begin, end in pairwise([0, *ends]):
+        yield names[codes[begin]], rows.slice(begin, end - begin), *(values[begin:end] for values in arrays)
 
 
 def _table(symbol: str, stored: Selection) -> pa.Table:

@@ -1,7 +1,8 @@
 """The account of one symbol's trades: what is stored, what was missed, and the rows that say so."""
 
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -9,13 +10,13 @@ import numpy as np
 
 from actors.feeds.feed import Proof
 from actors.ledger.ranges import Ids, Ranges
-from actors.ledger.series import FAR_AHEAD, Hole, NewSeries, Series
+from actors.ledger.series import FAR_AHEAD, Found, Hole, Series
 from storage.ledger_log import Checkpoint, Gap
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Kind = Literal["trades", "history", "backfill"]
 
-#: Open rows of a symbol; further holes make the newest row longer.
+#: Open rows of a symbol; what is missed further makes the newest row longer.
 MAX_OPEN: Final = 1000
 #: Reasons kept for holes that have not shown yet.
 _BREAKS_KEPT: Final = 16
@@ -25,6 +26,8 @@ _LONGEST_REASON: Final = 200
 
 PASSED_OVER: Final = "ids were passed over"
 AFTER_A_CRASH: Final = "ids were missing in the files after a restart"
+#: The reason of a row that never closes.
+NOT_CONTIGUOUS: Final = "ids are not contiguous: continuity cannot be proven"
 #: A window since the last trade that is stored.
 SINCE_LAST: Final = 0
 
@@ -71,6 +74,8 @@ class Account:
         if self.proof != "ids":
             return self._in_windows(ts) if kind == "history" else None
         series = self._series
+        if series.broken:
+            return self._unproven(kind, ids)
         if kind == "trades":
             self.merging = self.merging or starts is not ids
             return self._whole(starts, ids) if self.merging else None
@@ -79,32 +84,36 @@ class Account:
         wanted: Mask = series.missing.hold(starts, ids) | ((starts > series.last) & (ids <= series.last + FAR_AHEAD))
         return wanted | (ids < series.first) if kind == "backfill" else wanted
 
-    def stored(self, kind: Kind, starts: Ids, ids: Ids, ts: Ids, new: Mask, now_ns: int) -> None:
-        """Trades that are in the files; `new`: they were not before."""
-        added = int(np.count_nonzero(new))
+    def stored(self, kind: Kind, starts: Ids, ids: Ids, ts: Ids, new: Mask | None, now_ns: int) -> int:
+        """Trades that are in the files; `new`: they were not before (None: all of them). How many of them are new."""
+        added = len(ids) if new is None else np.count_nonzero(new)
         self.rows += added
         if kind == "trades":
             self._doubled += len(ids) - added
-        newest = int(ts[-1]) if self.proof == "ids" else int(ts.max())
-        self._last_ns = max(self._last_ns, newest)
+        newest = ts.item(-1) if self.proof == "ids" else int(ts.max())
+        if newest > self._last_ns:
+            self._last_ns = newest
         if not self._first_ns:
             self._first_ns = self._since = int(ts.min())
         if kind == "backfill" and added:
             self._backfilled += added
-            self._count_backfilled(ids[new], ts[new])
+            self._count_backfilled(*((ids, ts) if new is None else (ids[new], ts[new])))
         if self.proof == "ids" and not (kind == "trades" and self._series.follow(starts, ids, newest)):
             self._note(self._series.take(starts, ids, ts, kind == "trades"), now_ns, PASSED_OVER)
+        return added
 
     def dropped(self, ids: Ids, ts: Ids, now_ns: int) -> None:
         """Live trades that `admit` kept out of the files: (part of) what they stand for is there, the rest is
         missing."""
         self._doubled += len(ids)
-        self._open_rows(self._series.see(int(ids.max()), int(ts.max())), now_ns, "a merged trade is stored in part")
+        holes = self._series.see(int(ids.max()), int(ts.max()))
+        self._note(Found(holes, [], Ranges()), now_ns, "a merged trade is stored in part")
 
     def prove_by(self, proof: Proof) -> None:
         """The exchange's trades are known in another way from now on: the promise begins anew."""
         self.proof = proof
         self._series = Series()
+        self._series.broken = self._given_up
         for gap in self._id_rows():
             self._series.missing.add(gap.first_id or 0, gap.last_id or 0)
 
@@ -127,10 +136,12 @@ class Account:
                 if gap.reason == PASSED_OVER and self._reason(gap.from_ns, gap.to_ns, "") == reason:
                     self._change(replace(gap, reason=reason))
             return
-        windows = [gap for gap in self.open.values() if gap.first_id is None]
+        windows = self._windows()
         if any(gap.from_ns <= begin and end <= gap.to_ns for gap in windows):
             return
         near = [gap for gap in windows if gap.from_ns <= end and begin <= gap.to_ns]
+        if not near and len(windows) >= MAX_OPEN:
+            near = [max(windows, key=lambda gap: gap.to_ns)]
         reasons = dict.fromkeys([*(gap.reason for gap in near), reason])
         whole = self._opened(
             None, None, min([begin, *(gap.from_ns for gap in near)]), max([end, *(gap.to_ns for gap in near)]),
@@ -146,7 +157,7 @@ class Account:
         if gap is None:
             return
         gap = replace(gap, attempts=gap.attempts + 1, evidence=note)
-        if covered and gap.first_id is None:
+        if covered and gap.first_id is None and gap.reason != NOT_CONTIGUOUS:
             self._close(gap, now_ns, note)
         else:
             self._change(gap)
@@ -156,7 +167,7 @@ class Account:
     def integrity(self) -> dict[str, Any]:
         series = self._series
         oldest = min(self.open.values(), key=lambda gap: gap.opened, default=None)
-        counted = self.proof == "ids"
+        counted = self.proof == "ids" and not series.broken
         trades = series.trades if counted else self.rows
         return {
             "exchange": self.exchange,
@@ -215,6 +226,9 @@ class Account:
         self.open = {gap.gap_id: gap for gap in gaps if gap.closed is None}
         self._closed = max(self._closed, sum(gap.closed is not None for gap in gaps))
         self._last_gap_id = max([self._last_gap_id, *(gap.gap_id for gap in gaps)])
+        if self._given_up:
+            # The checkpoint may be older.
+            self._series.broken, self._series.missing = True, Ranges()
 
     def recover(self, stored: Iterable[tuple[Ids, Ids, Ids]], now_ns: int) -> None:
         """Compare with the files: `stored` are the trades (first and last id, time) of days that changed since the
@@ -222,13 +236,18 @@ class Account:
         for gap in self._id_rows():
             # Seen, though perhaps never stored.
             self._series.see(gap.last_id or 0, gap.to_ns)
-        found: list[Hole | NewSeries] = []
+        missing = self._series.missing
+        found = Found([], [], Ranges())
         for starts, ids, ts in stored:
             self._first_ns = self._first_ns or int(ts.min())
             self._last_ns = max(self._last_ns, int(ts.max()))
             if self.proof == "ids":
-                found.extend(self._series.take(starts, ids, ts, live=True))
+                holes, anew, _ = self._series.take(starts, ids, ts, live=True)
+                found.anew.extend(anew)
+                found.holes[:] = [hole for hole in (*found.holes, *holes) if missing.hull(hole.first, hole.last)]
         self._since = self._since or self._first_ns
+        for gap in self._id_rows():
+            found.changed.add(gap.first_id or 0, gap.last_id or 0)
         self._note(found, now_ns, AFTER_A_CRASH)
         unsaid = Ranges(self._series.missing.flat())
         for gap in self._id_rows():
@@ -239,50 +258,66 @@ class Account:
 
     # ---- rows
 
-    def _note(self, found: list[Hole | NewSeries], now_ns: int, reason: str) -> None:
+    def _note(self, found: Found, now_ns: int, reason: str) -> None:
         """Let the rows follow what is missing now."""
-        for one in found:
-            if isinstance(one, NewSeries):
-                said = f"the exchange counts anew: {one.first} came after {one.last}"
-                row = self._opened(None, None, one.from_ns, one.at_ns, said, now_ns)
-                self._close(row, now_ns, "no id between the two can be asked for")
-        for gap in self._id_rows():
-            missing = self._series.missing.count(gap.first_id or 0, gap.last_id or 0)
-            if missing == gap.missing:
+        for one in found.anew:
+            said = f"the exchange counts anew: {one.first} came after {one.last}"
+            row = self._opened(None, None, one.from_ns, one.at_ns, said, now_ns)
+            self._close(row, now_ns, "no id between the two can be asked for")
+        if self._series.broken:
+            self._give_up(now_ns)
+            return
+        for gap in self._id_rows() if len(found.changed) else ():
+            first, last = gap.first_id or 0, gap.last_id or 0
+            if found.changed.hull(first, last) is None or (count := self._missing(first, last)) == gap.missing:
                 continue
-            gap = replace(gap, missing=missing)
-            if missing:
+            gap = replace(gap, missing=count)
+            if count:
                 self._change(gap)
             else:
                 by = f"{gap.backfilled} trades by backfill" if gap.backfilled else "came late"
                 self._close(gap, now_ns, f"every id is stored: {by}")
-        self._open_rows([one for one in found if isinstance(one, Hole)], now_ns, reason)
+        self._open_rows(found.holes, now_ns, reason)
 
-    def _open_rows(self, holes: list[Hole], now_ns: int, reason: str) -> None:
-        missing = self._series.missing
-        for hole in holes:
-            left = list(missing.within(hole.first, hole.last))
-            if not left:
-                continue
-            first, last = left[0][0], left[-1][1]
-            begin, end = hole.from_ns, hole.to_ns
-            if len(self.open) < MAX_OPEN:
-                self._opened(first, last, begin, end, self._reason(begin, end, reason), now_ns)
-                continue
-            longest = max(self._id_rows(), key=lambda gap: gap.last_id or 0)
-            first, last = min(longest.first_id or 0, first), max(longest.last_id or 0, last)
-            begin, end = min(longest.from_ns, begin), max(longest.to_ns, end)
-            longer = replace(longest, first_id=first, last_id=last, from_ns=begin, to_ns=end)
-            self._change(replace(longer, missing=missing.count(first, last)))
+    def _open_rows(self, holes: Sequence[Hole], now_ns: int, reason: str) -> None:
+        """Rows for what is missing still of these holes; those for which there is no room make the newest row
+        longer, all at once."""
+        hulls = (self._series.missing.hull(hole.first, hole.last) for hole in holes)
+        left = [Hole(*hull, *hole[2:]) for hole, hull in zip(holes, hulls, strict=True) if hull is not None]
+        room = max(0, MAX_OPEN - len(self.open))
+        for first, last, begin, end in left[:room]:
+            self._opened(first, last, begin, end, self._reason(begin, end, reason), now_ns)
+        if not (rest := left[room:]):
+            return
+        first, last = min(hole.first for hole in rest), max(hole.last for hole in rest)
+        begin, end = min(hole.from_ns for hole in rest), max(hole.to_ns for hole in rest)
+        newest = max(self._id_rows(), key=lambda gap: gap.last_id or 0, default=None)
+        if newest is None:
+            self._opened(first, last, begin, end, self._reason(begin, end, reason), now_ns)
+            return
+        first, last = min(newest.first_id or 0, first), max(newest.last_id or 0, last)
+        begin, end = min(newest.from_ns, begin), max(newest.to_ns, end)
+        longer = replace(newest, first_id=first, last_id=last, from_ns=begin, to_ns=end)
+        self._change(replace(longer, missing=self._missing(first, last)))
+
+    def _give_up(self, now_ns: int) -> None:
+        """One row stands for all that is missing and will be."""
+        if self._given_up:
+            return
+        # Nothing that repair fetches closes it, so it is told of a moment only.
+        whole = self._opened(None, None, self._last_ns, self._last_ns, NOT_CONTIGUOUS, now_ns)
+        for gap in self._id_rows():
+            self._close(gap, now_ns, f"part of gap {whole.gap_id}")
 
     def _count_backfilled(self, ids: Ids, ts: Ids) -> None:
+        by_id, by_time = np.sort(ids).tolist(), np.sort(ts).tolist()
         for gap in list(self.open.values()):
             if gap.first_id is None or gap.last_id is None:
-                inside = (gap.from_ns <= ts) & (ts <= gap.to_ns)
+                inside = bisect_right(by_time, gap.to_ns) - bisect_left(by_time, gap.from_ns)
             else:
-                inside = (gap.first_id <= ids) & (ids <= gap.last_id)
-            if inside.any():
-                self._change(replace(gap, backfilled=gap.backfilled + int(np.count_nonzero(inside))))
+                inside = bisect_right(by_id, gap.last_id) - bisect_left(by_id, gap.first_id)
+            if inside:
+                self._change(replace(gap, backfilled=gap.backfilled + inside))
 
     def _whole(self, starts: Ids, ids: Ids) -> Mask | None:
         """Trades none of whose ids is stored, nor part of another trade here."""
@@ -298,9 +333,19 @@ class Account:
                 taken.add(first, last)
         return None if kept.all() else kept
 
+    def _unproven(self, kind: Kind, ids: Ids) -> Mask | None:
+        """As `admit`, where nobody knows which ids are stored but the files, which drop what they have."""
+        if kind == "trades":
+            return None
+        before = ids < (self._series.first or 0)
+        if self.merging:
+            # Of a merged trade in the files one part alone would be stored again.
+            return before if kind == "backfill" else np.zeros(len(ids), bool)
+        return None if kind == "backfill" else ~before
+
     def _in_windows(self, ts: Ids) -> Mask:
         inside = np.zeros(len(ts), bool)
-        for gap in self.open.values():
+        for gap in self._windows():
             inside |= (gap.from_ns <= ts) & (ts <= gap.to_ns)
         return inside
 
@@ -310,13 +355,23 @@ class Account:
                 return reason
         return otherwise
 
+    @property
+    def _given_up(self) -> bool:
+        return any(gap.reason == NOT_CONTIGUOUS for gap in self.open.values())
+
+    def _missing(self, first: int, last: int) -> int:
+        return self._series.missing.count(first, last)
+
+    def _windows(self) -> list[Gap]:
+        return [gap for gap in self.open.values() if gap.first_id is None and gap.reason != NOT_CONTIGUOUS]
+
     def _id_rows(self) -> list[Gap]:
         return [gap for gap in self.open.values() if gap.first_id is not None]
 
     def _opened(self, first: int | None, last: int | None, from_ns: int, to_ns: int, reason: str, now_ns: int) -> Gap:
         # Of the time, so that an id is never used again, whatever is lost; in us, which every client can hold.
         self._last_gap_id = max(self._last_gap_id + 1, now_ns // 1000)
-        missing = None if first is None or last is None else self._series.missing.count(first, last)
+        missing = None if first is None or last is None else self._missing(first, last)
         gap = Gap(
             self.exchange, self.symbol, self._last_gap_id, first, last, from_ns, to_ns, missing, now_ns, reason
         )  # fmt: skip

@@ -61,6 +61,8 @@ class Keeper:
         self._known: set[str] = set()
         self._fills: _Fills = {}
         self._begun: list[Account] = []
+        #: Live trades that are in the files and not accounted for.
+        self._written: list[tuple[Account, Ids, Ids, Mask | None, int]] = []
         self._compacting: asyncio.Future[None] | None = None
         # What the logs say of symbols that are not recovered yet.
         self._checkpoints: dict[tuple[str, str], Checkpoint] = {}
@@ -81,6 +83,8 @@ class Keeper:
     def begin(self, exchange: str, delivered: Sequence[Delivered], now_ns: int) -> None:
         """Write down what must be known before the trades are in the files. Backfill comes apart from live trades, as
         both may speak of the same id. OSError: nothing may be stored."""
+        # What a commit that failed has stored.
+        self._settle()
         proof = delivered[-1][0].proof
         if exchange not in self._known:
             self._recover_files(exchange, proof)
@@ -103,13 +107,20 @@ class Keeper:
         self._write(_merged(exchange, self._fills, accounts))
 
     def store(
-        self, exchange: str, symbol: str, proof: Proof, kind: Kind, trades: pa.RecordBatch, now_ns: int,
-        write: Callable[[pa.RecordBatch], Mask],
+        self, exchange: str, symbol: str, proof: Proof, kind: Kind, trades: pa.RecordBatch, ids: Ids, ts: Ids,
+        now_ns: int, write: Callable[[pa.RecordBatch], Mask],
     ) -> pa.RecordBatch:  # fmt: skip
         """Put trades of one symbol into the files with `write` (which rows are new), as far as they belong there; the
-        new ones."""
+        new ones. `ids` and `ts` are their columns `trade_id` and `ts_event`."""
         account = self.ledger.account(exchange, symbol, proof)
-        ids, ts = trades.column("trade_id").to_numpy(), trades.column("ts_event").to_numpy()
+        if kind == "trades" and not account.merging and symbol not in self._fills:
+            new = write(trades)
+            if np.count_nonzero(new) == len(new):
+                self._written.append((account, ids, ts, None, now_ns))
+                return trades
+            self._written.append((account, ids, ts, new, now_ns))
+            return trades.filter(pa.array(new))
+        self._settle()
         starts = _starts(ids, self._fills.get(symbol))
         kept = account.admit(kind, starts, ids, ts)
         left_out: tuple[Ids, Ids] | None = None
@@ -123,14 +134,15 @@ class Keeper:
             new = write(trades)
             if kind == "trades" and not account.begun:
                 self._begun.append(account)
-            account.stored(kind, starts, ids, ts, new, now_ns)
-            trades = trades if np.count_nonzero(new) == len(new) else trades.filter(pa.array(new))
+            if account.stored(kind, starts, ids, ts, new, now_ns) < len(ids):
+                trades = trades.filter(pa.array(new))
         if left_out is not None:
             account.dropped(*left_out, now_ns)
         return trades
 
     def finish(self) -> None:
         """Write down what changed. OSError: it stays to be written."""
+        self._settle()
         # It claims nothing but where the promise begins: everything else is read from the files.
         at_ns = self._clock() if self._begun else 0
         self._write([_beginning(account.checkpoint(at_ns)) for account in self._begun])
@@ -142,6 +154,15 @@ class Keeper:
             account.attempted(gap_id, covered, note, now_ns)
             with suppress(OSError):  # written with the next commit otherwise
                 self._write([])
+
+    def _settle(self) -> None:
+        """Account for what is written, all symbols in a row: between their writes each would cost several times that,
+        as the processor has forgotten the account by then."""
+        written, self._written = self._written, []
+        for account, ids, ts, new, now_ns in written:
+            if not account.begun:
+                self._begun.append(account)
+            account.stored("trades", ids, ids, ts, new, now_ns)
 
     # ---- the log
 
@@ -171,6 +192,7 @@ class Keeper:
         self._log.prepare(records)
 
     def _everything(self, at_ns: int) -> list[Record]:
+        self._settle()
         waiting = [self._checkpoints[key] for key in self._checkpoints]
         merged = [
             Merged(exchange, symbol, list(fills), list(fills.values()))

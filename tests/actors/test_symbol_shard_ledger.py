@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from actors.ledger.account import AFTER_A_CRASH
+from actors.ledger.account import AFTER_A_CRASH, NOT_CONTIGUOUS
 from actors.ledger.origin import Origin
 from config import Settings, load
 from storage.ledger_log import Gap
@@ -317,6 +317,60 @@ async def test_a_full_disk_keeps_the_ledger_true(settings: Settings, monkeypatch
     assert await open_ids(shard) == [(2, 3), (5, 5)]
     assert stored_ids(settings, "okx", BTC) == [1, 4, 9]
     await shard.stop()
+
+
+async def test_what_a_failed_commit_has_stored_is_accounted_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.symbol_shard.RETRY_S", 0.001)
+    names = ("AAA", "BBB", "CCC")
+    shard = Shard(settings)
+    for name in names:
+        await shard.send("binance", {"trades": ids(1, symbol=name)}, NOON)
+    both = pa.Table.from_batches([ids(2, 4, symbol=name) for name in names]).unify_dictionaries().combine_chunks()
+    real, calls = os.pwrite, [0]
+
+    def full_for_a_moment(*write: Any) -> int:
+        calls[0] += 1
+        if calls[0] in (11, 25):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*write)
+
+    monkeypatch.setattr(os, "pwrite", full_for_a_moment)
+    assert await shard.send("binance", {"trades": both.to_batches()[0]}, NOON) == 3
+    assert calls[0] > 25
+    for name in names:
+        known = await row(shard, name)
+        assert (known["trades"], known["missing"], known["earlier"]) == (3, 1, 0)
+        assert stored_ids(settings, "binance", name) == [1, 2, 4]
+    await shard.stop()
+
+
+async def test_ids_that_are_never_contiguous_stop_no_feed_and_the_state_says_so_for_good(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.ledger.series.MOST_RANGES", 50)
+    sink = Taken()
+    shard = Shard(settings, sink)
+    for first in range(0, 120, 20):
+        await shard.send("binance", {"trades": ids(*range(first, first + 20, 2))}, NOON)
+    assert await shard.send("binance", {"trades": ids(200, 201, 199, 200), "backfill": ids(1, 3, 4)}, NOON) == 1
+    shard.kill()
+    shard = Shard(settings, sink)
+    await shard.send("binance", {"trades": ids(202, 300)}, NOON, epoch=2)
+    await shard.stop()
+    log = next((settings.data / "ledger").glob("*.log")).read_text()
+    (checkpoint,) = (line for line in log.splitlines() if '"checkpoint"' in line)
+    assert '"missing":[]' in checkpoint
+    shard = Shard(settings, sink)
+    gap = (await shard.gaps(None))[0]
+    assert (gap.reason, gap.first_id, gap.closed) == (NOT_CONTIGUOUS, None, None)
+    await shard.attempted("binance", BTC, gap.gap_id, True, "the exchange showed everything", NOON)
+    known = await row(shard)
+    assert (known["state"], known["why"], known["missing"], known["gaps_open"]) == ("gapped", NOT_CONTIGUOUS, None, 1)
+    assert stored_ids(settings, "binance", BTC) == sorted([*range(0, 120, 2), 1, 3, 199, 200, 201, 202, 300])
+    assert [r["closed"] for r in sink.rows("gaps") if r["reason"] == NOT_CONTIGUOUS][-1] is None
+    shard.kill()
 
 
 async def test_a_backfilled_minute_revises_its_bar_across_days_and_after_a_restart(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """An account against plain sets of ids: whatever order trades come in, however often, and whatever is killed when."""
 
+import statistics
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.ledger.account import AFTER_A_CRASH, MAX_OPEN, PASSED_OVER, Account, Kind
+from actors.ledger.account import AFTER_A_CRASH, MAX_OPEN, NOT_CONTIGUOUS, PASSED_OVER, Account, Kind
 from actors.ledger.keeper import _beginning
-from actors.ledger.series import FAR_AHEAD
+from actors.ledger.series import FAR_AHEAD, MOST_RANGES
 from storage.ledger_log import Checkpoint, Gap
 
 SECOND = 1_000_000_000
@@ -293,6 +296,125 @@ def test_too_many_holes_make_the_newest_row_longer() -> None:
     assert sum(gap.missing or 0 for gap in symbol.account.open.values()) == len(symbol.missing) == len(many) - 1
     symbol.send("backfill", [(one, 1) for one in sorted(symbol.missing)])
     assert not symbol.account.open
+
+
+@pytest.mark.parametrize("most_ranges", [MOST_RANGES, 10**9])
+def test_ids_that_are_never_contiguous_cost_the_same_for_ever(
+    monkeypatch: pytest.MonkeyPatch, most_ranges: int
+) -> None:
+    monkeypatch.setattr("actors.ledger.series.MOST_RANGES", most_ranges)
+    changed: list[Gap] = []
+    account = Account("okx", "BTC-USDT", "ids", changed.append)
+    seconds, changes = [], []
+    for number in range(100):
+        ids = 2 * (np.arange(1000) + 1000 * number)
+        changed.clear()
+        started = time.process_time()
+        assert account.admit("trades", ids, ids, START + ids * SECOND) is None
+        account.stored("trades", ids, ids, START + ids * SECOND, np.ones(1000, bool), START)
+        seconds.append(time.process_time() - started)
+        changes.append(len(changed))
+    row = account.integrity()
+    assert (row["state"], row["last_id"], account.rows) == ("gapped", 2 * 99_999, 100_000)
+    # All rows there may be open, in two batches, and close in one.
+    assert sum(change > 1 for change in changes) <= 3
+    assert statistics.median(seconds[-20:]) < 2 * statistics.median(seconds[1:9])
+    if most_ranges == MOST_RANGES:
+        assert (len(account.open), account.checkpoint(0).missing, row["missing"]) == (1, [], None)
+    else:
+        assert (len(account.open), row["missing"]) == (MAX_OPEN, 99_999)
+
+
+def too_many_holes(symbol: Symbol) -> None:
+    """Even ids from 0 on, in batches of 1,000; one hole more than there may be."""
+    for first in range(0, MOST_RANGES + 2, 1000):
+        live(symbol, *range(2 * first, 2 * min(first + 1000, MOST_RANGES + 2), 2))
+
+
+def test_beyond_the_most_ranges_one_row_says_for_good_that_nothing_is_proven() -> None:
+    symbol = Symbol()
+    too_many_holes(symbol)
+    (row,) = symbol.account.open.values()
+    assert (row.reason, row.first_id, row.missing, row.from_ns) == (NOT_CONTIGUOUS, None, None, ns(2 * MOST_RANGES + 2))
+    others = [gap for gap in rows(symbol) if gap.gap_id != row.gap_id]
+    assert len(others) == MAX_OPEN
+    assert {gap.evidence for gap in others} == {f"part of gap {row.gap_id}"}
+    now = symbol.now
+    for _ in range(2):
+        symbol.account.attempted(row.gap_id, True, "the exchange showed everything it has of this time", symbol.now)
+        symbol.account.broke(ns(1), ns(5), "connection lost", symbol.now)
+        live(symbol, 30_000, 30_001, 29_999, 40_000)
+        symbol.send("backfill", [(1, 1), (3, 1), (4, 1)])
+        assert {1, 3, 4, 29_999, 30_000, 40_000} <= set(symbol.disk.files)
+        state = symbol.row
+        assert (state["state"], state["why"], state["since"]) == ("gapped", NOT_CONTIGUOUS, now)
+        assert (state["missing"], state["trades"], state["gaps_open"]) == (None, len(symbol.disk.files), 1)
+        symbol.check_point()
+        assert symbol.disk.checkpoint is not None
+        assert len(symbol.disk.checkpoint.missing) == 0
+        symbol.crash()
+        assert [gap.reason for gap in symbol.account.open.values()] == [NOT_CONTIGUOUS]
+
+
+def test_a_checkpoint_from_before_that_brings_no_row_back() -> None:
+    symbol = Symbol()
+    live(symbol, *range(0, 100, 2))
+    symbol.check_point()
+    too_many_holes(symbol)
+    symbol.crash()
+    assert [gap.reason for gap in symbol.account.open.values()] == [NOT_CONTIGUOUS]
+
+
+def test_files_with_too_many_holes_say_so_after_a_crash_without_any_word_of_them() -> None:
+    symbol = Symbol()
+    symbol.send("trades", [(2 * one, 1) for one in range(MOST_RANGES + 2)], rows=False)
+    symbol.crash()
+    assert [gap.reason for gap in symbol.account.open.values()] == [NOT_CONTIGUOUS]
+    live(symbol, 5, 50_000)
+    assert len(rows(symbol)) == 1
+
+
+def test_ids_that_begin_anew_for_ever_are_not_contiguous_either() -> None:
+    symbol = Symbol()
+    for first in range(0, MOST_RANGES + 1_000, 1_000):
+        counts = range(first + 1, first + 1_001)
+        live(symbol, *(one * one * 2 * FAR_AHEAD for one in counts), times=[ns(one) for one in counts])
+    assert [gap.reason for gap in symbol.account.open.values()] == [NOT_CONTIGUOUS]
+    closed = symbol.row["gaps_closed"]
+    live(symbol, 7, 7 * FAR_AHEAD, 8, times=[ns(20_000), ns(20_001), ns(20_002)])
+    assert symbol.row["gaps_closed"] == closed
+
+
+def test_where_nothing_is_proven_a_part_of_a_merged_trade_is_not_stored_beside_it() -> None:
+    symbol = Symbol()
+    for first in range(0, MOST_RANGES + 1_000, 1_000):
+        symbol.send("trades", [(100 + 5 * one, 3) for one in range(first, first + 1_000)])
+    assert symbol.row["why"] == NOT_CONTIGUOUS
+    before = set(symbol.disk.files)
+    symbol.send("backfill", [(99, 1), (98, 1), (90, 1), (101, 1), (10**6, 1)])
+    symbol.send("history", [(104, 1), (10**6, 1)])
+    assert set(symbol.disk.files) - before == {90}
+    symbol.send("trades", [(102, 2), (10**6, 3)])
+    assert set(symbol.disk.files) - before == {90, 102, 10**6}
+
+
+def test_holes_of_one_batch_make_the_newest_row_longer_once() -> None:
+    symbol = Symbol()
+    live(symbol, *range(0, 2 * MAX_OPEN + 2, 2))
+    before = {gap.gap_id: gap for gap in symbol.account.open.values()}
+    live(symbol, *range(2 * MAX_OPEN + 4, 2 * MAX_OPEN + 400, 2))
+    changed = [gap for gap in symbol.account.open.values() if gap != before[gap.gap_id]]
+    assert [(gap.revision, gap.last_id) for gap in changed] == [(1, 2 * MAX_OPEN + 397)]
+
+
+def test_windows_beyond_the_most_rows_make_the_newest_longer() -> None:
+    symbol = Symbol("none")
+    live(symbol, 1)
+    for one in range(MAX_OPEN + 3):
+        symbol.account.broke(ns(10 * one + 2), ns(10 * one + 3), "connection lost", symbol.now)
+    assert len(symbol.account.open) == MAX_OPEN
+    newest = max(symbol.account.open.values(), key=lambda gap: gap.to_ns)
+    assert (newest.from_ns, newest.to_ns) == (ns(10 * MAX_OPEN - 8), ns(10 * (MAX_OPEN + 2) + 3))
 
 
 def test_holes_found_in_the_files_after_a_crash_say_so() -> None:
