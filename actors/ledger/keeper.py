@@ -174,8 +174,10 @@ class Keeper:
         size, now_ns = self._log.size, self._clock()
         self._compacting = asyncio.ensure_future(asyncio.to_thread(self._prepare, self._everything(now_ns)))
         await asyncio.shield(self._compacting)
+        # What was written meanwhile is as it was.
+        meanwhile = self._log.size - size
         self._log.swap(size)
-        self._compacted_size, self._compacted_ns = self._log.size, now_ns
+        self._compacted_size, self._compacted_ns = self._log.size - meanwhile, now_ns
 
     async def close(self) -> None:
         """Write a last checkpoint; the files must have been flushed."""
