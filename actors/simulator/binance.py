@@ -62,7 +62,8 @@ class BinanceSession(Session):
             names = parse_qs(parts.query).get("streams", [""])[0]
         else:
             names = unquote(parts.path.removeprefix("/ws").removeprefix("/"))
-        asked = [name for name in names.split("/") if name]
+        # Nothing comes on other names, which are accepted all the same: ccxt connects to /ws/0 and subscribes then.
+        asked = [name for name in names.split("/") if name and not name.isalnum()]
         if not all(map(_STREAM.fullmatch, asked)):
             raise UnknownTarget("invalid stream")
         self.streams = {stream_of(name): name for name in asked}

@@ -112,8 +112,11 @@ class FirstFrames:
 
 
 def status_of(frame: bytes) -> bytes:
-    """How the trading engine is."""
-    (one,) = _statuses.decode(_frames.decode(frame).data)
+    """How the trading engine is; what says nothing of that stays as it is."""
+    try:
+        (one,) = _statuses.decode(_frames.decode(frame).data)
+    except (msgspec.DecodeError, ValueError):
+        return frame
     return _encode({"connectionID": 1, "event": "systemStatus", "status": one.system, "version": "1.8.3"})
 
 

@@ -47,6 +47,9 @@ class BybitDialect(Dialect):
 
     exchange: ClassVar[str] = "bybit"
     depth: ClassVar[int] = 200
+    #: Its clients apply what they are told and nothing else:
+    #: https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
+    cuts: ClassVar[bool] = False
     weight_per_minute: ClassVar[int] = 7_200
     overrun: ClassVar[bytes] = (
         b'{"retCode":10006,"retMsg":"Too many visits. Exceeded the API Rate Limit.","result":{},"retExtInfo":{}}'

@@ -53,6 +53,8 @@ class OkxDialect(Dialect):
 
     exchange: ClassVar[str] = "okx"
     depth: ClassVar[int] = 400
+    #: Recorded books have 400 levels for good when only what is told is applied.
+    cuts: ClassVar[bool] = False
     path: ClassVar[str] = "/ws/v5/public"
     #: 20 requests in 2 seconds for most of it.
     weight_per_minute: ClassVar[int] = 600

@@ -35,6 +35,13 @@ def test_binance_subscribes_by_address_and_by_message() -> None:
     assert not session.wants(Stream("aggTrade", "XRPUSDT"))
 
 
+def test_binance_lets_in_who_names_no_stream_yet() -> None:
+    session = BinanceSession("/ws/0")
+    assert session.symbols == set()
+    assert told(session, {"method": "SUBSCRIBE", "params": ["btcusdt@aggTrade"], "id": 1}) == {"result": None, "id": 1}
+    assert session.symbols == {"BTCUSDT"}
+
+
 @pytest.mark.parametrize("target", ["/", "/streams", "/stream?streams=%00", "/ws/btc usdt", "//[/stream"])
 def test_binance_knows_no_other_address(target: str) -> None:
     with pytest.raises(UnknownTarget):
