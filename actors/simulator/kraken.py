@@ -64,7 +64,7 @@ class KrakenSession(Session):
         if not any(frame.startswith(_SECOND_FRAME) for frame in frames):
             return frames
         formed = (self._formed(*one) for one in zip(frames, streams, times, strict=False))
-        return [frame for frame in formed if frame]
+        return [frame for frame in formed if frame is not None]
 
     def answer(self, request: Any, message: str | bytes, t_ns: int) -> list[bytes]:
         if request is NOT_JSON or not isinstance(request, dict):
@@ -81,14 +81,14 @@ class KrakenSession(Session):
             return [_encode(errorMessage=field, event="subscriptionStatus", status="error", **identified)]
         return [self._status(event, pair, subscription, identified) for pair in pairs]
 
-    def _formed(self, frame: bytes, stream: Stream, t_ns: int) -> bytes:
-        """Empty for what the client has ended."""
+    def _formed(self, frame: bytes, stream: Stream, t_ns: int) -> bytes | None:
+        """None for what the client has ended."""
         if not frame.startswith(_SECOND_FRAME):
             return frame
         if stream == EVERYBODY:
             return status_of(frame)
         own = self._live.get(stream, stream)
-        return self._frames.of(frame, own, self.streams[own], t_ns) if own in self.streams else b""
+        return self._frames.of(frame, own, self.streams[own], t_ns) if own in self.streams else None
 
     def _status(self, event: str, pair: str, asked: dict[str, Any], identified: dict[str, int]) -> bytes:
         name = asked.get("name")
