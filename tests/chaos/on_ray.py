@@ -74,14 +74,16 @@ class OnRay:
         return sum(_signalled(pids.get(name, 0), signal.SIGKILL) for name in names) > 0
 
     async def outage(self, what: Outage) -> None:
-        assert self._instance is not None
-        if what.kind == "outage_redis":
-            family = psutil.Process(self._instance.process.pid).children(recursive=True)
-            pids = [one.pid for one in family if "redis-server" in " ".join(command_line(one))]
-        else:
-            # ClickHouse is in it.
-            pids = [pid for name, pid in (await self._actors()).items() if name == "database"]
-        assert pids or self._tree.locked(), f"nothing there for {what}"
+        # Not while the whole instance is started again.
+        async with self._tree:
+            assert self._instance is not None
+            if what.kind == "outage_redis":
+                family = psutil.Process(self._instance.process.pid).children(recursive=True)
+                pids = [one.pid for one in family if "redis-server" in " ".join(command_line(one))]
+            else:
+                # ClickHouse is in it.
+                pids = [pid for name, pid in (await self._actors()).items() if name == "database"]
+        assert pids, f"nothing is there for {what}"
         for pid in pids:
             _signalled(pid, signal.SIGSTOP)
         try:
