@@ -224,7 +224,8 @@ class _Running:
                 await asyncio.sleep(what.seconds)
                 at = time.monotonic()
             case Outage():
-                await self._system.outage(what)
+                if not await self._system.outage(what):
+                    return
                 at = time.monotonic()
         self.done[one.kind] += 1
         self.recoveries.over(one.kind, [one.exchange] if one.exchange else SYMBOLS, at)

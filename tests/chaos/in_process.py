@@ -154,7 +154,7 @@ class InProcess:
                 await asyncio.gather(*(process.kill() for process in self._collectors.values()))
         return True
 
-    async def outage(self, what: Outage) -> None:
+    async def outage(self, what: Outage) -> bool:
         raise ValueError(f"there is no {what.kind} without Ray")
 
     async def depths(self, exchange: str) -> list[dict[str, Any]]:

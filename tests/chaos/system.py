@@ -23,8 +23,8 @@ class System(Protocol):
     async def kill(self, what: Kill, exchange: str) -> bool:
         """Without a warning; what died has been started again. False where nothing was there to be killed."""
 
-    async def outage(self, what: Outage) -> None:
-        """Returns when it is over."""
+    async def outage(self, what: Outage) -> bool:
+        """Returns when it is over; False where nothing was there."""
 
     async def gaps(self) -> list[Gap]:
         """Open and closed."""
