@@ -174,7 +174,9 @@ class OnRay:
         family = [process, *process.children(recursive=True)]
         for one in family:
             _signalled(one.pid, signal.SIGKILL)
-        self._instance.detach()
+        # Who asks it now need not wait for an answer.
+        if (asking := self._instance._inside) is not None:
+            asking.kill()
         self._instance.process.wait()
         psutil.wait_procs(family, timeout=10)
 

@@ -142,10 +142,10 @@ class FrontDoor:
 
     def detach(self) -> None:
         """End the process that is attached, if there is one."""
-        if self._inside is not None:
-            self._inside.kill()
-            self._inside.communicate()
-            self._inside = None
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            inside.kill()
+            inside.communicate()
 
 
 @dataclass(kw_only=True)
