@@ -46,7 +46,7 @@ test-cluster: install
 # Faults of all kinds at seven simulated exchanges under load, processes killed and sinks stopped meanwhile, and then
 # every trade is accounted for: make chaos SEED=1
 chaos: install
-	$(BIN)/python -m tests.chaos.campaign --on ray --faults 200 --seconds 600 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos.campaign --on ray --faults 200 --seconds 1200 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
 
 bench: install
 	$(BIN)/python -m benchmarks

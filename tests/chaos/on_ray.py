@@ -19,6 +19,9 @@ from tests.chaos.schedule import KILL_TREE, KILLS, OUTAGES, Kill, Outage
 from tests.chaos.system import COLLECTOR, SHARDS
 from tests.cluster.running import Instance, command_line, rayfeed_up
 
+#: Processes whose memory is measured, by their title.
+_MEASURED = {"Collector": "collectors", "SymbolShard": "shards", "Database": "database", "Publisher": "publisher"}
+
 
 class NoAnswer(Exception):
     """The instance cannot be asked now."""
@@ -142,11 +145,15 @@ class OnRay:
         return rows
 
     def memory(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for name, pid in self._pids.items():
-            with contextlib.suppress(psutil.Error):
-                kind = f"{name.partition(':')[0]}s" if ":" in name else name
-                sizes[kind] = sizes.get(kind, 0) + psutil.Process(pid).memory_info().rss
+        assert self._instance is not None
+        sizes = dict.fromkeys(_MEASURED.values(), 0)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(self._instance.process.pid).children(recursive=True):
+                # ray::Collector, and while it is asked ray::Collector.status
+                title = " ".join(command_line(one)).removeprefix("ray::").partition(".")[0].strip()
+                if title in _MEASURED:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        sizes[_MEASURED[title]] += one.memory_info().rss
         return sizes
 
     async def _actors(self) -> dict[str, int]:
