@@ -27,11 +27,12 @@ from tests.chaos.on_ray import NoAnswer, OnRay
 from tests.chaos.plots import plot_memory
 from tests.chaos.recovery import Recoveries
 from tests.chaos.schedule import REST_AWAY, Kill, Outage, Planned, plan
-from tests.chaos.system import SHARDS, System
+from tests.chaos.system import COLLECTOR, SHARDS, System
 
 #: How often it is looked whether all is well.
 _LOOK_S: Final = 0.1
 _MEMORY_S: Final = 0.5
+_NOTICED_S: Final = 1.0
 #: Trades that were made this long before the newest of a symbol may be on their way.
 _BEHIND_NS: Final = 2_000_000_000
 #: From the last fault until all is well again.
@@ -144,6 +145,8 @@ class _Running:
         self._began = time.monotonic()
         #: Faults that last, and where.
         self._injected: list[tuple[str, Injected]] = []
+        #: Until then a subscription may have ended without a word and nobody has noticed.
+        self._unnoticed_until = 0.0
 
     async def play(self) -> None:
         """Do everything when it is due; returns when the last is done."""
@@ -168,6 +171,8 @@ class _Running:
                 # The loop's clock is the monotonic one.
                 self.recoveries.over(injected.fault.kind, [exchange], injected.ended or asked)
                 self.done[injected.fault.kind] += injected.done
+                if injected.fault.kind == "delist":
+                    self._unnoticed_until = asked + COLLECTOR["stale_s"] + _NOTICED_S
             ill = await self._system.ill()
             for exchange in SYMBOLS:
                 if exchange not in ill:
@@ -188,7 +193,8 @@ class _Running:
         return not await self.illnesses()
 
     async def all_recovered(self) -> bool:
-        return not self._injected and not self.recoveries.waiting and await self.all_well()
+        noticed = time.monotonic() > self._unnoticed_until
+        return noticed and not self._injected and not self.recoveries.waiting and await self.all_well()
 
     async def settled(self) -> bool:
         return await self.all_well() and not await self._system.on_its_way()

@@ -9,7 +9,7 @@ from tests.chaos.schedule import Kill, Outage
 SHARDS: Final = 2
 #: Settings of the collectors: who is refused, delisted or silent for seconds is asked again within seconds. Of halted
 #: exchanges every book is stale some time.
-COLLECTOR: Final = {"list_interval_s": 3.0, "list_retry_s": 1.0, "stale_s": 15.0}
+COLLECTOR: Final = {"list_interval_s": 3.0, "list_retry_s": 1.0, "stale_s": 8.0}
 
 
 class System(Protocol):
