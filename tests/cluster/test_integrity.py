@@ -143,10 +143,11 @@ def test_what_cannot_be_repaired_stays_open_for_all_to_see_also_in_the_files_of_
 ) -> None:
     data, lost = tmp_path / "data", ("bybit", "spot:BTCUSDT")
     # One of each proof; of spot Bybit shows the last 60 trades over REST and none before.
-    with rayfeed_up(data, "--exchanges", "binance,bitfinex,bybit") as instance:
+    lively = {"RAYFEED_SIMULATOR__TRADES_PER_SECOND": "120"}
+    with rayfeed_up(data, "--exchanges", "binance,bitfinex,bybit", environment=lively) as instance:
         wait_until(lambda: all(row["trades"] for row in instance.json("/api/v1/integrity")), REPAIR_S)
         wait_until(lambda: all_synced(instance), REPAIR_S)
-        sim(instance, "fault", "bybit", "restart", "--for", "20")
+        sim(instance, "fault", "bybit", "restart", "--for", "8")
         gaps = f"/api/v1/gaps?exchange={lost[0]}&symbol={quote(lost[1])}&open=1"
         wait_until(lambda: any(gap["attempts"] for gap in instance.json(gaps)), REPAIR_S)
         [gap] = instance.json(gaps)
