@@ -50,7 +50,9 @@ class Outcome:
     trades_held: int = 0
 
 
-class _NoGaps:
+class NoGaps:
+    """A shard that misses nothing."""
+
     async def remote(self, *_: object) -> list[Gap]:
         return []
 
@@ -60,7 +62,7 @@ class Handle:
 
     def __init__(self, take: Take, expected: int) -> None:
         self.append = self
-        self.gaps = _NoGaps()
+        self.gaps = NoGaps()
         self.complete = asyncio.Event()
         self.offered = 0
         self._take = take

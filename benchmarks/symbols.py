@@ -27,7 +27,8 @@ import pyarrow as pa
 from actors.collector import Collector
 from actors.endpoint import Endpoint
 from actors.feeds.binance import Binance
-from benchmarks.flooded import memory
+from actors.ledger.origin import Origin
+from benchmarks.flooded import NoGaps, memory
 from benchmarks.many_symbols import LEVELS, RATE, prices, sizes, symbols
 from benchmarks.peers import CRYPTOFEED, environment
 from benchmarks.table import Bound, Row, UnavailableError
@@ -230,10 +231,12 @@ class Handle:
 
     def __init__(self) -> None:
         self.append = self
+        self.gaps = NoGaps()
         self.rows = 0
 
-    async def remote(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int) -> None:
+    async def remote(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
         self.rows += sum(batch.num_rows for batch in batches.values())
+        return 0
 
 
 async def within(collector: Collector, rest: str) -> None:
