@@ -199,7 +199,7 @@ class Collector:
         connections = self._roster.connections
         lives = [connection.life for connection in connections]
         waiting = [connection.waiting for connection in connections]
-        books = [state for connection in connections for state in connection.books.states().values()]
+        counts = [connection.books.counts() for connection in connections]
         return {
             "actor": repr(self),
             "pid": os.getpid(),
@@ -218,8 +218,8 @@ class Collector:
             "subscribed": sorted(self._roster.granted),
             "refused": self._roster.refused,
             "unanswered": sorted(symbol for life in lives for symbol in life.unanswered),
-            "book_states": dict(Counter(book.state for book in books)),
-            "book_gaps": sum(book.gaps for book in books),
+            "book_states": dict(sum((states for states, _ in counts), Counter())),
+            "book_gaps": sum(gaps for _, gaps in counts),
             "lag_ms": self._lag_ms,
             "frames_waiting": sum(frames for frames, _ in waiting),
             "bytes_waiting": sum(size for _, size in waiting),

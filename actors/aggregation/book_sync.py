@@ -11,6 +11,7 @@ whatever clock the caller has.
 """
 
 import random as system_random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -256,6 +257,13 @@ class BookSync:
         """The symbols whose books can be trusted now."""
         numbers = np.flatnonzero(self._books.records["used"] & (self._books.records["shown"] == SYNCED))
         return frozenset(self._books.names[number] for number in numbers)
+
+    def counts(self) -> tuple[Counter[State], int]:
+        """How many books are in each state, and how often any was found wrong."""
+        records = self._books.records[self._books.records["used"]]
+        found = np.bincount(records["shown"].astype(np.intp) % AWAITS, minlength=len(STATES)).tolist()
+        states = {state: count for state, count in zip(STATES, found, strict=True) if count}
+        return Counter(states), int(records["gaps"].sum())
 
     def states(self) -> dict[str, BookState]:
         """What is known of each book, by symbol."""

@@ -1,6 +1,7 @@
 """The recorded books of six exchanges: every checksum and every chain holds, and the last book is that of a dict."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -84,6 +85,7 @@ def test_recorded_books_are_complete_and_equal_to_dicts(exchange: str) -> None:
     for piece in in_pieces(messages, seed=3):
         books.apply(piece, 0.0)
     states = books.states().values()
+    assert books.counts() == (Counter(state.state for state in states), sum(state.gaps for state in states))
     assert sum(state.messages for state in states) == messages.num_rows == count
     assert sum(state.epoch for state in states) == snapshots == len(states)
     assert sum(state.checksums for state in states) == checksums
