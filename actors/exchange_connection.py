@@ -9,7 +9,7 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -260,6 +260,7 @@ class ExchangeConnection:
                     self.succeed = reason
 
     def _follow_books(self) -> None:
+        silent: dict[str, int] = {}
         for effect in self.books.take_effects():
             match effect:
                 case RequestSnapshot():
@@ -274,16 +275,20 @@ class ExchangeConnection:
                         name = self.shared.exchange
                         log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
                     elif state == "stale" and self._connected:
-                        self._subscribe_again(symbol, effect.ts_recv or 0)
+                        silent[symbol] = effect.ts_recv or 0
+        if silent:
+            self._subscribe_again(silent)
 
-    def _subscribe_again(self, symbol: str, heard_ns: int) -> None:
-        """Nothing comes although the connection lives: its subscription may have ended without a word."""
-        now = time.monotonic()
-        self.subscribed.discard(symbol)
-        self._break(self.shared.coverage.ended(self.name, heard_ns, "nothing was heard of the symbol", [symbol]))
-        self.life.queue(self.feed.unsubscribe([symbol]))
-        self.books.add([symbol], now)
-        self.life.ask([symbol], self.feed.subscribe([symbol]), now)
+    def _subscribe_again(self, silent: Mapping[str, int]) -> None:
+        """Nothing has come since then (ns) although the connection lives: subscriptions may have ended without a
+        word. Together, as a quiet market may have thousands of them."""
+        now, symbols = time.monotonic(), tuple(silent)
+        self.subscribed.difference_update(symbols)
+        for symbol, heard_ns in silent.items():
+            self._break(self.shared.coverage.ended(self.name, heard_ns, "nothing was heard of the symbol", [symbol]))
+        self.life.queue(self.feed.unsubscribe(symbols))
+        self.books.add(symbols, now)
+        self.life.ask(symbols, self.feed.subscribe(symbols), now)
 
     async def _stay_connected(self) -> None:
         while True:

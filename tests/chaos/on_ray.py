@@ -181,9 +181,7 @@ class OnRay:
         family = [process, *process.children(recursive=True)]
         for one in family:
             _signalled(one.pid, signal.SIGKILL)
-        # Who asks it now need not wait for an answer.
-        if (asking := self._instance._inside) is not None:
-            asking.kill()
+        self._instance.interrupt()
         self._instance.process.wait()
         psutil.wait_procs(family, timeout=10)
 

@@ -140,6 +140,11 @@ class FrontDoor:
         rows = self.inside("answer = ray.get(find_actor('supervisor').symbols.remote())")
         return {(row.pop("exchange"), row.pop("symbol")): row for row in rows}
 
+    def interrupt(self) -> None:
+        """Who asks it now in another thread need not wait for an answer."""
+        if (inside := self._inside) is not None:
+            inside.kill()
+
     def detach(self) -> None:
         """End the process that is attached, if there is one."""
         inside, self._inside = self._inside, None
