@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,9 @@ def _frame(place: int) -> str:
 FRAME_BYTES = len(_frame(0))
 
 
-async def _send(connection: ServerConnection) -> None:
+async def _send(block: Block, connection: ServerConnection) -> None:
     assert connection.request is not None
     count = int(connection.request.path.split("/")[1])
-    block = Block()
     with suppress(ConnectionClosed):
         for number in range(count // BLOCK_FRAMES):
             async with connection.send_context():
@@ -100,8 +100,10 @@ async def _send(connection: ServerConnection) -> None:
 
 
 async def main() -> None:
+    # Made before anybody connects, whose time it would cost; every connection numbers it anew before each use.
+    send = partial(_send, Block())
     # Pongs come late where the client does not read on purpose.
-    async with serve(_send, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1) as server:
+    async with serve(send, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
