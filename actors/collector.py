@@ -34,6 +34,8 @@ from config import Settings, SettingsError
 MAX_REASONS: Final = 50
 #: Of a frame that cannot be used no more than this is kept.
 KEPT_BYTES: Final = 16 * 1024
+#: Without frames it is looked this often whether something is due.
+IDLE_S: Final = 0.05
 #: The list is not waited for longer than this before connecting: the exchange itself refuses what it does not know.
 LIST_TIMEOUT_S: Final = 10.0
 #: A changed subscription that has no answer within this time is reported as such.
@@ -76,6 +78,8 @@ class Collector:
         self._listed: frozenset[RestRequest] = frozenset()
         self._listed_at = 0.0
         self._list_due = asyncio.Event()
+        #: Frames wait to be flushed.
+        self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
         self._counts: Counter[str] = Counter()
@@ -259,6 +263,7 @@ class Collector:
                     rest,
                     RequestBudget(limits.connects_per_minute),
                     self._deliver,
+                    self._arrived.set,
                     lambda: len(self._roster.connections),
                     self._recorder,
                     self._coverage,
@@ -335,11 +340,15 @@ class Collector:
         return True
 
     async def _flush_forever(self) -> None:
+        """Flush as soon as something comes, and what comes during the interval after that together."""
         interval = self._settings.collector.flush_interval_ms / 1000
         while True:
-            await asyncio.sleep(interval)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), IDLE_S)
+            self._arrived.clear()
             self._roster.flush()
             self._recorder.flush()
+            await asyncio.sleep(interval)
 
     def _deliver(self, decoded: Decoded, frames: int, clock_ns: int) -> None:
         self._count(decoded, frames)

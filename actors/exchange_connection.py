@@ -60,6 +60,8 @@ class Shared:
     connects: RequestBudget
     #: Takes what frames said, how many they were, and when the last of them was received (ns).
     deliver: Callable[[Decoded, int, int], None]
+    #: Called when frames wait to be flushed.
+    arrived: Callable[[], None]
     #: How many connections share the bounds on what waits.
     connections: Callable[[], int]
     recorder: Recorder
@@ -325,7 +327,7 @@ class ExchangeConnection:
         limits, sharing = self.shared.settings, max(self.shared.connections(), 1)
         most_frames, most_bytes = max(limits.max_frames // sharing, 1), max(limits.max_bytes // sharing, 1)
         kind = RecordedFrameReceiver if self.shared.recorded else FrameReceiver
-        receiver = kind(most_frames, most_bytes, limits.max_frame_bytes)
+        receiver = kind(most_frames, most_bytes, limits.max_frame_bytes, self.shared.arrived)
         self.feed = self._new_feed()
         url = self.feed.url
         try:

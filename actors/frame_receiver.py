@@ -2,6 +2,7 @@
 the socket is not read while that list, or what waits behind it, is full. Memory is bounded whatever the exchange sends.
 """
 
+from collections.abc import Callable
 from itertools import repeat
 from time import time_ns
 from typing import Any, Final
@@ -18,9 +19,10 @@ Times = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class FrameReceiver(WSListener):
-    """Gathers text frames until `take`."""
+    """Gathers text frames until `take`; `arrived` is called after every read that brought some."""
 
-    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int) -> None:
+    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int, arrived: Callable[[], None]) -> None:
+        self._arrived = arrived
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._max_message_bytes = max_message_bytes
@@ -45,6 +47,7 @@ class FrameReceiver(WSListener):
             self._take_other(transport, frame)
         if frame.last_in_buffer:
             self._stamp(time_ns())
+            self._arrived()
             self._rest_when_full()
 
     @property
@@ -121,8 +124,8 @@ class FrameReceiver(WSListener):
 class RecordedFrameReceiver(FrameReceiver):
     """Gathers the frames of a replay with the times they were recorded at; see `actors.recorded_clock`."""
 
-    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int) -> None:
-        super().__init__(max_frames, max_bytes, max_message_bytes)
+    def __init__(self, max_frames: int, max_bytes: int, max_message_bytes: int, arrived: Callable[[], None]) -> None:
+        super().__init__(max_frames, max_bytes, max_message_bytes, arrived)
         self._recorded_ns = 0
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -130,6 +133,7 @@ class RecordedFrameReceiver(FrameReceiver):
             # What came before it was recorded at the time before it.
             self._stamp(0)
             self._recorded_ns = recorded_clock.decode(frame.get_payload_as_bytes())
+            self._arrived()
             self._rest_when_full()
         else:
             super().on_ws_frame(transport, frame)

@@ -66,8 +66,27 @@ async def taken(receiver: FrameReceiver, count: int) -> tuple[list[bytes], list[
     return frames, times
 
 
+def _nothing() -> None:
+    pass
+
+
 def receiver_of(max_frames: int = 10_000, max_bytes: int = 1 << 24, max_message_bytes: int = 1 << 20) -> FrameReceiver:
-    return FrameReceiver(max_frames, max_bytes, max_message_bytes)
+    return FrameReceiver(max_frames, max_bytes, max_message_bytes, _nothing)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_whoever_waits_for_frames_is_told_when_they_are_there(recorded: bool) -> None:
+    arrived = asyncio.Event()
+    kind = RecordedFrameReceiver if recorded else FrameReceiver
+    receiver = kind(10_000, 1 << 24, 1 << 20, arrived.set)
+    async with connected(receiver) as (write, _):
+        for block in (frame(b"a"), frame(b"b") + frame(recorded_clock.encode(6), BINARY)):
+            assert not arrived.is_set()
+            write(block)
+            await asyncio.wait_for(arrived.wait(), 5)
+            await until(lambda: receiver.waiting[0] == 1)
+            receiver.take()
+            arrived.clear()
 
 
 async def test_frames_come_in_order_with_a_time_that_never_falls() -> None:
@@ -224,7 +243,7 @@ async def test_one_that_is_left_before_it_is_connected_disconnects_at_once() -> 
 
 
 async def test_a_replay_tells_the_time_of_every_frame() -> None:
-    receiver = RecordedFrameReceiver(10_000, 1 << 24, 1 << 20)
+    receiver = RecordedFrameReceiver(10_000, 1 << 24, 1 << 20, _nothing)
     times = [1_633_998_512_000_000_001, 1_633_998_512_000_000_001, 5, -3, 2**63 - 1]
     frames = [b"%d" % number for number in range(len(times))]
     async with connected(receiver) as (write, _):
@@ -236,7 +255,7 @@ async def test_a_replay_tells_the_time_of_every_frame() -> None:
 
 
 async def test_a_replay_of_fragments_gives_the_message_the_time_before_its_end() -> None:
-    receiver = RecordedFrameReceiver(10_000, 1 << 24, 1 << 20)
+    receiver = RecordedFrameReceiver(10_000, 1 << 24, 1 << 20, _nothing)
     async with connected(receiver) as (write, _):
         write(frame(recorded_clock.encode(7), BINARY) + frame(b"a", fin=False) + frame(b"b", CONTINUATION))
         write(frame(recorded_clock.encode(8), BINARY) + frame(b"c"))
@@ -244,7 +263,7 @@ async def test_a_replay_of_fragments_gives_the_message_the_time_before_its_end()
 
 
 async def test_a_full_replay_is_not_read_either_also_where_a_time_ends_the_read() -> None:
-    receiver = RecordedFrameReceiver(5, 1 << 24, 1 << 20)
+    receiver = RecordedFrameReceiver(5, 1 << 24, 1 << 20, _nothing)
     async with connected(receiver) as (write, _):
         write(wire.block([b"x"] * 6, range(6)) + frame(recorded_clock.encode(6), BINARY))
         await until(lambda: receiver.waiting[0] == 6)
@@ -256,7 +275,7 @@ async def test_a_full_replay_is_not_read_either_also_where_a_time_ends_the_read(
 
 
 async def test_a_replay_with_a_time_that_is_none_costs_the_connection() -> None:
-    receiver = RecordedFrameReceiver(10_000, 1 << 24, 1 << 20)
+    receiver = RecordedFrameReceiver(10_000, 1 << 24, 1 << 20, _nothing)
     async with connected(receiver) as (write, other):
         write(frame(b"noon", BINARY))
         await asyncio.wait_for(other.wait_closed(), 5)

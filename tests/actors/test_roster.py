@@ -35,6 +35,7 @@ class Connections:
             rest=RestClient(NOWHERE, RequestBudget(60)),
             connects=RequestBudget(60),
             deliver=lambda *_: None,
+            arrived=lambda: None,
             connections=lambda: len(self.made),
             recorder=Recorder(folder, exchange, 1 << 20, on=False),
             coverage=Coverage(),
