@@ -21,10 +21,11 @@ from actors.aggregation import bars as bar_kernels
 from actors.aggregation.bars import BUCKET_NS, Bars
 from actors.directory import shard_of
 from actors.ledger.account import Kind
-from actors.ledger.keeper import Keeper
+from actors.ledger.keeper import Keeper, Trades
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
+from actors.ledger.series import runs
 from config import Settings
 from storage.column_layout import from_columns, to_columns
 from storage.column_reader import ColumnReader, Selection
@@ -235,11 +236,11 @@ class SymbolShard:
         self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
         for kind in _TRADES:
             given = (one.batches.get(kind) for one in mine)
-            for symbol, rows, ids, ts in _by_symbol(given, "trade_id", "ts_event"):
+            for symbol, trades in _trades_by_symbol(given):
                 write = partial(self._write, exchange, symbol, "TRADES")
-                new = self._keeper.store(exchange, symbol, proof, kind, rows, ids, ts, now_ns, write)
+                new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
                 if kind == "trades":
-                    self._counts["duplicates"] += rows.num_rows - new.num_rows
+                    self._counts["duplicates"] += trades.rows.num_rows - new.num_rows
                 if new.num_rows:
                     self._counts["TRADES"] += new.num_rows
                     self._unshared.setdefault(("trades", exchange), []).append(new)
@@ -331,21 +332,35 @@ class SymbolShard:
             bars.changed()
 
 
-def _by_symbol(batches: Iterable[pa.RecordBatch | None], *columns: str) -> Iterator[tuple[Any, ...]]:
-    """The name of each symbol and its rows in the order they came, and of these the `columns` as arrays."""
+def _sorted_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> tuple[pa.RecordBatch, list[str], list[int]] | None:
+    """The rows of each symbol together, in the order they came, with the name of each symbol and where its rows end;
+    None where there are none."""
     given = [batch for batch in batches if batch is not None and batch.num_rows]
     if not given:
-        return
+        return None
     table = pa.Table.from_batches(given).unify_dictionaries()
     names, codes = symbols_of(table)
-    # Once for all symbols: to cut and to read a batch costs as much for a few rows as for many.
     order: Any = np.argsort(codes, kind="stable")
     rows = table.take(pa.array(order)).combine_chunks().to_batches()[0]
-    arrays = [rows.column(name).to_numpy() for name in columns]
     codes = codes[order]
     ends = [*(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
-    for begin, end in pairwise([0, *ends]):
-        yield names[codes[begin]], rows.slice(begin, end - begin), *(values[begin:end] for values in arrays)
+    return rows, [names[codes[end - 1]] for end in ends], ends
+
+
+def _by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    if (found := _sorted_by_symbol(batches)) is not None:
+        rows, names, ends = found
+        for name, (begin, end) in zip(names, pairwise([0, *ends]), strict=True):
+            yield name, rows.slice(begin, end - begin)
+
+
+def _trades_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, Trades]]:
+    if (found := _sorted_by_symbol(batches)) is not None:
+        rows, names, ends = found
+        # Once for all symbols: to read a batch costs as much for a few rows as for many.
+        ids, ts = (rows.column(name).to_numpy() for name in ("trade_id", "ts_event"))
+        for name, (begin, end), run in zip(names, pairwise([0, *ends]), runs(ids, ts, ends), strict=True):
+            yield name, Trades(rows.slice(begin, end - begin), ids[begin:end], ts[begin:end], run)
 
 
 def _table(symbol: str, stored: Selection) -> pa.Table:

@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from actors.ledger.account import Kind, Mask
-from actors.ledger.keeper import Delivered, Keeper
+from actors.ledger.keeper import Delivered, Keeper, Trades
 from actors.ledger.origin import Origin
-from actors.ledger.ranges import Ids
 from actors.symbol_shard import SymbolShard
 from benchmarks.table import Bound, Row, UnavailableError
 from config import load
@@ -27,7 +26,7 @@ from storage.schema import TRADES
 
 EXCHANGE: Final = "binance"
 #: Symbols, trades of each in a commit, pairs of commits. The ledger looks at each symbol: few trades of many are worst.
-CASES: Final = ((500, 4, 75), (4, 500, 1_001))
+CASES: Final = ((500, 4, 201), (4, 500, 1_001))
 #: Pairs before the first that counts, which make the files.
 WARM_UPS: Final = 5
 START_NS: Final = 1_767_268_800_000_000_000
@@ -63,11 +62,11 @@ class NoLedger(Keeper):
         pass
 
     def store(
-        self, exchange: str, symbol: str, proof: Any, kind: Kind, trades: pa.RecordBatch, ids: Ids, ts: Ids,
-        now_ns: int, write: Callable[[pa.RecordBatch], Mask],
+        self, exchange: str, symbol: str, proof: Any, kind: Kind, trades: Trades, now_ns: int,
+        write: Callable[[pa.RecordBatch], Mask],
     ) -> pa.RecordBatch:  # fmt: skip
-        new = write(trades)
-        return trades if np.count_nonzero(new) == len(new) else trades.filter(pa.array(new))
+        new = write(trades.rows)
+        return trades.rows if np.count_nonzero(new) == len(new) else trades.rows.filter(pa.array(new))
 
     def finish(self) -> None:
         pass

@@ -84,6 +84,16 @@ class Account:
         wanted: Mask = series.missing.hold(starts, ids) | ((starts > series.last) & (ids <= series.last + FAR_AHEAD))
         return wanted | (ids < series.first) if kind == "backfill" else wanted
 
+    def went_on(self, first: int, last: int, newest_ns: int) -> bool:
+        """Live trades with the ids `first..last`, none left out, are in the files and were not before, the last one at
+        `newest_ns`: the short way for what nearly always comes. False (and nothing done) where `stored` must look."""
+        if self.proof != "ids" or not self._series.went_on(first, last, newest_ns):
+            return False
+        self.rows += last - first + 1
+        if newest_ns > self._last_ns:
+            self._last_ns = newest_ns
+        return True
+
     def stored(self, kind: Kind, starts: Ids, ids: Ids, ts: Ids, new: Mask | None, now_ns: int) -> int:
         """Trades that are in the files; `new`: they were not before (None: all of them). How many of them are new."""
         added = len(ids) if new is None else np.count_nonzero(new)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from actors.ledger.account import Account, Kind, Mask
 from actors.ledger.ledger import Ledger
 from actors.ledger.origin import Origin
 from actors.ledger.ranges import Ids
+from actors.ledger.series import Run
 from storage.column_layout import NANOS_PER_DAY, day_of_time_file, folder_name, join_time
 from storage.column_reader import ColumnReader
 from storage.ledger_log import Checkpoint, Gap, LedgerLog, Merged, Record, read_log
@@ -39,6 +40,16 @@ _TIME_BYTES: Final = COLUMNS["TRADES"]["time"].itemsize
 Delivered = tuple[Origin, Mapping[str, pa.RecordBatch]]
 #: Per symbol the ids of merged trades, ascending, and how many each stands for.
 _Fills = dict[str, tuple[Ids, Ids]]
+
+
+class Trades(NamedTuple):
+    """Trades of one symbol in the order they came, with their columns `trade_id` and `ts_event`, and the first and last
+    id and the last time where the ids count up by one."""
+
+    rows: pa.RecordBatch
+    ids: Ids
+    ts: Ids
+    run: Run | None
 
 
 class Keeper:
@@ -61,8 +72,6 @@ class Keeper:
         self._known: set[str] = set()
         self._fills: _Fills = {}
         self._begun: list[Account] = []
-        #: Live trades that are in the files and not accounted for.
-        self._written: list[tuple[Account, Ids, Ids, Mask | None, int]] = []
         self._compacting: asyncio.Future[None] | None = None
         # What the logs say of symbols that are not recovered yet.
         self._checkpoints: dict[tuple[str, str], Checkpoint] = {}
@@ -83,8 +92,6 @@ class Keeper:
     def begin(self, exchange: str, delivered: Sequence[Delivered], now_ns: int) -> None:
         """Write down what must be known before the trades are in the files. Backfill comes apart from live trades, as
         both may speak of the same id. OSError: nothing may be stored."""
-        # What a commit that failed has stored.
-        self._settle()
         proof = delivered[-1][0].proof
         if exchange not in self._known:
             self._recover_files(exchange, proof)
@@ -107,42 +114,39 @@ class Keeper:
         self._write(_merged(exchange, self._fills, accounts))
 
     def store(
-        self, exchange: str, symbol: str, proof: Proof, kind: Kind, trades: pa.RecordBatch, ids: Ids, ts: Ids,
-        now_ns: int, write: Callable[[pa.RecordBatch], Mask],
+        self, exchange: str, symbol: str, proof: Proof, kind: Kind, trades: Trades, now_ns: int,
+        write: Callable[[pa.RecordBatch], Mask],
     ) -> pa.RecordBatch:  # fmt: skip
         """Put trades of one symbol into the files with `write` (which rows are new), as far as they belong there; the
-        new ones. `ids` and `ts` are their columns `trade_id` and `ts_event`."""
+        new ones."""
         account = self.ledger.account(exchange, symbol, proof)
-        if kind == "trades" and not account.merging and symbol not in self._fills:
-            new = write(trades)
-            if np.count_nonzero(new) == len(new):
-                self._written.append((account, ids, ts, None, now_ns))
-                return trades
-            self._written.append((account, ids, ts, new, now_ns))
-            return trades.filter(pa.array(new))
-        self._settle()
-        starts = _starts(ids, self._fills.get(symbol))
-        kept = account.admit(kind, starts, ids, ts)
+        rows, ids, ts, run = trades
+        starts, kept = ids, None
+        if kind != "trades" or account.merging or symbol in self._fills:
+            starts = _starts(ids, self._fills.get(symbol))
+            kept = account.admit(kind, starts, ids, ts)
         left_out: tuple[Ids, Ids] | None = None
         if kept is not None:
             if kind == "trades":
                 left_out = ids[~kept], ts[~kept]
             same = starts is ids
-            ids, ts, trades = ids[kept], ts[kept], trades.filter(pa.array(kept))
+            ids, ts, rows, run = ids[kept], ts[kept], rows.filter(pa.array(kept)), None
             starts = ids if same else starts[kept]
         if len(ids):
-            new = write(trades)
+            new = write(rows)
+            usual = kind == "trades" and starts is ids and np.count_nonzero(new) == len(new)
+            if usual and run is not None and account.went_on(*run):
+                return rows
             if kind == "trades" and not account.begun:
                 self._begun.append(account)
             if account.stored(kind, starts, ids, ts, new, now_ns) < len(ids):
-                trades = trades.filter(pa.array(new))
+                rows = rows.filter(pa.array(new))
         if left_out is not None:
             account.dropped(*left_out, now_ns)
-        return trades
+        return rows
 
     def finish(self) -> None:
         """Write down what changed. OSError: it stays to be written."""
-        self._settle()
         # It claims nothing but where the promise begins: everything else is read from the files.
         at_ns = self._clock() if self._begun else 0
         self._write([_beginning(account.checkpoint(at_ns)) for account in self._begun])
@@ -154,15 +158,6 @@ class Keeper:
             account.attempted(gap_id, covered, note, now_ns)
             with suppress(OSError):  # written with the next commit otherwise
                 self._write([])
-
-    def _settle(self) -> None:
-        """Account for what is written, all symbols in a row: between their writes each would cost several times that,
-        as the processor has forgotten the account by then."""
-        written, self._written = self._written, []
-        for account, ids, ts, new, now_ns in written:
-            if not account.begun:
-                self._begun.append(account)
-            account.stored("trades", ids, ids, ts, new, now_ns)
 
     # ---- the log
 
@@ -194,7 +189,6 @@ class Keeper:
         self._log.prepare(records)
 
     def _everything(self, at_ns: int) -> list[Record]:
-        self._settle()
         waiting = [self._checkpoints[key] for key in self._checkpoints]
         merged = [
             Merged(exchange, symbol, list(fills), list(fills.values()))

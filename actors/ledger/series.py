@@ -1,6 +1,7 @@
 """Which ids of a symbol's trades are stored, where the exchange counts its trades up by one: the continuity that
 proves that none is missing, or says which."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,8 +18,6 @@ _CLOSE: Final = 1_000_000
 #: many mean that the ids do not count up by one at all: then each trade leaves one, for ever. These take 160 KB of
 #: memory, and at most 400 KB of a checkpoint.
 MOST_RANGES: Final = 10_000
-#: Rows of which a list is looked at faster than an array.
-_FEW: Final = 16
 
 
 class Hole(NamedTuple):
@@ -48,6 +47,22 @@ class Found(NamedTuple):
     changed: Ranges
 
 
+#: First and last id, and the time of the last.
+Run = tuple[int, int, int]
+
+
+def runs(ids: Ids, ts: Ids, ends: Sequence[int]) -> list[Run | None]:
+    """Of parts that follow each other and end before `ends`: their run where the ids count up by one, else None. For
+    all at once, as numpy takes as long for the few trades of one symbol."""
+    last = np.array(ends) - 1
+    first = np.array([0, *ends[:-1]])
+    jumps = np.concatenate([[0], np.cumsum(ids[1:] != ids[:-1] + 1)])
+    unbroken = jumps[first] == jumps[last]
+    columns: Any = (unbroken, ids[first], ids[last], ts[last])
+    found = zip(*(column.tolist() for column in columns), strict=True)
+    return [(begin, end, at_ns) if whole else None for whole, begin, end, at_ns in found]
+
+
 class Series:
     """The ids of one symbol. `first` is where the promise begins, None before the first trade; `last` the highest."""
 
@@ -71,14 +86,20 @@ class Series:
             return 0
         return self.last - self.first + 1 - self.missing.count(self.first, self.last) - self.surplus
 
+    def went_on(self, first: int, last: int, last_ns: int) -> bool:
+        """Take the trades `first..last` if they begin behind the last one; False (and nothing done) otherwise."""
+        if first != self.last + 1 or self.first is None:
+            return False
+        self.last = last
+        if last_ns > self.last_ns:
+            self.last_ns = last_ns
+        return True
+
     def goes_on(self, starts: Ids, ids: Ids) -> bool:
         """Whether these trades begin behind the last one and leave nothing out."""
         first, rows = starts.item(0), len(ids)
         if self.first is None or first != self.last + 1:
             return False
-        if starts is ids and rows < _FEW:
-            numbers: Any = ids.tolist()
-            return bool(numbers == [*range(first, first + rows)])
         if starts is ids:
             # Faster than `all`.
             return ids.item(-1) - first == rows - 1 and np.count_nonzero(ids[1:] > ids[:-1]) == rows - 1
@@ -90,10 +111,7 @@ class Series:
             return False
         if starts is not ids:
             self.surplus += int((ids - starts).sum())
-        self.last = ids.item(-1)
-        if last_ns > self.last_ns:
-            self.last_ns = last_ns
-        return True
+        return self.went_on(starts.item(0), ids.item(-1), last_ns)
 
     def take(self, starts: Ids, ids: Ids, ts: Ids, live: bool) -> Found:
         """Take trades in any order that stand for the ids `starts..ids`, at `ts`. Only live ones begin a series."""
