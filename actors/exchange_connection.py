@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 import picows
+import pyarrow as pa
 import structlog
 
 from actors import recorded_clock
@@ -30,6 +31,7 @@ from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError, retry_after, spend
 from config.settings import CollectorSettings
+from storage.schema import symbols_of
 
 CONNECT_TIMEOUT_S: Final = 10.0
 #: Snapshots asked for at the same time; the budget of the exchange spreads them further.
@@ -222,6 +224,7 @@ class ExchangeConnection:
             breaks = [Break(symbol, before or int(times[0]), self._last_recv_ns, hole.reason) for symbol in lost]
             self.shared.broke(breaks, self._last_recv_ns)
         self._settle(decoded.subscribed, decoded.refused)
+        self._cover(decoded.trades)
         for reply in decoded.replies:
             self._send(reply)
         for notice in decoded.notices:
@@ -239,6 +242,15 @@ class ExchangeConnection:
                 self.refused[symbol] = refusal.reason
                 self.books.remove([symbol])
             self.life.answered(refusal.symbols)
+
+    def _cover(self, trades: pa.RecordBatch) -> None:
+        """What trades is received, also while something else of the symbol is not granted yet. The break that this ends
+        must be known before the trade is stored: who is killed between the two has nothing else to tell it from what
+        was stored before."""
+        if trades.num_rows and len(self.subscribed) < len(self.symbols):
+            names, codes = symbols_of(trades)
+            traded = [names[code] for code in np.unique(codes) if names[code] in self.symbols]
+            self._break(self.shared.coverage.granted(self.name, traded, self._last_recv_ns))
 
     def _break(self, breaks: Sequence[Break]) -> None:
         # A replay that was left begins anew, and no trade was missed.

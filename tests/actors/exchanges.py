@@ -197,6 +197,8 @@ class BinanceServer:
         self.moving = True
         #: No frame is sent, no subscription answered.
         self.silent = False
+        #: Subscriptions are answered; trades come in any case.
+        self.granting = True
         #: Symbols whose next change gets lost.
         self.losing: set[str] = set()
         #: When each trade was, in ms; those that are not here at noon.
@@ -358,7 +360,8 @@ class BinanceServer:
             self.subscribed[number].update(symbols)
         else:
             self.subscribed[number].difference_update(symbols)
-        _write(client, [_encode({"result": None, "id": request["id"]}).encode()])
+        if self.granting:
+            _write(client, [_encode({"result": None, "id": request["id"]}).encode()])
 
     async def _serve_list(self, _request: aiohttp.web.Request) -> aiohttp.web.Response:
         symbols = [

@@ -43,6 +43,23 @@ async def test_a_new_collector_may_have_missed_everything_since_the_last_trade_t
         assert all(0 <= time.time_ns() - row["to_ns"] < 10_000_000_000 for row in kept.breaks)
 
 
+async def test_what_was_missed_is_said_before_the_first_trade_also_where_nothing_is_granted_yet(
+    settings: Settings,
+) -> None:
+    kept = Kept()
+    async with BinanceServer(SYMBOLS) as server:
+        server.granting = False
+        async with collecting(settings, server.endpoint(), kept) as collector:
+            await until(lambda: all(kept.ids_of(symbol) for symbol in SYMBOLS))
+            assert {row["state"] for row in await collector.symbols()} != {"subscribed"}
+            missed: set[str] = set()
+            for batches in kept.batches:
+                missed.update(row["symbol"] for row in (batches["breaks"].to_pylist() if "breaks" in batches else ()))
+                traded = batches["trades"].column("symbol").to_pylist() if "trades" in batches else []
+                assert missed >= set(traded)
+            assert [row["from_ns"] for row in kept.breaks] == [0, 0]
+
+
 async def test_a_lost_connection_breaks_what_it_brought_until_it_is_granted_again(settings: Settings) -> None:
     kept = Kept()
     async with BinanceServer(SYMBOLS) as server, collecting(settings, server.endpoint(), kept) as collector:
