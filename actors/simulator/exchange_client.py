@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ class ExchangeClient:
         #: Beats are counted from here.
         self._last_beat = self._loop.time()
         self._had: frozenset[Stream] = frozenset()
+        #: Frames that a fault holds until the next one of their stream.
+        self._held: dict[Stream, bytes] = {}
         #: Which of the exchange's streams the client wants, by their position.
         self.wanted: NDArray[np.bool_] = np.zeros(0, bool)
         self.sent = 0
@@ -74,11 +76,16 @@ class ExchangeClient:
         """Send frames of the exchange's in the form that this client gets them."""
         self.send(self.formed(frames, streams, times))
 
+    @property
+    def form(self) -> Any:
+        """Clients of the same form that want the same streams get the same; None: nobody gets what this one gets."""
+        return None if self._is_harmed else self.session.form
+
     def formed(
         self, frames: Sequence[bytes], streams: Iterable[Stream], times: Iterable[int] | None
     ) -> tuple[int, bytes]:
         """How many frames go out, and their bytes; without `times` they have their form already."""
-        if not self._faults.dropping:
+        if not self._is_harmed:
             chosen = list(frames) if times is None else self.session.outgoing(list(frames), streams, times)
             return len(chosen), wire.block(chosen)
         # A frame may become none.
@@ -87,7 +94,7 @@ class ExchangeClient:
             for frame, stream, t_ns in zip(frames, streams, times or [0] * len(frames), strict=True)
             for form in ([frame] if times is None else self.session.outgoing([frame], [stream], [t_ns]))
         ]
-        chosen = self._faults.outgoing([form for form, _ in pairs], [stream for _, stream in pairs])
+        chosen = self._faults.outgoing([form for form, _ in pairs], [stream for _, stream in pairs], self._held)
         return len(chosen), wire.block(chosen)
 
     def send(self, formed: tuple[int, bytes]) -> None:
@@ -124,6 +131,10 @@ class ExchangeClient:
             except HangUp as goodbye:
                 await self._connection.close(goodbye.code, goodbye.reason)
                 return
+
+    @property
+    def _is_harmed(self) -> bool:
+        return self._faults.dropping or bool(self._held)
 
     def _subscribed(self, streams: Sequence[Stream]) -> None:
         """Open the streams that are new."""

@@ -245,7 +245,7 @@ class ExchangeServer:
         # Connections that get the same share the bytes.
         shared: dict[tuple[Any, bytes], tuple[int, bytes]] = {}
         for client in tuple(self._clients):
-            form = None if self.faults.dropping else client.session.form
+            form = client.form
             key = (form, client.wanted.tobytes())
             formed = shared.get(key)
             if formed is None:

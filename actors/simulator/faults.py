@@ -220,13 +220,16 @@ class Faults:
         """The positions of those frames that are sent."""
         return [at for at, frame in enumerate(frames) if not self._dropping or not self._drops(frame)]
 
-    def outgoing(self, frames: list[bytes], streams: Sequence[Stream]) -> list[bytes]:
+    def outgoing(self, frames: list[bytes], streams: Sequence[Stream], held: dict[Stream, bytes]) -> list[bytes]:
         """What a connection gets instead of these frames, each of its stream. What belongs to no stream (answers,
-        heartbeats, notices) is left as it is."""
+        heartbeats, notices) is left as it is. `held` are frames of this connection that wait to change places with the
+        next one of their stream; while there are any, this has to see each frame."""
         kept = self.kept(frames)
         pairs = [(frames[at], streams[at]) for at in kept]
+        for stream in [one for one in held if not any(self._hits(fault, one) for fault in self._of("reorder"))]:
+            pairs.insert(0, (held.pop(stream), stream))
         for one in tuple(self._on_frames):
-            pairs = self._harm(one, pairs)
+            pairs = self._mixed(one, pairs, held) if one.fault.kind == "reorder" else self._harm(one, pairs)
         return [frame for frame, _ in pairs]
 
     @property
@@ -330,8 +333,6 @@ class Faults:
         return any(kind == about and self.market.stream(stream.symbol, kind) == stream for kind in kinds)
 
     def _harm(self, one: Injected, pairs: list[tuple[bytes, Stream]]) -> list[tuple[bytes, Stream]]:
-        if one.fault.kind == "reorder":
-            return self._mixed(one, pairs)
         harmed: list[tuple[bytes, Stream]] = []
         for frame, stream in pairs:
             instead = self._instead(one, frame) if self._hits(one, stream) else None
@@ -362,26 +363,34 @@ class Faults:
                 return [broken_frames.oversized(frame, int(one.fault.options["megabytes"] or 0) << 20)]
         return None
 
-    def _mixed(self, one: Injected, pairs: list[tuple[bytes, Stream]]) -> list[tuple[bytes, Stream]]:
-        """The frames of each stream in another order; of frames that come one at a time there is none."""
-        mixed = list(pairs)
+    def _mixed(
+        self, one: Injected, pairs: list[tuple[bytes, Stream]], held: dict[Stream, bytes]
+    ) -> list[tuple[bytes, Stream]]:
+        """The frames of each stream in another order; one that has no other to change places with is held."""
         within = int(one.fault.options["within"] or 0)
         places: dict[Stream, list[int]] = {}
         for at, (_, stream) in enumerate(pairs):
             if self._hits(one, stream):
                 places.setdefault(stream, []).append(at)
-        for own in places.values():
-            for start in range(0, len(own), within):
-                window = own[start : start + within]
-                if one.ended is not None or len(window) < 2:
-                    continue
-                order = window.copy()
-                while order == window:
-                    self.random.shuffle(order)
-                for at, source in zip(window, order, strict=True):
-                    mixed[at] = pairs[source]
-                self._did(one, sum(at != source for at, source in zip(window, order, strict=True)))
-        return mixed
+        sent = [[pair] for pair in pairs]
+        for stream, own in places.items():
+            frames = [held.pop(stream)] if stream in held else []
+            frames += [pairs[at][0] for at in own]
+            for at in own:
+                sent[at] = []
+            for start in range(0, len(frames), within):
+                window = frames[start : start + within]
+                if one.ended is None and len(window) < 2:
+                    held[stream] = window.pop()
+                elif one.ended is None:
+                    order = list(range(len(window)))
+                    while order == sorted(order):
+                        self.random.shuffle(order)
+                    self._did(one, sum(at != source for at, source in enumerate(order)))
+                    window = [window[source] for source in order]
+                for at, frame in enumerate(window, start):
+                    sent[own[min(at, len(own) - 1)]].append((frame, stream))
+        return [pair for pairs in sent for pair in pairs]
 
 
 def _limited(status: int, retry_after_s: int) -> aiohttp.web.Response:

@@ -8,11 +8,14 @@ import pytest
 from tests.cluster.running import Instance, rayfeed_up
 from tests.polling import wait_until
 
+_EITHER = frozenset(("replayed", "simulated"))
+_SHARED = (frozenset(), frozenset(("replayed",)), _EITHER, frozenset(("simulated",)))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """First the tests with instances of their own: the shared ones, which run from their first test to the end, would
-    slow them down."""
-    items.sort(key=lambda item: not {"simulated", "replayed"}.isdisjoint(item.fixturenames))
+    """Shared instances run from their first test to the end and slow down what comes after: first the tests with
+    instances of their own, then those over recordings, where nothing happens any more once they are played."""
+    items.sort(key=lambda item: _SHARED.index(frozenset(_EITHER.intersection(item.fixturenames))))
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """Four symbols of Binance, simulated; all have traded."""
     chosen = {
         "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]',
+        # A quiet market, which leaves the processors to those who ask.
+        "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "10",
         # A list of instruments that is older than this is read again for a symbol nobody knows.
         "RAYFEED_COLLECTOR__LIST_RETRY_S": "1",
     }

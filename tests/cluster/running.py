@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,12 @@ class FrontDoor:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
 
     def json(self, path: str) -> Any:
-        status, _, body = self.get(path)
+        """The answer; asked for again, as it says, while who knows it does not answer."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while (answer := self.get(path))[0] == 503 and "retry-after" in answer[1]:
+            assert time.monotonic() < deadline, answer
+            time.sleep(float(answer[1]["retry-after"]))
+        status, _, body = answer
         assert status == 200, body
         return json.loads(body)
 

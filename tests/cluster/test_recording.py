@@ -42,7 +42,7 @@ def recorded(simulated: Instance) -> dict[str, Any]:
     )
     try:
         wait_until(has_taken_over)
-        enough = simulated.collector("binance")["trades"] + 60
+        enough = simulated.collector("binance")["trades"] + 30
         wait_until(lambda: simulated.collector("binance")["trades"] >= enough)
         recording.send_signal(signal.SIGINT)
         said, _ = recording.communicate(timeout=30)

@@ -111,7 +111,7 @@ async def test_no_more_faults_than_anybody_can_follow(faults: Faults) -> None:
 
 async def test_frames_are_skipped_as_often_as_asked(faults: Faults) -> None:
     faults.inject("skip", count=2, symbol="BTC", about="trades")
-    sent = faults.outgoing(frames(6), [BOOK, TRADES, OTHER, TRADES, TRADES, EVERYBODY])
+    sent = faults.outgoing(frames(6), [BOOK, TRADES, OTHER, TRADES, TRADES, EVERYBODY], {})
     assert numbers(sent) == [0, 2, 4, 5]
     assert (faults.done["skip"], faults.active(), faults.dropping) == (2, [], False)
     assert faults.over()[0]["done"] == 2
@@ -119,37 +119,62 @@ async def test_frames_are_skipped_as_often_as_asked(faults: Faults) -> None:
 
 async def test_heartbeats_go_on_while_data_stops(faults: Faults) -> None:
     faults.inject("stall", seconds=60)
-    assert numbers(faults.outgoing(frames(3), [BOOK, EVERYBODY, TRADES])) == [1]
+    assert numbers(faults.outgoing(frames(3), [BOOK, EVERYBODY, TRADES], {})) == [1]
     faults.end_all()
-    assert numbers(faults.outgoing(frames(3), [BOOK, EVERYBODY, TRADES])) == [0, 1, 2]
+    assert numbers(faults.outgoing(frames(3), [BOOK, EVERYBODY, TRADES], {})) == [0, 1, 2]
 
 
 async def test_frames_are_sent_twice(faults: Faults) -> None:
     faults.inject("double", count=1)
-    assert numbers(faults.outgoing(frames(3), [EVERYBODY, TRADES, TRADES])) == [0, 1, 1, 2]
+    assert numbers(faults.outgoing(frames(3), [EVERYBODY, TRADES, TRADES], {})) == [0, 1, 1, 2]
 
 
-@given(st.integers(2, 20), st.lists(st.sampled_from([TRADES, BOOK, OTHER, EVERYBODY]), min_size=1, max_size=60))
-def test_reordering_loses_nothing_and_keeps_to_its_streams(within: int, streams: list[Stream]) -> None:
+@given(
+    st.integers(2, 20),
+    st.lists(st.lists(st.sampled_from([TRADES, BOOK, OTHER, EVERYBODY]), max_size=20), min_size=1, max_size=10),
+)
+def test_reordering_loses_nothing_and_keeps_to_its_streams(within: int, batches: list[list[Stream]]) -> None:
     async def reorder() -> None:
         faults = Faults(Random(within))
         faults.market = Exchange()
         faults.inject("reorder", within=within, count=1000)
-        numbered = frames(len(streams))
-        sent = numbers(faults.outgoing(numbered, streams))
+        streams = [stream for batch in batches for stream in batch]
+        numbered = iter(frames(len(streams)))
+        held: dict[Stream, bytes] = {}
+        sent: list[int] = []
+        for batch in batches:
+            sent += numbers(faults.outgoing([next(numbered) for _ in batch], batch, held))
+        faults.end_all()
+        sent += numbers(faults.outgoing([], [], held))
         assert sorted(sent) == list(range(len(streams)))
+        assert not held
         moved = 0
-        for place, number in enumerate(sent):
-            assert streams[place] == streams[number]
-            own = [at for at, stream in enumerate(streams) if stream == streams[place]]
-            assert abs(own.index(place) - own.index(number)) < within
-            moved += place != number
+        for stream in {*streams}:
+            before = [at for at, one in enumerate(streams) if one == stream]
+            after = [number for number in sent if streams[number] == stream]
+            assert stream != EVERYBODY or after == before
+            for number in after:
+                assert abs(before.index(number) - after.index(number)) < within
+            moved += sum(was != now for was, now in zip(before, after, strict=True))
         assert faults.done["reorder"] == moved
         several = any(streams.count(stream) > 1 for stream in (TRADES, BOOK, OTHER))
         assert (moved > 0) == several
-        faults.end_all()
 
     asyncio.run(reorder())
+
+
+async def test_frames_that_come_one_at_a_time_change_places_and_the_last_comes_when_the_fault_is_over(
+    faults: Faults,
+) -> None:
+    faults.inject("reorder", within=2, count=2, symbol="BTC")
+    held: dict[Stream, bytes] = {}
+    came = [numbers(faults.outgoing([frame], [TRADES], held)) for frame in frames(4)]
+    assert came == [[], [1, 0], [2], [3]]
+    faults.inject("reorder", within=2, seconds=60)
+    assert numbers(faults.outgoing(frames(1), [TRADES], held)) == []
+    assert numbers(faults.outgoing(frames(1), [EVERYBODY], held)) == [0]
+    faults.end_all()
+    assert numbers(faults.outgoing([], [], held)) == [0]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +189,7 @@ def test_reordering_loses_nothing_and_keeps_to_its_streams(within: int, streams:
 )
 async def test_only_a_checksum_is_corrupted_and_it_stays_one(faults: Faults, frame: bytes, changed: bool) -> None:
     faults.inject("checksum")
-    (sent,) = faults.outgoing([frame], [BOOK])
+    (sent,) = faults.outgoing([frame], [BOOK], {})
     assert (sent != frame, faults.done["checksum"]) == (changed, int(changed))
     json.loads(sent)
     assert len(sent) in range(len(frame) - 2, len(frame) + 3)
@@ -192,7 +217,7 @@ def leaves(value: Any) -> list[Any]:
 
 async def test_an_oversized_frame_is_the_same_and_too_long(faults: Faults) -> None:
     faults.inject("oversized", megabytes=1)
-    long, short = faults.outgoing(frames(2), [TRADES, TRADES])
+    long, short = faults.outgoing(frames(2), [TRADES, TRADES], {})
     assert (len(long), json.loads(long), short) == (1 << 20, {"n": 0}, b'{"n":1}')
 
 
