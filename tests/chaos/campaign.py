@@ -37,6 +37,8 @@ _NOTICED_S: Final = 1.0
 _BEHIND_NS: Final = 2_000_000_000
 #: From the last fault until all is well again.
 RECOVER_S: Final = {"process": 120.0, "ray": 300.0}
+#: Trades a second at exchanges whose REST does not reach far back: it has to reach over a restart.
+FEW_TRADES: Final = {"process": 10.0, "ray": 1.0}
 _SYSTEMS: Final[dict[str, type[InProcess] | type[OnRay]]] = {"process": InProcess, "ray": OnRay}
 
 log = structlog.get_logger(__name__)
@@ -89,7 +91,9 @@ async def run(campaign: Campaign, folder: Path) -> Result:
     """Run it below an empty folder."""
     began, recover_s = time.monotonic(), RECOVER_S[campaign.on]
     async with (
-        Exchanges(folder / "exchanges", campaign.seed, campaign.trades_per_second) as exchanges,
+        Exchanges(
+            folder / "exchanges", campaign.seed, campaign.trades_per_second, FEW_TRADES[campaign.on]
+        ) as exchanges,
         _SYSTEMS[campaign.on](folder, exchanges) as system,
     ):
         running = _Running(system, exchanges, campaign)

@@ -23,21 +23,20 @@ SYMBOLS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Where the trades of a long time ago cannot be had over REST: a long fault leaves a gap for good, which must say so.
 UNREPAIRABLE: Final = frozenset(("bybit",))
-#: Trades a second of those: what their REST shows has to reach back over a fault.
-FEW_TRADES: Final = 10.0
 
 
 class Exchanges:
-    """Use as an async context manager. The truth lies below `folder`."""
+    """Use as an async context manager. The truth lies below `folder`; those of `UNREPAIRABLE` make `few_trades` a
+    second."""
 
-    def __init__(self, folder: Path, seed: int, trades_per_second: float) -> None:
+    def __init__(self, folder: Path, seed: int, trades_per_second: float, few_trades: float) -> None:
         self.truth = folder
         self.endpoints: dict[str, Endpoint] = {}
         self.servers = {
             exchange: ExchangeServer(
                 DIALECTS[exchange]({symbol: DIALECTS[exchange].listing(symbol) for symbol in symbols}),
                 seed,
-                min(trades_per_second, FEW_TRADES) if exchange in UNREPAIRABLE else trades_per_second,
+                few_trades if exchange in UNREPAIRABLE else trades_per_second,
                 folder,
             )
             for exchange, symbols in SYMBOLS.items()
