@@ -89,14 +89,16 @@ class Backfill:
 
     def status(self) -> dict[str, Any]:
         """`backfilled` are trades this process fetched, stored before or not; `unseen_s` are seconds of trades that
-        wanted a second look and did not get it."""
-        breaker = self._breaker.stats(time.monotonic())
+        wanted a second look and did not get it, `compared_s` how long ago the last one was of the symbol that waits
+        longest (None: one still waits for its first, or none wants it)."""
+        breaker, compared_s = self._breaker.stats(time.monotonic()), self._recent.age_s()
         return {
             "gaps_open": self._repair.open,
             "repairs": self._repair.under_way,
             "backfilled": self._pages.rows if self._pages else 0,
             "backfills": sum(job.state == "running" for job in self._records.jobs),
             "unseen_s": round(self._recent.unseen_s, 1),
+            "compared_s": None if compared_s is None else round(compared_s, 3),
             "repair_error": self._error,
             "breaker": breaker.state,
             "breaker_retry_s": round(breaker.retry_after, 3),

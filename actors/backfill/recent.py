@@ -30,6 +30,11 @@ class RecentTrades:
         #: Seconds of trades, over all symbols, that no page showed.
         self.unseen_s = 0.0
 
+    def age_s(self) -> float | None:
+        """How long ago the symbol was compared whose turn is longest ago; None where one was not yet."""
+        oldest = self._comparisons.oldest
+        return None if oldest is None else time.monotonic() - oldest
+
     async def run(self, pages: Pages) -> None:
         while True:
             symbol = self._comparisons.next(self._received(), time.monotonic())
@@ -50,13 +55,14 @@ class RecentTrades:
         wanted = Wanted(symbol, 0, _LATEST_NS)
         if (request := pages.history.request(wanted)) is None:
             raise ValueError(f"there are no recent trades of {symbol} over REST")
+        asked = time.monotonic()
         page = await pages.get(wanted, request, self._comparisons.since(symbol))
         if not page.trades.num_rows:
-            self._comparisons.put_off(symbol, time.monotonic() + LONGEST_S)
+            self._comparisons.nothing(symbol, asked)
             return
         times = np.asarray(page.trades["ts_event"])
         # A page with room for more shows all there ever was.
         every = len(times) < (number_in(request, "limit") or 0)
-        hole = self._comparisons.compared(symbol, int(times.min()), int(times.max()), time.monotonic(), every)
+        hole = self._comparisons.compared(symbol, int(times.min()), int(times.max()), asked, every)
         if hole is not None:
             self.unseen_s += (hole[1] - hole[0]) / 1e9

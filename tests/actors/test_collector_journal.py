@@ -122,6 +122,9 @@ async def test_with_the_setting_on_everything_is_recorded_from_the_first_frame_o
         server.cut()
         await until(lambda: 2 in server.opened)
         await until(lambda: synced(collector, *SYMBOLS))
+        # A snapshot after which nothing comes is one nobody asks for when it plays again.
+        again = server.traded["BTCUSDT"]
+        await until(lambda: server.traded["BTCUSDT"] > again + 5)
         server.moving = False
         await settled(collector)
         first = await told(collector, kept)

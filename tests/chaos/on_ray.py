@@ -4,6 +4,7 @@ signals.
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 from pathlib import Path
@@ -123,7 +124,7 @@ class OnRay:
                 found[row["exchange"]] = f"{row['symbol']} is {row['state']}: {row['why'] or 'it has no trades'}"
         return found
 
-    async def on_its_way(self) -> str:
+    async def on_its_way(self, seconds: float) -> str:
         said = await self._ask(
             "actors = ray.get(find_actor('supervisor').status.remote())\n"
             "names = [name for name in actors if name.startswith(('collector:', 'shard:'))]\n"
@@ -134,6 +135,8 @@ class OnRay:
                 return f"{name}: {status['failure']}"
             if status.get("frames_waiting") or status.get("batches_in_flight"):
                 return f"{name}: {status['batches_in_flight']} batches are on their way"
+            if name.removeprefix("collector:") in UNREPAIRABLE and (status["compared_s"] or math.inf) > seconds:
+                return f"{name}: its trades got no second look"
         return ""
 
     async def depths(self, exchange: str) -> list[dict[str, Any]]:

@@ -13,8 +13,34 @@ def test_a_symbol_is_compared_soon_after_it_is_received_and_those_that_are_not_a
     assert made.next({}, 0.0) is None
     assert made.next({"A": 5 * SECOND}, 0.0) is None
     assert made.next({"A": 5 * SECOND}, SHORTEST_S) == "A"
-    assert made.since("A") == 5 * SECOND - MARGIN_NS
     assert made.next({}, 100.0) is None
+
+
+def test_the_first_look_takes_all_a_page_shows_and_so_does_the_one_after_a_symbol_was_lost() -> None:
+    """What was lost before that without a sign, nobody else looks for."""
+    made = Comparisons()
+    made.next({"A": 5 * SECOND}, 0.0)
+    assert made.since("A") == 0
+    made.compared("A", 4 * SECOND, 20 * SECOND, 1.0)
+    assert made.since("A") == 20 * SECOND - MARGIN_NS
+    made.next({}, 2.0)
+    made.next({"A": 23 * SECOND}, 3.0)
+    assert made.since("A") == 0
+
+
+def test_how_long_ago_everything_was_compared_is_known_once_everything_was() -> None:
+    made = Comparisons()
+    assert made.oldest is None
+    made.next({"A": 0, "B": 0}, 1.0)
+    made.compared("A", 0, 4 * SECOND, 10.0)
+    assert made.oldest is None
+    made.nothing("B", 11.0)
+    assert made.oldest == 10.0
+    assert made.next({"A": 0, "B": 0}, 11.0 + LONGEST_S - 0.1) == "A"
+    made.compared("A", 0, 6 * SECOND, 12.0)
+    assert made.oldest == 11.0
+    made.next({"A": 0, "B": 0, "C": 0}, 13.0)
+    assert made.oldest is None
 
 
 def test_pages_that_overlap_leave_no_hole_and_those_that_do_not_say_where_it_is() -> None:
