@@ -24,9 +24,12 @@ from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
 from storage.schema import BARS, DERIVATIVES, GAPS, LIQUIDATIONS, TRADES
 
+#: What the table `bars` holds: `vwap` follows from the rest.
+_STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"])
+
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "trades": TRADES,
-    "bars": BARS,
+    "bars": _STORED_BARS,
     "derivatives": DERIVATIVES,
     "liquidations": LIQUIDATIONS,
     "gaps": GAPS,
@@ -41,7 +44,8 @@ FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
 
 _BARS: Final = (
-    f"SELECT {', '.join(BARS.names)} FROM bars FINAL"  # noqa: S608 (our own column names)
+    f"SELECT {', '.join(_STORED_BARS.names)}, if(volume > 0, quote_volume / volume, NULL) AS vwap"  # noqa: S608
+    " FROM bars FINAL"
     " WHERE exchange = {exchange:String} AND symbol = {symbol:String} AND timeframe = {timeframe:String}"
     " AND time < {before:Int64} ORDER BY time DESC LIMIT {limit:UInt32}"
 )
@@ -116,7 +120,7 @@ class Database:
                 "limit": limit,
             },
         )
-        return rows.take(np.arange(rows.num_rows)[::-1]).cast(BARS)
+        return rows.take(np.arange(rows.num_rows)[::-1]).select(BARS.names).cast(BARS)
 
     async def status(self) -> dict[str, Any]:
         """kind, available (null until first tried), rows_written, pending (tables), tables_dropped (the queue

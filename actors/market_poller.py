@@ -25,7 +25,7 @@ from actors.polling.provider import Failed, Limited, Provider, Reading, Refused,
 from actors.polling.schedule import Plan, Task, market
 from actors.polling.yahoo import Yahoo
 from config.settings import PollerSettings, Settings
-from storage.schema import MINUTE
+from storage.timeframes import MINUTE
 
 #: A day of minutes has a tenth of it.
 MAX_BODY_BYTES: Final = 4 << 20

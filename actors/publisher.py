@@ -1,4 +1,4 @@
-"""Keeps Redis up to date: latest trades and quotes, minute bars, and the stream of prices.
+"""Keeps Redis up to date: latest trades and quotes, bars, and the stream of prices.
 
 I own one connection and what waits for it: entries of which the newest per key wins, so a Redis that was away
 gets the present and not the past. I survive that Redis is down or restarts empty; callers never notice.
@@ -57,8 +57,8 @@ class Publisher:
         self._publish(redis.tickers(exchange, table))
 
     async def publish_bars(self, exchange: str, table: pa.Table) -> None:
-        """The closed one-minute bars; `table` has schema BARS. A revised bar replaces the one before."""
-        self._publish(redis.minute_bars(exchange, table))
+        """The closed bars; `table` has schema BARS. A revised bar replaces the one before."""
+        self._publish(redis.bar_entries(exchange, table))
 
     async def status(self) -> dict[str, Any]:
         """available (null until first tried), written, pending, superseded (replaced by newer ones before they

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.aggregation import bars as bar_kernels
-from actors.aggregation.bars import BUCKET_NS, Bars
+from actors.aggregation.bars import Bars, rebuilt
 from actors.directory import shard_of
 from actors.ledger.account import Kind
 from actors.ledger.keeper import Keeper, Trades
@@ -27,16 +27,27 @@ from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
 from actors.ledger.series import runs
 from config import Settings
-from storage.column_layout import from_columns, to_columns
+from storage.bar_history import BarHistory, read_history, write_history
+from storage.column_days import Stamp, stored_days
+from storage.column_layout import NANOS_PER_DAY, from_columns, to_columns
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
 from storage.schema import COLUMNS, RowType, symbols_of
+from storage.timeframes import TIMEFRAMES
 
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
 CLOSE_INTERVAL_S = 0.02
 #: The ledger's log is looked at this often.
 COMPACT_INTERVAL_S = 10.0
+#: Days that are over are looked for this often, to keep their bars.
+HISTORY_INTERVAL_S = 600.0
+#: Without kept bars those of so many days with trades are made again at a start.
+DAYS_READ = 30
+#: A day's files may change again within one tick of the file system's clock.
+SETTLED_NS = 2_000_000_000
+#: Bars that ended this long before the last stored trade, or earlier, were told before a restart.
+TOLD_NS = 60 * 1_000_000_000
 #: A failed append (no space) is tried again this often.
 RETRY_S = 1.0
 
@@ -86,6 +97,8 @@ class SymbolShard:
         # Asked rarely, and for what was written a moment ago.
         self._reader = ColumnReader(settings.columns, rescan_s=0)
         self._bars: dict[str, Bars] = {}
+        #: The days whose bars are kept, with the stamps of their trades.
+        self._history_days: dict[tuple[str, str], Mapping[int, Stamp]] = {}
         self._clock_ns: dict[str, int] = {}
         self._sequences: dict[str, Sequences] = {}
         self._pending: list[_Pending] = []
@@ -140,6 +153,7 @@ class SymbolShard:
                     (self._settings.shard.commit_interval_ms / 1000, self._commit),
                     (self._settings.shard.share_interval_ms / 1000, self._share_new),
                     (CLOSE_INTERVAL_S, self._close_bars),
+                    (HISTORY_INTERVAL_S, self._keep_history),
                     (COMPACT_INTERVAL_S, self._compact),
                 )
             ]
@@ -150,10 +164,12 @@ class SymbolShard:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._commit()
+        await self._close_bars()
         await self._share_new()
         await asyncio.gather(*self._sinking, return_exceptions=True)
         self._writer.flush()
         self._writer.close()
+        await self._keep_history()
         await self._keeper.close()
 
     async def gaps(self, exchange: str | None, open_only: bool = True) -> list[Gap]:
@@ -173,9 +189,9 @@ class SymbolShard:
         gaps_closed, and earlier (rows from before the promise)."""
         return self._ledger.integrity(exchange)
 
-    async def bars(self, exchange: str, symbol: str, limit: int) -> pa.RecordBatch:
-        """The newest bars of a symbol, ascending, the open one last."""
-        return self._bars_of(exchange).newest(symbol, limit)
+    async def bars(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """The newest bars of a symbol, ascending, the open one last. ValueError for an unknown timeframe."""
+        return self._bars_of(exchange).newest(symbol, timeframe, limit)
 
     async def last_trades(self, exchange: str, symbol: str, rows: int) -> list[Any]:
         """The newest trades of a symbol as a table in the object store: one reference, read without a copy."""
@@ -234,6 +250,7 @@ class SymbolShard:
             return
         proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
         self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
+        traded: list[pa.RecordBatch] = []
         for kind in _TRADES:
             given = (one.batches.get(kind) for one in mine)
             for symbol, trades in _trades_by_symbol(given):
@@ -244,7 +261,8 @@ class SymbolShard:
                 if new.num_rows:
                     self._counts["TRADES"] += new.num_rows
                     self._unshared.setdefault(("trades", exchange), []).append(new)
-                    self._update_bars(exchange, new)
+                    traded.append(new)
+        self._update_bars(exchange, traded)
         for symbol, rows in _by_symbol(one.batches.get("quotes") for one in mine):
             is_new = self._write(exchange, symbol, "MD", rows)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
@@ -257,12 +275,17 @@ class SymbolShard:
     def _write(self, exchange: str, symbol: str, row_type: RowType, rows: pa.RecordBatch) -> Any:
         return self._writer.append(exchange, symbol, row_type, to_columns(row_type, rows))
 
-    def _update_bars(self, exchange: str, trades: pa.RecordBatch) -> None:
-        bars = self._bars_of(exchange)
-        for symbol, minute in bars.update(trades):
-            stored = self._reader.select(exchange, symbol, "TRADES", minute, minute + BUCKET_NS - 1, STORED)
-            for batch in _table(symbol, stored).to_batches():
-                self._unshared.setdefault(("bars", exchange), []).append(bars.rebuild(batch))
+    def _update_bars(self, exchange: str, trades: list[pa.RecordBatch]) -> None:
+        if not trades:
+            return
+        whole = pa.Table.from_batches(trades).unify_dictionaries()
+        for symbol, timeframe, begin in self._bars_of(exchange).update(_whole(whole)):
+            stored = self._trades_of(exchange, symbol, begin, begin + TIMEFRAMES[timeframe])
+            self._unshared.setdefault(("bars", exchange), []).append(rebuilt(stored, timeframe))
+
+    def _trades_of(self, exchange: str, symbol: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
+        stored = self._reader.select(exchange, symbol, "TRADES", from_ns, before_ns - 1, STORED)
+        return _whole(_table(symbol, stored))
 
     async def _close_bars(self) -> None:
         for exchange, bars in self._bars.items():
@@ -315,21 +338,48 @@ class SymbolShard:
         return self._bars[exchange]
 
     def _recover(self, mine: list[tuple[str, str]]) -> None:
-        """Read the newest bars of my symbols back from the files."""
-        span = self._settings.shard.recent_bars * BUCKET_NS
+        """Make the bars of my symbols again: those of days that are as they were when their bars were kept from those,
+        all others from the trades."""
         for exchange, symbol in mine:
-            newest = _table(symbol, self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED))
-            if newest.num_rows:
-                last = newest["ts_event"][0].as_py()
-                first = (last - span) // BUCKET_NS * BUCKET_NS
-                stored = self._reader.select(exchange, symbol, "TRADES", first, last, STORED)
-                bars = self._bars_of(exchange)
-                bars.forget_before(symbol, first)
-                for batch in _table(symbol, stored).to_batches():
-                    bars.update(batch)
-        for bars in self._bars.values():
-            bars.close(0 if self._recorded else time.time_ns())
-            bars.changed()
+            days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
+            kept = read_history(self._settings.bars_folder, exchange, symbol)
+            if not days:
+                continue
+            bars, known = self._bars_of(exchange), kept.days if kept else {}
+            changed = [day for day, stamp in days.items() if known.get(day) != stamp]
+            changed = changed if known else changed[-DAYS_READ:]
+            if kept is not None:
+                of = np.asarray(kept.bars.column("time")) // NANOS_PER_DAY
+                bars.restore(symbol, kept.bars.filter(pa.array(~np.isin(of, changed))))
+            for day in changed:
+                bars.update(self._trades_of(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY))
+            last = self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED)
+            newest = _table(symbol, last)["ts_event"][0].as_py() if last.rows else 0
+            bars.begin(symbol, min(changed, default=max(days) + 1) * NANOS_PER_DAY, newest - TOLD_NS)
+            self._history_days[exchange, symbol] = dict(known)
+
+    async def _keep_history(self) -> None:
+        """Keep the bars of days that are over."""
+        for exchange, bars in self._bars.items():
+            for symbol in bars.symbols:
+                days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
+                settled = time.time_ns() - SETTLED_NS
+                over = {day: days[day] for day in list(days)[:-1] if days[day].changed_ns < settled}
+                if over and over != self._history_days.get((exchange, symbol)):
+                    kept = bars.history(symbol, (max(over) + 1) * NANOS_PER_DAY)
+                    try:
+                        write_history(self._settings.bars_folder, exchange, symbol, BarHistory(kept, over))
+                    except OSError as error:
+                        self._blocked = f"cannot keep bars: {error.strerror}"
+                        return
+                    self._history_days[exchange, symbol] = over
+                    # Whatever waits is more urgent.
+                    await asyncio.sleep(0)
+
+
+def _whole(table: pa.Table) -> pa.RecordBatch:
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def _sorted_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> tuple[pa.RecordBatch, list[str], list[int]] | None:

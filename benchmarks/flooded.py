@@ -107,7 +107,7 @@ async def shard(endpoint: str, count: int, settings: Settings) -> Outcome:
     await real.stop()
     outcome.wrong += wrong_in_files(settings, count)
     for symbol in SYMBOLS:
-        bars = await real.bars(EXCHANGE, symbol, 100)
+        bars = await real.bars(EXCHANGE, symbol, "1m", 100)
         outcome.wrong += abs(count // len(SYMBOLS) - int(np.sum(bars["trade_count"].to_numpy())))
     return outcome
 

@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from benchmarks.recorded import PROJECT, Recorded
 from benchmarks.table import UnavailableError
 
 CRYPTOFEED: Final = "cryptofeed 2.4.1"
 TARDIS: Final = "tardis-dev 13.35.3"
+DUCKDB: Final = "DuckDB 2.0.0"
 
 _CACHE: Final = PROJECT / ".cache"
 
@@ -35,7 +38,7 @@ class Peer:
     def round(self, name: str, workload: Recorded, least_events: int, **options: object) -> float:
         """Seconds of processor time for a frame. `least_events`: what it has to find each time it plays them."""
         times = workload.times(self._pace)
-        answer = self._ask({"name": name, "times": times, **options})
+        answer = self.ask({"name": name, "times": times, **options})
         assert answer["events"] >= least_events * times, f"{self.name} left out events of {name}: {answer}"
         return answer["seconds"] / (times * len(workload))
 
@@ -47,7 +50,7 @@ class Peer:
         except BrokenPipeError:
             raise self._stopped() from None
 
-    def _ask(self, order: Mapping[str, Any]) -> dict[str, float]:
+    def ask(self, order: Mapping[str, Any]) -> dict[str, float]:
         assert self._process.stdout
         self.send(order)
         line = self._process.stdout.readline()
@@ -91,6 +94,14 @@ def tardis(workloads: Mapping[str, Recorded]) -> Iterator[Peer]:
     node = Path(sys.executable).with_name("node")
     environment = os.environ | {"NODE_PATH": str(modules)}
     with _running(TARDIS, [node, Path(__file__).with_name("tardis_peer.cjs")], 40_000, given, environment) as peer:
+        yield peer
+
+
+@contextmanager
+def duckdb(files: Mapping[str, str]) -> Iterator[Peer]:
+    """DuckDB with these Arrow files."""
+    python = environment("duckdb-2.0.0", "duckdb==2.0.0", f"pyarrow=={pa.__version__}")
+    with _running(DUCKDB, [python, Path(__file__).with_name("duckdb_peer.py")], 1, files) as peer:
         yield peer
 
 

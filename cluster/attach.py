@@ -14,6 +14,7 @@ from cluster import ray_head
 from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
 from storage.ledger_log import Gap
+from storage.timeframes import TIMEFRAMES
 
 
 class Attached:
@@ -116,9 +117,11 @@ class Attached:
         table: pa.Table = ray.get(reference)
         return table
 
-    def bars(self, exchange: str, symbol: str, limit: int = 500) -> pd.DataFrame:
-        """The newest one-minute bars, indexed by the start of their minute (UTC)."""
-        batch: pa.RecordBatch = ray.get(self.shard(exchange, symbol).bars.remote(exchange, symbol, limit))
+    def bars(self, exchange: str, symbol: str, timeframe: str = "1m", limit: int = 500) -> pd.DataFrame:
+        """The newest bars of a timeframe (1s 1m 5m 15m 1h 4h 1d), indexed by their start (UTC)."""
+        if timeframe not in TIMEFRAMES:
+            raise InstanceError(f"there are no bars of {timeframe}, but of {', '.join(TIMEFRAMES)}")
+        batch: pa.RecordBatch = ray.get(self.shard(exchange, symbol).bars.remote(exchange, symbol, timeframe, limit))
         frame: pd.DataFrame = batch.to_pandas()
         return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
 

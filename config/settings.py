@@ -227,6 +227,11 @@ class Settings(BaseSettings):
         return self.data / "columns"
 
     @property
+    def bars_folder(self) -> Path:
+        """Where bars of days that are over are kept."""
+        return self.data / "bars"
+
+    @property
     def journals(self) -> Path:
         """The folder of the raw journals."""
         return self.data / "journal"

@@ -27,7 +27,6 @@ from serve_apps.pages import PagesApp
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
 from serve_apps.token import api_token
 from storage.column_reader import ColumnReader
-from storage.schema import MINUTE
 
 WEB = Path(__file__).parent / "web" / "dist"
 READINESS_TIMEOUT_S = 2.0
@@ -70,13 +69,13 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
 
 def market_application(settings: Settings) -> Any:
     def build() -> Asgi:
-        async def live(exchange: str, symbol: str, limit: int) -> pa.RecordBatch:
+        async def live(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
             shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
-            bars: pa.RecordBatch = await shard.bars.remote(exchange, symbol, limit)
+            bars: pa.RecordBatch = await shard.bars.remote(exchange, symbol, timeframe, limit)
             return bars
 
-        async def stored(exchange: str, symbol: str, limit: int, before_ns: int | None) -> pa.Table:
-            bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, MINUTE, limit, before_ns)
+        async def stored(exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None) -> pa.Table:
+            bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, timeframe, limit, before_ns)
             return bars
 
         async def book(exchange: str, symbol: str, levels: int | None) -> pa.RecordBatch:

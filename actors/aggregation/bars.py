@@ -1,212 +1,208 @@
-"""One-minute bars from trades, the same whatever the order and the cutting of batches.
+"""Bars of all timeframes from trades, the same whatever the order and the cutting of batches.
 
-A compiled pass turns a batch into one partial bar per symbol and minute, and partial bars are merged into
-those kept. Open and close are decided by (ts_event, trade_id), so a late trade revises the bar it belongs to
-and touches no other. Time is passed in; minutes without trades have no bar.
+Open and close are decided by (ts_event, trade_id) and sums are exact, so a bar depends on its trades alone: a late
+trade revises the bar of each timeframe it belongs to and touches no other. Time is passed in; buckets without trades
+have no bar.
 """
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
-from storage.schema import BARS, MINUTE, symbols_of
+from actors.aggregation import bar_kernels as kernels
+from actors.aggregation.bar_kernels import BAR, LEVELS, NEVER, NOWHERE, SERIES, Array, Aside, Store, Trades
+from actors.aggregation.bar_tables import from_history, to_bars, to_history
+from storage.schema import BARS, ORDER_ID, TRADES, symbols_of
+from storage.timeframes import NAMES, TIMEFRAMES
 
-BUCKET_NS: Final = 60_000_000_000
+#: Trades of one pass.
+_PASS: Final = 262_144
+#: Symbols there is room for at first.
+_SYMBOLS: Final = 8
+#: Columns of the kernels beside the symbol.
+_COLUMNS: Final = ("ts_event", "trade_id", "price", "size", "side")
 
-#: A bar as it is kept: `first_*` and `last_*` are (ts_event, trade_id) of the trades that gave open and close.
-BAR: Final = np.dtype(
-    [
-        ("symbol", "<i4"),
-        ("time", "<i8"),
-        ("open", "<f8"),
-        ("high", "<f8"),
-        ("low", "<f8"),
-        ("close", "<f8"),
-        ("volume", "<f8"),
-        ("quote_volume", "<f8"),
-        ("trade_count", "<i8"),
-        ("buy_volume", "<f8"),
-        ("first_ts", "<i8"),
-        ("first_id", "<i8"),
-        ("last_ts", "<i8"),
-        ("last_id", "<i8"),
-        ("revision", "<i4"),
-        ("closed", "?"),
-        ("changed", "?"),
-    ]
-)
-
-Rows = np.ndarray[Any, np.dtype[np.void]]
-
-
-@njit(cache=True)
-def partial_bars(symbol, ts_event, trade_id, price, size, side, symbols, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (BAR, one row per trade is enough) with one row per (symbol, minute); gives the row count.
-
-    `symbol` holds codes below `symbols`; `side` is 0 buy, 1 sell. Trades may come in any order.
-    """
-    newest = np.full(symbols, -1, np.int64)
-    previous = np.empty(len(ts_event), np.int64)
-    count = 0
-    for i in range(len(ts_event)):
-        time = ts_event[i] // BUCKET_NS * BUCKET_NS
-        row = newest[symbol[i]]
-        while row >= 0 and out[row].time != time:
-            row = previous[row]
-        ts, identity, p, s = ts_event[i], trade_id[i], price[i], size[i]
-        if row < 0:
-            row = count
-            count += 1
-            previous[row] = newest[symbol[i]]
-            newest[symbol[i]] = row
-            bar = out[row]
-            bar.symbol, bar.time = symbol[i], time
-            bar.open = bar.high = bar.low = bar.close = p
-            bar.volume = bar.quote_volume = bar.buy_volume = 0.0
-            bar.trade_count = 0
-            bar.first_ts = bar.last_ts = ts
-            bar.first_id = bar.last_id = identity
-        bar = out[row]
-        bar.high = max(bar.high, p)
-        bar.low = min(bar.low, p)
-        if ts < bar.first_ts or (ts == bar.first_ts and identity < bar.first_id):
-            bar.open, bar.first_ts, bar.first_id = p, ts, identity
-        if ts > bar.last_ts or (ts == bar.last_ts and identity > bar.last_id):
-            bar.close, bar.last_ts, bar.last_id = p, ts, identity
-        bar.volume += s
-        bar.quote_volume += p * s
-        bar.trade_count += 1
-        if side[i] == 0:
-            bar.buy_volume += s
-    return count
+#: The timeframe and start of a bar of a symbol.
+Bucket = tuple[str, str, int]
 
 
 class Bars:
-    """The newest bars of a set of symbols of one exchange, at most `keep` closed ones per symbol."""
+    """The newest bars of a set of symbols of one exchange, at most `keep` of each symbol and timeframe."""
 
     def __init__(self, keep: int, grace_ns: int) -> None:
         self._keep = keep
         self._grace_ns = grace_ns
         self._codes: dict[str, int] = {}
-        self._rows: list[Rows] = []
-        #: Per symbol: bars before this time were let go; trades for them cannot be merged here.
-        self._forgotten_before: list[int] = []
+        self._room = _SYMBOLS
+        self._store = _store(_SYMBOLS, keep)
+        self._under_way = _under_way(_SYMBOLS)
+        #: Bars that had to make room, with their series, not told yet.
+        self._gone: list[tuple[Array, Array]] = []
 
     @property
     def symbols(self) -> list[str]:
         return list(self._codes)
 
-    def update(self, trades: pa.RecordBatch) -> list[tuple[str, int]]:
-        """Merge a batch (`storage.schema.TRADES`) of trades not seen before.
+    def update(self, trades: pa.RecordBatch) -> list[Bucket]:
+        """Merge a batch (`storage.schema.TRADES`) of trades not seen before, of any symbols in any order.
 
-        Gives the (symbol, minute) pairs whose bar was let go already: the caller reads that minute's trades
-        back and hands them to `rebuild`.
+        Gives the buckets whose bar was let go already: the caller reads the trades of each back and hands them to
+        `rebuilt`.
         """
         names, codes = symbols_of(trades)
-        mine = np.full(len(names), -1, np.int32)
-        for code in np.unique(codes):
-            mine[code] = self._code(names[code])
-        symbol = mine[codes]
-        out = np.zeros(trades.num_rows, BAR)
-        columns = (np.asarray(trades.column(name)) for name in _KERNEL_COLUMNS)
-        count = partial_bars(symbol, *columns, len(self._codes), out)
-        forgotten = []
-        for partial in out[:count]:
-            code = int(partial["symbol"])
-            if partial["time"] < self._forgotten_before[code]:
-                forgotten.append((self.symbols[code], int(partial["time"])))
-            else:
-                self._merge(code, partial)
-        return forgotten
-
-    def rebuild(self, trades: pa.RecordBatch) -> pa.RecordBatch:
-        """The bars of `trades` alone, all closed and revised, without keeping them."""
-        once = Bars(self._keep, 0)
-        once.update(trades)
-        once.close(np.iinfo(np.int64).max)
-        for rows in once._rows:
-            rows["revision"] = 1
-        return once.changed()
-
-    def forget_before(self, symbol: str, time_ns: int) -> None:
-        """Bars of this symbol that start before `time_ns` are not here: trades for them are handed back."""
-        self._forgotten_before[self._code(symbol)] = time_ns
+        if not self._codes.keys() >= set(names):
+            # Not every name need be of a symbol that has trades here.
+            there = np.zeros(len(names), bool)
+            kernels.mark(codes, there)
+            for place in np.flatnonzero(there):
+                self._code(names[place])
+        meaning = np.array([self._codes.get(name, 0) for name in names], np.uint64)
+        columns = [codes, *(np.asarray(trades.column(name)) for name in _COLUMNS)]
+        known, lost = self.symbols, dict[Bucket, None]()
+        aside = _aside(min(trades.num_rows, _PASS))
+        for begin in range(0, trades.num_rows, _PASS):
+            codes, *given = (column[begin : begin + _PASS] for column in columns)
+            part = Trades(codes, meaning, *given)
+            kernels.take(part, *self._under_way, self._store, aside)
+            gone, handed_back = aside.used.tolist()
+            if gone:
+                rows = aside.rows[:gone].copy()
+                # Whatever comes for them now is late.
+                rows["closed"] = True
+                self._gone.append((rows, aside.of[:gone].copy()))
+            for number, time in aside.buckets[:handed_back].tolist():
+                level, code = divmod(number, self._room)
+                lost[known[code], NAMES[level], time] = None
+                # What is rebuilt from the trades is newer.
+                self._gone = [
+                    (rows[keep], of[keep])
+                    for rows, of in self._gone
+                    for keep in ((of != number) | (rows["time"] != time),)
+                ]
+            aside.used[:] = 0
+        return list(lost)
 
     def close(self, now_ns: int) -> None:
-        """Close the bars whose minute ended at least the grace before `now_ns`; let old ones go."""
-        for code, rows in enumerate(self._rows):
-            # Times ascend: everything before the first open bar is closed already.
-            due = (rows["time"] <= now_ns - self._grace_ns - BUCKET_NS) & ~rows["closed"]
-            if due.any():
-                rows["closed"] |= due
-                rows["changed"] |= due
-            if len(rows) > self._keep and not rows["changed"][: -self._keep].any():
-                self._rows[code] = rows[-self._keep :].copy()
-                self._forgotten_before[code] = int(self._rows[code]["time"][0])
+        """Close the bars whose bucket ended at least the grace before `now_ns`."""
+        kernels.close(now_ns - self._grace_ns, *self._store)
 
     def changed(self) -> pa.RecordBatch:
-        """The bars (`storage.schema.BARS`) that changed since the last call."""
-        changed = [rows[rows["changed"]] for rows in self._rows]
-        for rows in self._rows:
-            rows["changed"] = False
-        return self._to_arrow(changed)
+        """The closed bars (`storage.schema.BARS`) that closed or changed since the last call."""
+        count = kernels.count_told(*self._store)
+        rows, of = np.empty(count, BAR), np.empty(count, np.int64)
+        kernels.tell(rows, of, *self._store)
+        gone, self._gone = [*self._gone, (rows, of)], []
+        return self._to_arrow(*(np.concatenate(parts) for parts in zip(*gone, strict=True)))
 
-    def newest(self, symbol: str, limit: int) -> pa.RecordBatch:
-        """The newest `limit` bars of a symbol, ascending; empty for a symbol without bars."""
+    def newest(self, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """The newest `limit` bars of a symbol, ascending, the open one too; empty for a symbol without bars. ValueError
+        for an unknown timeframe."""
+        level = NAMES.index(timeframe)
+        rows = self._rows(symbol, level)
+        rows = rows[max(len(rows) - limit, 0) :]
+        return self._to_arrow(rows, np.full(len(rows), level * self._room + self._codes.get(symbol, 0)))
+
+    def history(self, symbol: str, before_ns: int) -> pa.RecordBatch:
+        """The bars of a symbol that begin before then (`storage.bar_history.HISTORY`), but those of the lowest
+        timeframe."""
+        parts = [self._rows(symbol, level) for level in range(1, LEVELS)]
+        levels = np.repeat(np.arange(1, LEVELS), [len(rows) for rows in parts])
+        rows = np.concatenate(parts)
+        over = rows["time"] < before_ns
+        return to_history(rows[over], levels[over])
+
+    def restore(self, symbol: str, history: pa.RecordBatch) -> None:
+        """Begin a symbol that has no bars with those of its history: closed, and told."""
+        code = self._code(symbol)
+        rows, levels = from_history(history)
+        for level in range(LEVELS):
+            mine = rows[levels == level][-self._keep :]
+            number = level * self._room + code
+            self._store.rows[number * self._keep :][: len(mine)] = mine
+            for field in ("length", "first_open", "first_changed"):
+                self._store.series[field][number] = len(mine)
+
+    def begin(self, symbol: str, from_ns: int, told_ns: int) -> None:
+        """All trades of a symbol from `from_ns` on were taken. Of the time before its first bars nothing is here, so
+        that trades for it are handed back; bars that ended before `told_ns` have been told."""
+        code = self._code(symbol)
+        for level, span in enumerate(TIMEFRAMES.values()):
+            rows, one = self._rows(symbol, level), self._store.series[level * self._room + code]
+            one["forgotten"] = max(int(one["forgotten"]), int(rows["time"][0]) if len(rows) else from_ns)
+            told = int(np.count_nonzero(rows["time"] + span < told_ns))
+            places = self._places(level, code)[:told]
+            self._store.rows["changed"][places] = False
+            self._store.rows["closed"][places] = True
+            one["first_open"] = one["first_changed"] = told
+        self._gone = [(rows[of % self._room != code], of[of % self._room != code]) for rows, of in self._gone]
+
+    def _rows(self, symbol: str, level: int) -> Array:
+        """A copy, ascending; empty for a symbol without bars."""
         code = self._codes.get(symbol)
-        return self._to_arrow([] if code is None else [self._rows[code][-limit:]])
+        return self._store.rows[:0] if code is None else self._store.rows[self._places(level, code)]
+
+    def _places(self, level: int, code: int) -> Array:
+        number = level * self._room + code
+        one = self._store.series[number]
+        return number * self._keep + (int(one["head"]) + np.arange(int(one["length"]))) % self._keep
 
     def _code(self, symbol: str) -> int:
         code = self._codes.get(symbol)
         if code is None:
             code = self._codes[symbol] = len(self._codes)
-            self._rows.append(np.zeros(0, BAR))
-            self._forgotten_before.append(np.iinfo(np.int64).min)
+            if code == self._room:
+                self._grow(2 * self._room)
         return code
 
-    def _merge(self, code: int, partial: Any) -> None:
-        rows = self._rows[code]
-        place = int(np.searchsorted(rows["time"], partial["time"]))
-        if place == len(rows) or rows["time"][place] != partial["time"]:
-            # A bucket that has no bar yet, even an old one, is a new bar and not a revision.
-            self._rows[code] = rows = np.insert(rows, place, partial)
-            rows["changed"][place] = True
-            return
-        bar = rows[place]
-        bar["high"] = max(bar["high"], partial["high"])
-        bar["low"] = min(bar["low"], partial["low"])
-        if (partial["first_ts"], partial["first_id"]) < (bar["first_ts"], bar["first_id"]):
-            bar["open"], bar["first_ts"], bar["first_id"] = (partial[k] for k in ("open", "first_ts", "first_id"))
-        if (partial["last_ts"], partial["last_id"]) > (bar["last_ts"], bar["last_id"]):
-            bar["close"], bar["last_ts"], bar["last_id"] = (partial[k] for k in ("close", "last_ts", "last_id"))
-        for name in ("volume", "quote_volume", "trade_count", "buy_volume"):
-            bar[name] += partial[name]
-        bar["revision"] += bool(bar["closed"])
-        bar["changed"] = True
+    def _grow(self, symbols: int) -> None:
+        larger = _store(symbols, self._keep)
+        for new, old in ((larger.rows, self._store.rows), (larger.series, self._store.series)):
+            new.reshape(LEVELS, symbols, -1)[:, : self._room] = old.reshape(LEVELS, self._room, -1)
+        self._gone = [(rows, of // self._room * symbols + of % self._room) for rows, of in self._gone]
+        self._store, self._room = larger._replace(due=self._store.due), symbols
+        self._under_way = _under_way(symbols)
 
-    def _to_arrow(self, parts: Iterable[Rows]) -> pa.RecordBatch:
-        rows = np.concatenate([np.zeros(0, BAR), *parts])
-        symbol = pa.DictionaryArray.from_arrays(
-            pa.array(np.ascontiguousarray(rows["symbol"])), pa.array(self.symbols, pa.string())
-        )
-        columns = {name: np.ascontiguousarray(rows[name]) for name in BARS.names[2:]}
-        return pa.RecordBatch.from_arrays(
-            [
-                symbol,
-                pa.repeat(pa.scalar(MINUTE), len(rows)),
-                *(pa.array(columns[n]) for n in BARS.names[2:]),
-            ],
-            schema=BARS,
-        )
+    def _to_arrow(self, rows: Array, numbers: Array) -> pa.RecordBatch:
+        levels, codes = np.divmod(numbers, self._room)
+        return to_bars(rows, levels, codes, self.symbols)
 
 
-_KERNEL_COLUMNS = ("ts_event", "trade_id", "price", "size", "side")
+def _store(symbols: int, keep: int) -> Store:
+    # Memory nobody writes to costs nothing.
+    rows, series = np.zeros(LEVELS * symbols * keep, BAR), np.zeros(LEVELS * symbols, SERIES)
+    series["forgotten"] = NOWHERE
+    return Store(rows, rows.view(np.uint64), series, np.full(LEVELS, NEVER, np.int64))
+
+
+def _under_way(symbols: int) -> tuple[Array, Array]:
+    bars = np.zeros(LEVELS * symbols, BAR)
+    bars["time"] = NOWHERE
+    return bars, bars.view(np.uint64)
+
+
+def _aside(trades: int) -> Aside:
+    most = LEVELS * trades
+    return Aside(np.empty(most, BAR), np.empty(most, np.int64), np.empty((most, 2), np.int64), np.zeros(2, np.int64))
+
+
+def rebuilt(trades: pa.RecordBatch, timeframe: str) -> pa.RecordBatch:
+    """The bars of these trades alone, closed and revised."""
+    bars = Bars(1, 0)
+    bars.update(trades)
+    bars.close(NEVER)
+    made = bars.changed()
+    mine = made.filter(pa.array(np.asarray(made.column("timeframe")) == timeframe))
+    revised = pa.array(np.ones(mine.num_rows, np.int32))
+    return mine.set_column(mine.schema.get_field_index("revision"), BARS.field("revision"), revised)
 
 
 def warm_up() -> None:
     """Compile (or load from numba's cache) before the first batch has to wait for it."""
-    empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.uint8)
-    partial_bars(np.zeros(0, np.int32), *empty, 0, np.zeros(0, BAR))
+    columns: list[Any] = [pa.array([""]).dictionary_encode()]
+    columns += [pa.array([1], field.type) for field in TRADES if field.name in ("ts_event", "ts_recv", "trade_id")]
+    columns += [pa.array([1.0]), pa.array([1.0]), pa.array([0], pa.uint8()), *[pa.nulls(1, ORDER_ID)] * 2]
+    bars = Bars(1, 0)
+    bars.update(pa.RecordBatch.from_arrays(columns, schema=TRADES))
+    bars.close(NEVER)
+    bars.changed()

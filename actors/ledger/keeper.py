@@ -22,10 +22,11 @@ from actors.ledger.ledger import Ledger
 from actors.ledger.origin import Origin
 from actors.ledger.ranges import Ids
 from actors.ledger.series import Run
-from storage.column_layout import NANOS_PER_DAY, day_of_time_file, folder_name, join_time
+from storage.column_days import stored_days
+from storage.column_layout import NANOS_PER_DAY, join_time
 from storage.column_reader import ColumnReader
 from storage.ledger_log import Checkpoint, Gap, LedgerLog, Merged, Record, read_log
-from storage.schema import COLUMNS, symbols_of
+from storage.schema import symbols_of
 
 #: The log is made short when it has grown by this, or when its checkpoints are this old.
 COMPACT_BYTES: Final = 16 * 1024 * 1024
@@ -34,7 +35,6 @@ COMPACT_NS: Final = 600 * 1_000_000_000
 _SLACK_NS: Final = 5_000_000_000
 #: No exchange puts more fills into one trade; a larger number is no truth.
 _MOST_FILLS: Final = 100_000
-_TIME_BYTES: Final = COLUMNS["TRADES"]["time"].itemsize
 
 #: Batches by kind, and where they come from.
 Delivered = tuple[Origin, Mapping[str, pa.RecordBatch]]
@@ -234,30 +234,18 @@ class Keeper:
         key = exchange, symbol
         checkpoint, gaps = self._checkpoints.pop(key, None), list(self._gaps.pop(key, {}).values())
         merged = self._merged.pop(key, {})
-        days = self._days(exchange, symbol)
+        days = stored_days(self._columns, exchange, symbol, "TRADES")
         if not days and checkpoint is None and not gaps:
             return
         account = self.ledger.account(exchange, symbol, proof)
         account.restore(checkpoint, gaps)
         self.ledger.remember(gaps)
-        account.rows = sum(rows for _, rows, _ in days)
+        account.rows = sum(stamp.rows for stamp in days.values())
         since = 0 if checkpoint is None else checkpoint.changed_ns - _SLACK_NS
-        changed = [day for day, _, changed_ns in days if changed_ns >= since]
+        changed = [day for day, stamp in days.items() if stamp.changed_ns >= since]
         account.recover(self._stored(exchange, symbol, changed, merged, proof), self._clock())
         if checkpoint is None:
             self._begun.append(account)
-
-    def _days(self, exchange: str, symbol: str) -> list[tuple[int, int, int]]:
-        """Days since the epoch with their rows and when they changed, ascending."""
-        found = []
-        folder = self._columns / folder_name(exchange) / folder_name(symbol) / "TRADES"
-        if folder.is_dir():
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if (day := day_of_time_file(entry.name)) is not None:
-                        status = entry.stat()
-                        found.append((day, status.st_size // _TIME_BYTES, status.st_mtime_ns))
-        return sorted(found)
 
     def _stored(
         self, exchange: str, symbol: str, days: Sequence[int], merged: Mapping[int, int], proof: Proof

@@ -100,6 +100,7 @@ def to_arrow(symbol: str, timeframe: str, changes: Sequence[Change]) -> pa.Table
         **{name: [getattr(change.bar, name) for change in changes] for name in Bar._fields},
         "timeframe": [timeframe] * count,
         "buy_volume": [None] * count,
+        "vwap": [None] * count,
         "revision": [change.revision for change in changes],
     }
     symbols = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([symbol]))

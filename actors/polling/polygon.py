@@ -21,7 +21,7 @@ import msgspec
 from actors.polling.bars import DAY, MINUTE_NS, Bar
 from actors.polling.market_hours import DAY_NS, SECOND_NS, Session
 from actors.polling.provider import UNREADABLE, Failed, Price, Reading, Request, one_line
-from storage.schema import MINUTE
+from storage.timeframes import MINUTE
 
 MS_NS: Final = SECOND_NS // 1000
 _LIMIT: Final = 50_000

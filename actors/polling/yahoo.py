@@ -29,7 +29,7 @@ import numpy as np
 from actors.polling.bars import MAX_BARS, Bar, flaw
 from actors.polling.market_hours import SECOND_NS, Session
 from actors.polling.provider import UNREADABLE, Failed, Price, Reading, Refused, Request, one_line
-from storage.schema import MINUTE
+from storage.timeframes import MINUTE
 
 _Numbers = list[float | None]
 

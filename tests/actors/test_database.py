@@ -48,6 +48,7 @@ def bars(minutes: list[int], close: float = 1.5, symbol: str = "BTCUSDT", revisi
         "timeframe": ["1m"] * count,
         "time": START + MINUTE * np.array(minutes, np.int64),
         "trade_count": np.ones(count, np.int64),
+        "vwap": np.ones(count),  # all of these columns are as large
         "revision": np.full(count, revision, np.int32),
         "closed": [True] * count,
     }

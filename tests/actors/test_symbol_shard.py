@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from actors.symbol_shard import SymbolShard
 from config import Settings, load
 from storage.column_reader import ColumnReader
+from storage.timeframes import TIMEFRAMES
 from tests.actors.batches import NOON, SECOND, quotes, trades
 from tests.actors.shards import Shard, Taken, stored_ids
 from tests.polling import until
@@ -36,18 +38,20 @@ async def test_what_is_sent_again_counts_once_everywhere(settings: Settings) -> 
     shard = Shard(settings, sink)
     batch = trades([("BTCUSDT", NOON + i * SECOND, i, 100.0 + i, 1.0, 0) for i in range(5)])
     for _ in range(3):
-        await shard.send("binance", {"trades": batch}, NOON)
+        await shard.send("binance", {"trades": batch}, NOON + 24 * 3600 * SECOND)
     await shard.stop()
     assert stored_ids(settings, "binance", "BTCUSDT") == [0, 1, 2, 3, 4]
     assert len(sink.rows("trades")) == 5
-    assert sink.rows("bars")[-1]["trade_count"] == 5
+    assert [(bar["timeframe"], bar["trade_count"]) for bar in sink.rows("bars") if bar["timeframe"] != "1s"] == [
+        (timeframe, 5) for timeframe in ("1m", "5m", "15m", "1h", "4h", "1d")
+    ]
 
 
 async def test_symbols_of_two_exchanges_do_not_mix(settings: Settings) -> None:
     shard = Shard(settings, Taken())
     for exchange in ("binance", "coinbase"):
         await shard.send(exchange, {"trades": trades([("BTC-USD", NOON, 1, 1.0, 1.0, 0)])}, NOON)
-    assert (await shard.bars("binance", "BTC-USD", 5)).column("trade_count").to_pylist() == [1]
+    assert (await shard.bars("binance", "BTC-USD", "1m", 5)).column("trade_count").to_pylist() == [1]
     assert stored_ids(settings, "coinbase", "BTC-USD") == [1]
     await shard.stop()
 
@@ -56,13 +60,13 @@ async def test_a_restarted_shard_has_its_bars_again_and_knows_what_it_stored(set
     first = Shard(settings, Taken())
     batch = trades([("BTCUSDT", NOON + i * 20 * SECOND, i, 100.0 + i, 1.0, i % 2) for i in range(10)])
     await first.send("binance", {"trades": batch}, NOON)
-    before = (await first.bars("binance", "BTCUSDT", 100)).drop_columns(["closed", "revision"])
+    before = (await first.bars("binance", "BTCUSDT", "1m", 100)).drop_columns(["closed", "revision"])
     await first.stop()
     second = Shard(settings, Taken())
-    assert (await second.bars("binance", "BTCUSDT", 100)).drop_columns(["closed", "revision"]).equals(before)
+    assert (await second.bars("binance", "BTCUSDT", "1m", 100)).drop_columns(["closed", "revision"]).equals(before)
     await second.send("binance", {"trades": batch}, NOON)
     assert stored_ids(settings, "binance", "BTCUSDT") == list(range(10))
-    assert (await second.bars("binance", "BTCUSDT", 100)).drop_columns(["closed", "revision"]).equals(before)
+    assert (await second.bars("binance", "BTCUSDT", "1m", 100)).drop_columns(["closed", "revision"]).equals(before)
     await second.stop()
 
 
@@ -75,25 +79,97 @@ async def test_a_trade_older_than_the_bars_in_memory_still_revises_its_bar(tmp_p
     await shard.send("binance", {"trades": trades(minutes)}, NOON + 3600 * SECOND)
 
     async def forgotten() -> bool:
-        return (await shard.bars("binance", "BTCUSDT", 10)).num_rows == 2
+        return (await shard.bars("binance", "BTCUSDT", "1m", 10)).num_rows == 2
 
     await until(forgotten)
     late = trades([("BTCUSDT", NOON + 30 * SECOND, 9, 500.0, 2.0, 1)])
     await shard.send("binance", {"trades": late}, NOON + 3600 * SECOND)
     await shard.stop()
-    revised = [bar for bar in sink.rows("bars") if bar["time"] == NOON][-1]
+    revised = [bar for bar in sink.rows("bars") if (bar["timeframe"], bar["time"]) == ("1m", NOON)][-1]
     assert (revised["high"], revised["trade_count"], revised["revision"]) == (500.0, 2, 1)
+
+
+DAY = 24 * 3600 * SECOND
+
+
+async def all_bars(shard: Shard) -> dict[str, list[dict[str, Any]]]:
+    """Of BTCUSDT, but those of seconds; without what happened on the way."""
+    found = {}
+    for name in ("1m", "5m", "15m", "1h", "4h", "1d"):
+        bars = await shard.bars("binance", "BTCUSDT", name, 1000)
+        found[name] = bars.drop_columns(["closed", "revision"]).to_pylist()
+    return found
+
+
+async def days_of_trades(settings: Settings, sink: Taken | None = None) -> Shard:
+    """A shard that stored a trade every 1,000 s of four days."""
+    shard = Shard(settings, sink or Taken())
+    rows = [("BTCUSDT", NOON + n * 1000 * SECOND, n, 100.0 + n % 7, 0.1, n % 2) for n in range(345)]
+    await shard.send("binance", {"trades": trades(rows)}, NOON + 3 * DAY + DAY // 2)
+    return shard
+
+
+async def test_bars_of_days_that_are_over_are_not_made_again_at_a_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.symbol_shard.SETTLED_NS", 0)
+    shard = await days_of_trades(settings)
+    await shard.stop()
+    before = await all_bars(shard)
+    read: list[int] = []
+    trades_of = SymbolShard._trades_of
+
+    def counted(self: SymbolShard, exchange: str, symbol: str, from_ns: int, before_ns: int) -> Any:
+        read.append(from_ns // DAY)
+        return trades_of(self, exchange, symbol, from_ns, before_ns)
+
+    monkeypatch.setattr(SymbolShard, "_trades_of", counted)
+    again = Shard(settings, Taken())
+    assert await all_bars(again) == before
+    assert read == [(NOON + 344 * 1000 * SECOND) // DAY], "the newest day alone"
+    for path in settings.bars_folder.rglob("*.arrow"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert await all_bars(Shard(settings, Taken())) == before, "a torn file costs time and nothing else"
+
+
+async def test_a_late_trade_in_a_day_that_is_over_makes_its_bars_anew_also_after_a_crash(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.symbol_shard.SETTLED_NS", 0)
+    await (await days_of_trades(settings)).stop()
+    crashed = Shard(settings, Taken())
+    late = trades([("BTCUSDT", NOON + DAY + 500 * SECOND, 1000, 900.0, 0.3, 0)])
+    await crashed.send("binance", {"backfill": late}, NOON + 4 * DAY)
+    before = await all_bars(crashed)
+    crashed.kill()
+    (day,) = [bar for bar in (await all_bars(Shard(settings, Taken())))["1d"] if bar["high"] == 900.0]
+    assert day["time"] == (NOON + DAY) // DAY * DAY
+    assert await all_bars(Shard(settings, Taken())) == before
+
+
+async def test_a_bar_that_closed_while_nothing_ran_is_told_after_the_start(settings: Settings) -> None:
+    shard = await days_of_trades(settings)
+    shard.kill()
+    sink = Taken()
+    again = Shard(settings, sink)
+    await again.send("binance", {}, NOON + 9 * DAY)
+    await again.stop()
+    told = [(bar["timeframe"], bar["time"]) for bar in sink.rows("bars")]
+    last = NOON + 344 * 1000 * SECOND
+    assert told == [(name, last // span * span) for name, span in TIMEFRAMES.items()], (
+        "what closed long before was told"
+    )
 
 
 async def test_the_clock_of_a_replay_closes_bars_and_the_wall_clock_does_not(settings: Settings) -> None:
     shard = Shard(settings, Taken())
     await shard.send("binance", {"trades": trades([("BTCUSDT", NOON, 1, 100.0, 1.0, 0)])}, NOON + SECOND)
-    assert (await shard.bars("binance", "BTCUSDT", 1)).column("closed").to_pylist() == [False]
+    assert (await shard.bars("binance", "BTCUSDT", "1m", 1)).column("closed").to_pylist() == [False]
     later = quotes([("BTCUSDT", NOON + 61 * SECOND, 1, 1.0, 2.0)])
     await shard.send("binance", {"quotes": later}, NOON + 61 * SECOND)
 
     async def closed() -> bool:
-        return (await shard.bars("binance", "BTCUSDT", 1)).column("closed").to_pylist() == [True]
+        return (await shard.bars("binance", "BTCUSDT", "1m", 1)).column("closed").to_pylist() == [True]
 
     await until(closed)
     await shard.stop()

@@ -384,10 +384,15 @@ async def test_a_backfilled_minute_revises_its_bar_across_days_and_after_a_resta
     sink = Taken()
     shard = Shard(settings, sink)
     late = [(BTC, midnight - 59 * SECOND, 2, 90.0, 2.0, 1), (BTC, midnight + 2 * SECOND, 3, 110.0, 3.0, 1)]
-    await shard.send("binance", {"backfill": trades(late)}, midnight + DAY)
+    await shard.send("binance", {"backfill": trades(late)}, midnight + DAY + SECOND)
     await shard.stop()
-    bars = {bar["time"]: (bar["low"], bar["high"], bar["trade_count"]) for bar in sink.rows("bars")}
-    assert bars == {midnight - 60 * SECOND: (90.0, 90.0, 1), midnight: (100.0, 110.0, 2)}
+    bars = {(bar["timeframe"], bar["time"]): (bar["low"], bar["high"], bar["trade_count"]) for bar in sink.rows("bars")}
+    assert bars["1m", midnight - 60 * SECOND] == (90.0, 90.0, 1)
+    assert bars["1m", midnight] == (100.0, 110.0, 2)
+    assert bars["5m", midnight - 300 * SECOND] == (90.0, 100.0, 2)
+    assert bars["1d", midnight - DAY] == (90.0, 100.0, 2)
+    assert bars["1d", midnight] == (100.0, 110.0, 3)
+    assert ("1m", midnight - 120 * SECOND) not in bars
     assert stored_ids(settings, "binance", BTC) == [1, 2, 4, 3, 5]
     assert (await row(Shard(settings)))["missing"] == 0
 

@@ -126,7 +126,7 @@ async def test_a_ticker_says_null_for_what_the_feed_did_not_say(server: RedisSer
 async def test_a_revised_bar_replaces_the_one_of_its_minute(server: RedisServer) -> None:
     times = [START, START + MINUTE]
     client = await written(
-        server, redis.minute_bars("binance", bars(times)), redis.minute_bars("binance", bars([START], close=9.0))
+        server, redis.bar_entries("binance", bars(times)), redis.bar_entries("binance", bars([START], close=9.0))
     )
     members = await client.zrange("bars:binance:BTCUSDT:1m", 0, -1, withscores=True)
     assert [(json.loads(member)["close"], score) for member, score in members] == [
@@ -137,21 +137,22 @@ async def test_a_revised_bar_replaces_the_one_of_its_minute(server: RedisServer)
 
 
 async def test_only_the_newest_thousand_bars_stay(server: RedisServer) -> None:
-    client = await written(server, redis.minute_bars("binance", bars([START + n * MINUTE for n in range(1200)])))
+    client = await written(server, redis.bar_entries("binance", bars([START + n * MINUTE for n in range(1200)])))
     members = await client.zrange("bars:binance:BTCUSDT:1m", 0, -1, withscores=True)
     assert len(members) == 1000
     assert members[0][1] == START // 10**9 + 200 * 60
     await client.aclose()
 
 
-def test_open_bars_and_other_timeframes_are_left_out() -> None:
-    assert redis.minute_bars("binance", bars([START], closed=False)) == []
-    assert redis.minute_bars("binance", bars([START], timeframe="5m")) == []
+def test_open_bars_are_left_out_and_each_timeframe_has_its_key() -> None:
+    assert redis.bar_entries("binance", bars([START], closed=False)) == []
+    (entry,) = redis.bar_entries("binance", bars([START], timeframe="5m"))
+    assert entry.key == "bars:binance:BTCUSDT:5m"
 
 
 def test_an_empty_batch_gives_nothing() -> None:
     assert redis.last_trades("binance", trades([])) == []
-    assert redis.minute_bars("binance", bars([])) == []
+    assert redis.bar_entries("binance", bars([])) == []
 
 
 @given(

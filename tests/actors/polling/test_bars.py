@@ -111,6 +111,7 @@ def test_columns_say_null_where_the_provider_says_nothing() -> None:
             "quote_volume": None,
             "trade_count": None,
             "buy_volume": None,
+            "vwap": None,
             "revision": 3,
             "closed": False,
         }
