@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.aggregation import bars as bar_kernels
+from actors.aggregation.activity_bars import Activity, activity, activity_bars
 from actors.aggregation.bars import Bars, rebuilt
 from actors.directory import shard_of
 from actors.ledger.account import Kind
@@ -33,7 +34,7 @@ from storage.column_layout import NANOS_PER_DAY, from_columns, to_columns
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
-from storage.schema import COLUMNS, RowType, symbols_of
+from storage.schema import BARS, COLUMNS, RowType, symbols_of
 from storage.timeframes import TIMEFRAMES
 
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
@@ -48,6 +49,8 @@ DAYS_READ = 30
 SETTLED_NS = 2_000_000_000
 #: Bars that ended this long before the last stored trade, or earlier, were told before a restart.
 TOLD_NS = 60 * 1_000_000_000
+#: For bars by activity not many more trades are read than these, but always those of a whole day.
+ACTIVITY_TRADES = 10_000_000
 #: A failed append (no space) is tried again this often.
 RETRY_S = 1.0
 
@@ -190,8 +193,24 @@ class SymbolShard:
         return self._ledger.integrity(exchange)
 
     async def bars(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-        """The newest bars of a symbol, ascending, the open one last. ValueError for an unknown timeframe."""
-        return self._bars_of(exchange).newest(symbol, timeframe, limit)
+        """The newest bars of a symbol, ascending, the open one last; those by activity (`tick:1000`) are made from the
+        newest trades. ValueError for an unknown timeframe."""
+        if (wanted := activity(timeframe)) is None:
+            return self._bars_of(exchange).newest(symbol, timeframe, limit)
+        return await asyncio.to_thread(self._by_activity, exchange, symbol, wanted, limit)
+
+    def _by_activity(self, exchange: str, symbol: str, wanted: Activity, limit: int) -> pa.RecordBatch:
+        days, made = stored_days(self._settings.columns, exchange, symbol, "TRADES"), list[pa.RecordBatch]()
+        read = count = 0
+        for day, stamp in reversed(days.items()):
+            read += stamp.rows
+            if count >= limit or (made and read > ACTIVITY_TRADES):
+                break
+            trades = self._trades_of(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY)
+            made.insert(0, activity_bars(trades, wanted, symbol))
+            count += made[0].num_rows
+        table = pa.Table.from_batches(made, schema=BARS)
+        return _whole(table.slice(max(table.num_rows - limit, 0)))
 
     async def last_trades(self, exchange: str, symbol: str, rows: int) -> list[Any]:
         """The newest trades of a symbol as a table in the object store: one reference, read without a copy."""

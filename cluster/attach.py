@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import ray
 
+from actors.aggregation.activity_bars import activity
 from actors.directory import SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
 from storage.ledger_log import Gap
-from storage.timeframes import TIMEFRAMES
 
 
 class Attached:
@@ -118,9 +118,12 @@ class Attached:
         return table
 
     def bars(self, exchange: str, symbol: str, timeframe: str = "1m", limit: int = 500) -> pd.DataFrame:
-        """The newest bars of a timeframe (1s 1m 5m 15m 1h 4h 1d), indexed by their start (UTC)."""
-        if timeframe not in TIMEFRAMES:
-            raise InstanceError(f"there are no bars of {timeframe}, but of {', '.join(TIMEFRAMES)}")
+        """The newest bars of a timeframe (1s 1m 5m 15m 1h 4h 1d, or tick:1000, volume:12.5, dollar:1e6), indexed by
+        their start (UTC)."""
+        try:
+            activity(timeframe)
+        except ValueError as error:
+            raise InstanceError(str(error)) from None
         batch: pa.RecordBatch = ray.get(self.shard(exchange, symbol).bars.remote(exchange, symbol, timeframe, limit))
         frame: pd.DataFrame = batch.to_pandas()
         return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))

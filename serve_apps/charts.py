@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.aggregation.activity_bars import activity
 from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
 from storage.schema import BARS
 from storage.timeframes import MINUTE, TIMEFRAMES
@@ -66,8 +67,10 @@ class ChartsApp:
     def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, str, int]:
         query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
         timeframe = query.get("timeframe", DEFAULT_TIMEFRAME)
-        if timeframe not in TIMEFRAMES:
-            raise BadRequest(400, f"timeframe must be one of: {', '.join(TIMEFRAMES)}.")
+        try:
+            activity(timeframe)
+        except ValueError as error:
+            raise BadRequest(400, str(error)) from None
         limit = query.get("limit", str(DEFAULT_LIMIT))
         if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= LONGEST):
             raise BadRequest(400, f"limit must be a whole number from 1 to {LONGEST}.")
@@ -97,7 +100,7 @@ def live_then_stored(
 
     async def charts(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch | pa.Table:
         newest = await live(exchange, symbol, timeframe, limit)
-        if newest.num_rows >= limit:
+        if newest.num_rows >= limit or timeframe not in TIMEFRAMES:
             return newest
         before: Any = newest.column("time")[0].as_py() if newest.num_rows else None
         older = await stored(exchange, symbol, timeframe, limit - newest.num_rows, before)

@@ -12,13 +12,13 @@ from storage.schema import BARS
 from storage.timeframes import NAMES
 
 
-def to_bars(rows: Array, levels: Array, codes: Array, symbols: list[str]) -> pa.RecordBatch:
-    """`storage.schema.BARS`; of each row the place of its timeframe and of its symbol."""
+def to_bars(rows: Array, timeframes: Any, codes: Array, symbols: list[str]) -> pa.RecordBatch:
+    """`storage.schema.BARS`; of each row its timeframe (an Arrow array) and the place of its symbol."""
     volume, quote_volume, buy_volume = read_sums(np.ascontiguousarray(rows).view(np.uint64))
     numbers: Any = pa.array(codes.astype(np.int32))
     columns: dict[str, Any] = {
         "symbol": pa.DictionaryArray.from_arrays(numbers, pa.array(symbols, pa.string())),
-        "timeframe": _names(levels),
+        "timeframe": timeframes,
         "volume": pa.array(volume),
         "quote_volume": pa.array(quote_volume),
         "buy_volume": pa.array(buy_volume),
@@ -30,7 +30,7 @@ def to_bars(rows: Array, levels: Array, codes: Array, symbols: list[str]) -> pa.
 
 def to_history(rows: Array, levels: Array) -> pa.RecordBatch:
     """`storage.bar_history.HISTORY`."""
-    columns: list[Any] = [_names(levels)]
+    columns: list[Any] = [timeframes_of(levels)]
     for name in HISTORY.names[1:]:
         values = np.ascontiguousarray(rows[name])
         if values.ndim > 1:
@@ -56,6 +56,7 @@ def from_history(history: pa.RecordBatch) -> tuple[Array, Array]:
     return rows, levels
 
 
-def _names(levels: Array) -> Any:
+def timeframes_of(levels: Array) -> Any:
+    """The names of these places, as an Arrow array."""
     places: Any = pa.array(levels)
     return pa.array(NAMES, pa.string()).take(places)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from actors.aggregation import bar_kernels as kernels
 from actors.aggregation.bar_kernels import BAR, LEVELS, NEVER, NOWHERE, SERIES, Array, Aside, Store, Trades
-from actors.aggregation.bar_tables import from_history, to_bars, to_history
+from actors.aggregation.bar_tables import from_history, timeframes_of, to_bars, to_history
 from storage.schema import BARS, ORDER_ID, TRADES, symbols_of
 from storage.timeframes import NAMES, TIMEFRAMES
 
@@ -165,7 +165,7 @@ class Bars:
 
     def _to_arrow(self, rows: Array, numbers: Array) -> pa.RecordBatch:
         levels, codes = np.divmod(numbers, self._room)
-        return to_bars(rows, levels, codes, self.symbols)
+        return to_bars(rows, timeframes_of(levels), codes, self.symbols)
 
 
 def _store(symbols: int, keep: int) -> Store:

@@ -132,6 +132,22 @@ async def test_bars_of_days_that_are_over_are_not_made_again_at_a_start(
     assert await all_bars(Shard(settings, Taken())) == before, "a torn file costs time and nothing else"
 
 
+async def test_bars_by_activity_begin_anew_each_day_and_the_newest_are_given(settings: Settings) -> None:
+    shard = await days_of_trades(settings)
+    day = (NOON + 344 * 1000 * SECOND) // DAY * DAY
+    newest = [n for n in range(345) if NOON + n * 1000 * SECOND >= day]
+    bars = (await shard.bars("binance", "BTCUSDT", "tick:10", 1000)).to_pylist()
+    assert sum(bar["trade_count"] for bar in bars) == 345
+    last = [bar for bar in bars if bar["time"] >= day]
+    assert [bar["time"] for bar in last] == [NOON + n * 1000 * SECOND for n in newest[::10]]
+    assert [bar["closed"] for bar in last] == [True] * (len(newest) // 10) + [False] * bool(len(newest) % 10)
+    assert (await shard.bars("binance", "BTCUSDT", "tick:10", 3)).to_pylist() == bars[-3:]
+    assert (await shard.bars("binance", "NOPE", "tick:10", 3)).num_rows == 0
+    with pytest.raises(ValueError, match="must be one of"):
+        await shard.bars("binance", "BTCUSDT", "2m", 3)
+    await shard.stop()
+
+
 async def test_a_late_trade_in_a_day_that_is_over_makes_its_bars_anew_also_after_a_crash(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,10 @@
 import json
 import subprocess
 from collections import Counter
+from math import fsum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +15,14 @@ import redis
 
 from cluster.instance import Instance as InstanceFolder
 from storage.schema import DEPTH, RowType
+from storage.timeframes import TIMEFRAMES
 from tests.browser import visit
 from tests.cluster.recorded import (
     BOOKS,
     EXCHANGES,
     LIVE_TRADES,
     QUOTES,
+    Trade,
     coinbase_book,
     kraken_book,
     recorded_derivatives,
@@ -181,6 +185,35 @@ def test_charts_are_the_bars_of_the_recorded_trades(complete: Instance, recordin
     assert sum(bar["volume"] for bar in bars) == pytest.approx(sum(trade.size for trade in trades))
     assert bars[0]["closed"], "its minute is over on the recorded clock"
     assert not bars[-1]["closed"], "the recording ends within its minute"
+
+
+@pytest.mark.parametrize("timeframe", TIMEFRAMES)
+def test_charts_of_every_timeframe_are_what_the_recorded_trades_make(
+    complete: Instance, recordings: Path, timeframe: str
+) -> None:
+    span, charts = TIMEFRAMES[timeframe], 0
+    for (exchange, symbol), trades in recorded_trades(recordings).items():
+        buckets: dict[int, list[Trade]] = {}
+        for _, trade in sorted(enumerate(trades), key=lambda one: (one[1].time, one[1].trade_id or one[0])):
+            buckets.setdefault(trade.time // span * span, []).append(trade)
+        path = f"/api/v1/charts/{quote(symbol, safe='')}?exchange={exchange}&timeframe={timeframe}&limit=5000"
+        bars = complete.json(path)["bars"]
+        for bar, (begin, mine) in zip(bars, buckets.items(), strict=True):
+            volume, quoted = fsum(t.size for t in mine), fsum(t.price * t.size for t in mine)
+            assert {name: bar[name] for name in bar if name not in ("revision", "closed")} == {
+                "time": begin // 10**6,
+                "open": mine[0].price,
+                "high": max(t.price for t in mine),
+                "low": min(t.price for t in mine),
+                "close": mine[-1].price,
+                "volume": volume,
+                "quote_volume": quoted,
+                "trade_count": len(mine),
+                "buy_volume": fsum(t.size for t in mine if t.side == 0),
+                "vwap": quoted / volume,
+            }, f"{exchange} {symbol}"
+        charts += 1
+    assert charts > 10
 
 
 @pytest.mark.parametrize(
