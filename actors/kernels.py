@@ -5,7 +5,7 @@
 
 import pyarrow as pa
 
-from actors.aggregation import activity_bars, bars
+from actors.aggregation import activity_bars, bars, indicators
 from actors.aggregation.book_sync import BookSync
 from actors.feeds.feed import BookRules
 from actors.feeds.layouts import KnownLayouts
@@ -18,6 +18,7 @@ def warm_up() -> None:
     """Run every kernel once; a fifth of a second where they were compiled before, else some ten."""
     bars.warm_up()
     activity_bars.warm_up()
+    indicators.warm_up()
     KnownLayouts([], {})
     for checksum in ("kraken", "okx", "bitfinex"):
         books = BookSync(BookRules("previous", checksum, depth=10), by_request=False, stale_s=1.0)
