@@ -105,13 +105,16 @@ async def run(campaign: Campaign, folder: Path) -> Result:
             await running.play()
             if not await _until(running.all_recovered, recover_s):
                 wrong += [f"not well {recover_s:g} s after the last fault: {one}" for one in await running.illnesses()]
+            # Before they are halted: a book that hears nothing does not stay synced for long.
+            over = time.monotonic()
+            if not await _until(lambda: system.looked_twice(time.monotonic() - over), recover_s):
+                wrong += [f"no second look at trades within {recover_s:g} s after the last fault"]
             for task in watching:
                 task.cancel()
         await exchanges.halt()
-        running.halted = time.monotonic()
         if not await _until(running.settled, recover_s):
             wrong += [f"not settled {recover_s:g} s after the halt: {one}" for one in await running.illnesses()]
-            wrong += [await running.on_its_way()]
+            wrong += [await system.on_its_way()]
         wrong += await running.wrong_books()
         gaps, integrity = await system.gaps(), await system.integrity()
         wrong += check_gaps(gaps, UNREPAIRABLE)
@@ -147,7 +150,7 @@ class _Running:
         self.recoveries = Recoveries()
         self.done: Counter[str] = Counter()
         self.memory: list[tuple[float, dict[str, int]]] = []
-        self._began = self.halted = time.monotonic()
+        self._began = time.monotonic()
         #: Faults that last, and where.
         self._injected: list[tuple[str, Injected]] = []
         #: Until then a subscription may have ended without a word and nobody has noticed.
@@ -202,10 +205,7 @@ class _Running:
         return noticed and not self._injected and not self.recoveries.waiting and await self.all_well()
 
     async def settled(self) -> bool:
-        return await self.all_well() and not await self.on_its_way()
-
-    async def on_its_way(self) -> str:
-        return await self._system.on_its_way(time.monotonic() - self.halted)
+        return await self.all_well() and not await self._system.on_its_way()
 
     async def wrong_books(self) -> list[str]:
         wrong = []

@@ -3,7 +3,6 @@ shards; what Ray does about actors that die (start them again, make their calls 
 """
 
 import asyncio
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,7 +185,7 @@ class InProcess:
                     found[exchange] = f"the book of {row['symbol']} is {row['book']}: {row['book_why']}"
         return found
 
-    async def on_its_way(self, seconds: float) -> str:
+    async def on_its_way(self) -> str:
         for shard in self._shards:
             if failure := (await shard.shard.status())["failure"]:
                 return f"{shard.shard!r}: {failure}"
@@ -194,9 +193,11 @@ class InProcess:
             status = await process.collector.status()
             if status["frames_waiting"] or status["batches_in_flight"]:
                 return f"{exchange}: {status['batches_in_flight']} batches are on their way: {status['failure']}"
-            if exchange in UNREPAIRABLE and (status["compared_s"] or math.inf) > seconds:
-                return f"{exchange}: its trades got no second look"
         return ""
+
+    async def looked_twice(self, seconds: float) -> bool:
+        ages = [(await self._collectors[exchange].collector.status())["compared_s"] for exchange in UNREPAIRABLE]
+        return all(age is not None and age < seconds for age in ages)
 
 
 class _Deaf:

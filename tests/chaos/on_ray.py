@@ -4,7 +4,6 @@ signals.
 
 import asyncio
 import contextlib
-import math
 import os
 import signal
 from pathlib import Path
@@ -124,7 +123,7 @@ class OnRay:
                 found[row["exchange"]] = f"{row['symbol']} is {row['state']}: {row['why'] or 'it has no trades'}"
         return found
 
-    async def on_its_way(self, seconds: float) -> str:
+    async def on_its_way(self) -> str:
         said = await self._ask(
             "actors = ray.get(find_actor('supervisor').status.remote())\n"
             "names = [name for name in actors if name.startswith(('collector:', 'shard:'))]\n"
@@ -135,9 +134,18 @@ class OnRay:
                 return f"{name}: {status['failure']}"
             if status.get("frames_waiting") or status.get("batches_in_flight"):
                 return f"{name}: {status['batches_in_flight']} batches are on their way"
-            if name.removeprefix("collector:") in UNREPAIRABLE and (status["compared_s"] or math.inf) > seconds:
-                return f"{name}: its trades got no second look"
         return ""
+
+    async def looked_twice(self, seconds: float) -> bool:
+        try:
+            ages = await self._ask(
+                f"names = {[f'collector:{exchange}' for exchange in UNREPAIRABLE]}\n"
+                "said = ray.get([find_actor(name).status.remote() for name in names], timeout=30)\n"
+                "answer = [status['compared_s'] for status in said]"
+            )
+        except NoAnswer:
+            return False
+        return all(age is not None and age < seconds for age in ages)
 
     async def depths(self, exchange: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = await self._ask(

@@ -36,9 +36,12 @@ class System(Protocol):
         """By exchange why not all is well there: a symbol is not subscribed, a book not synced, or a gap open that can
         be repaired."""
 
-    async def on_its_way(self, seconds: float) -> str:
-        """What the exchanges said and is not stored yet; "" when it is, and what wants a second look got one within
-        the last `seconds`."""
+    async def on_its_way(self) -> str:
+        """What the exchanges said and is not stored yet; "" when it is."""
+
+    async def looked_twice(self, seconds: float) -> bool:
+        """Whether all trades that want a second look got one within the last `seconds`: where only that tells what was
+        lost."""
 
     async def depths(self, exchange: str) -> list[dict[str, Any]]:
         """`symbol`, `state`, `bids` and `asks` (as `storage.schema.DEPTH`) of every book."""
