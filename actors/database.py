@@ -22,7 +22,7 @@ import structlog
 
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
-from storage.schema import BARS, DERIVATIVES, GAPS, LIQUIDATIONS, TRADES
+from storage.schema import BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, TRADES
 
 #: What the table `bars` holds: `vwap` follows from the rest.
 _STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"])
@@ -30,12 +30,13 @@ _STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "trades": TRADES,
     "bars": _STORED_BARS,
+    "indicators": INDICATORS,
     "derivatives": DERIVATIVES,
     "liquidations": LIQUIDATIONS,
     "gaps": GAPS,
 }
 
-Table = Literal["trades", "bars", "derivatives", "liquidations", "gaps"]
+Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps"]
 
 # Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
 GATHER_SECONDS: Final = 0.5
@@ -180,7 +181,7 @@ class Database:
         count = rows.num_rows
         every_row = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([exchange]))
         rows = rows.append_column("exchange", every_row)
-        if table == "bars":
+        if table in ("bars", "indicators"):
             # By time, because `revision` starts again when a shard does; distinct within a table too.
             first = max(self._version, self._clock())
             self._version = first + count

@@ -25,7 +25,7 @@ class Sinks:
                     self._database.insert.remote("bars", exchange, shared),
                     self._publisher.publish_bars.remote(exchange, shared),
                 )
-            case "derivatives" | "liquidations" | "gaps":
+            case "indicators" | "derivatives" | "liquidations" | "gaps":
                 await self._database.insert.remote(kind, exchange, shared)
             case _:
                 raise ValueError(f"no sink for {kind!r}")

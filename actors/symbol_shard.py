@@ -62,7 +62,7 @@ _TRADES: tuple[Kind, ...] = ("trades", "history", "backfill")
 #: Kinds that go to the sinks as they come.
 _PASSED_ON = ("derivatives", "liquidations")
 
-COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "unsunk")
+COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "indicators", "unsunk")
 
 Sink = Callable[[str, str, Any], Awaitable[object]]
 
@@ -79,7 +79,7 @@ class SymbolShard:
     """Shard `index` of `settings.shards`.
 
     `share` puts a table where other actors can read it without a copy and gives what to send them; `sink`
-    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations, bars and gaps.
+    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations, bars, indicators and gaps.
     With `recorded` the clock is the replayed one.
     """
 
@@ -198,6 +198,11 @@ class SymbolShard:
         if (wanted := activity(timeframe)) is None:
             return self._bars_of(exchange).newest(symbol, timeframe, limit)
         return await asyncio.to_thread(self._by_activity, exchange, symbol, wanted, limit)
+
+    async def indicators(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """`storage.schema.INDICATORS` of the newest closed bars of a symbol, ascending, as far as they are held in
+        memory. ValueError for an unknown timeframe."""
+        return self._bars_of(exchange).newest_indicators(symbol, timeframe, limit)
 
     def _by_activity(self, exchange: str, symbol: str, wanted: Activity, limit: int) -> pa.RecordBatch:
         days, made = stored_days(self._settings.columns, exchange, symbol, "TRADES"), list[pa.RecordBatch]()
@@ -320,10 +325,10 @@ class SymbolShard:
     async def _share_new(self) -> None:
         """Hand new rows to the sinks, one shared table for all of them."""
         for exchange, bars in self._bars.items():
-            changed = bars.changed()
-            if changed.num_rows:
-                self._counts["bars"] += changed.num_rows
-                self._unshared.setdefault(("bars", exchange), []).append(changed)
+            for kind, told in (("bars", bars.changed()), ("indicators", bars.indicators())):
+                if told.num_rows:
+                    self._counts[kind] += told.num_rows
+                    self._unshared.setdefault((kind, exchange), []).append(told)
         unshared, self._unshared = self._unshared, {}
         gaps = self._ledger.to_share()
         unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}

@@ -20,7 +20,8 @@ SYMBOLS: Final = 100
 #: How long all of them take, and the bound on ours: the longer, the more bars, and the less there is to one.
 SPANS_S: Final = {600: Bound(at_least=100e6, ratio_at_least=1.2), 3600: Bound()}
 ROUNDS: Final = 7
-KEPT: Final = 500
+#: So few that there are no indicators.
+KEPT: Final = 200
 START_NS: Final = 1_767_268_800_000_000_000
 
 

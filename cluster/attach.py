@@ -15,6 +15,7 @@ from cluster import ray_head
 from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
 from storage.ledger_log import Gap
+from storage.timeframes import TIMEFRAMES
 
 
 class Attached:
@@ -125,6 +126,14 @@ class Attached:
         except ValueError as error:
             raise InstanceError(str(error)) from None
         batch: pa.RecordBatch = ray.get(self.shard(exchange, symbol).bars.remote(exchange, symbol, timeframe, limit))
+        frame: pd.DataFrame = batch.to_pandas()
+        return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
+
+    def indicators(self, exchange: str, symbol: str, timeframe: str = "1m", limit: int = 500) -> pd.DataFrame:
+        """Those of the newest closed bars (docs/bars.md), indexed by the start of the bar (UTC)."""
+        if timeframe not in TIMEFRAMES:
+            raise InstanceError(f"there are indicators of {', '.join(TIMEFRAMES)}, not of {timeframe!r}")
+        batch = ray.get(self.shard(exchange, symbol).indicators.remote(exchange, symbol, timeframe, limit))
         frame: pd.DataFrame = batch.to_pandas()
         return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
 

@@ -74,6 +74,11 @@ def market_application(settings: Settings) -> Any:
             bars: pa.RecordBatch = await shard.bars.remote(exchange, symbol, timeframe, limit)
             return bars
 
+        async def indicators(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            said: pa.RecordBatch = await shard.indicators.remote(exchange, symbol, timeframe, limit)
+            return said
+
         async def stored(exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None) -> pa.Table:
             bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, timeframe, limit, before_ns)
             return bars
@@ -88,7 +93,7 @@ def market_application(settings: Settings) -> Any:
                 raise KeyError(symbol)
             return found[0]
 
-        charts = ChartsApp(live_then_stored(live, stored), ColumnReader(settings.columns).symbols)
+        charts = ChartsApp(live_then_stored(live, stored), indicators, ColumnReader(settings.columns).symbols)
         supervised = _Supervised()
         changes = SubscriptionsApp(supervised, api_token(settings))
         return MarketApp(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from actors.aggregation.activity_bars import activity
 from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
-from storage.schema import BARS
+from storage.schema import BARS, INDICATOR_FIELDS
 from storage.timeframes import MINUTE, TIMEFRAMES
 
 CHARTS: Final = "/api/v1/charts/"
@@ -28,21 +28,24 @@ _HEADERS: Final = (
 
 #: (exchange, symbol, timeframe, limit) -> the newest bars, ascending (`storage.schema.BARS`).
 Charts = Callable[[str, str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
+#: The same arguments -> `storage.schema.INDICATORS` of those bars that have any, ascending.
+Indicators = Callable[[str, str, str, int], Awaitable[pa.RecordBatch]]
 #: Exchange -> its symbols.
 Symbols = Callable[[], Mapping[str, Sequence[str]]]
 
 
 class ChartsApp:
-    """ASGI application that answers GET `/api/v1/charts/{symbol}?exchange=&timeframe=1m&limit=1000`."""
+    """ASGI application that answers GET `/api/v1/charts/{symbol}?exchange=&timeframe=1m&limit=1000&indicators=`."""
 
-    def __init__(self, charts: Charts, symbols: Symbols) -> None:
+    def __init__(self, charts: Charts, indicators: Indicators, symbols: Symbols) -> None:
         self._charts = charts
+        self._indicators = indicators
         self._symbols = symbols
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         symbol = last_segment(scope, CHARTS)
         try:
-            exchange, symbol, timeframe, limit = self._parse(symbol, scope["query_string"])
+            exchange, symbol, timeframe, limit, fields = self._parse(symbol, scope["query_string"])
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
             return
@@ -50,6 +53,11 @@ class ChartsApp:
         if bars.num_rows == 0:
             await send_problem(send, 404, f"No bars of {symbol} on {exchange} yet: no trade has been seen.")
             return
+        indicators = None
+        if fields:
+            said = await self._indicators(exchange, symbol, timeframe, limit)
+            places = pc.index_in(bars.column("time"), said.column("time"))
+            indicators = {name: said.column(name).take(places).to_pylist() for name in fields}
         columns = [pc.divide(bars.column("time"), 1_000_000).to_pylist()]
         columns += [bars.column(name).to_pylist() for name in _BAR_FIELDS]
         names = ("time", *_BAR_FIELDS)
@@ -59,12 +67,12 @@ class ChartsApp:
                 "symbol": symbol,
                 "timeframe": timeframe,
                 "bars": [dict(zip(names, bar, strict=True)) for bar in zip(*columns, strict=True)],
-                "indicators": None,
+                "indicators": indicators,
             }
         )
         await send_whole(send, 200, _HEADERS, body)
 
-    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, str, int]:
+    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, str, int, Sequence[str]]:
         query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
         timeframe = query.get("timeframe", DEFAULT_TIMEFRAME)
         try:
@@ -74,6 +82,13 @@ class ChartsApp:
         limit = query.get("limit", str(DEFAULT_LIMIT))
         if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= LONGEST):
             raise BadRequest(400, f"limit must be a whole number from 1 to {LONGEST}.")
+        fields = [name for name in query.get("indicators", "").split(",") if name]
+        if fields == ["all"]:
+            fields = list(INDICATOR_FIELDS)
+        if unknown := [name for name in fields if name not in INDICATOR_FIELDS]:
+            raise BadRequest(400, f"There is no indicator {unknown[0][:40]!r}; all or: {', '.join(INDICATOR_FIELDS)}.")
+        if fields and timeframe not in TIMEFRAMES:
+            raise BadRequest(400, f"There are indicators of {', '.join(TIMEFRAMES)} only.")
         # Native names, or as /api/symbols has them.
         known = {
             exchange: native
@@ -89,7 +104,7 @@ class ChartsApp:
             having = ", ".join(sorted(known))
             raise BadRequest(400, f"Several exchanges have this symbol; add exchange= one of: {having}.")
         exchange = query.get("exchange") or next(iter(known))
-        return exchange, known[exchange], timeframe, int(limit)
+        return exchange, known[exchange], timeframe, int(limit), fields
 
 
 def live_then_stored(

@@ -21,7 +21,7 @@ from storage.file_operations import write_new_file
 
 #: Sums are exact: three words of `actors.aggregation.exact_sums`.
 _SUM: Final = pa.binary(24)
-#: One row per bar, by timeframe and time.
+#: One row per bar, by timeframe and time; `state` is what indicators remember (`actors.aggregation.indicators.STATE`).
 HISTORY: Final = pa.schema(
     [
         pa.field("timeframe", pa.string(), nullable=False),
@@ -42,6 +42,7 @@ HISTORY: Final = pa.schema(
                 ("sold", _SUM),
                 ("quote", _SUM),
                 ("revision", pa.int32()),
+                ("state", pa.binary(112)),
             )
         ),
     ]

@@ -228,6 +228,45 @@ BARS: Final = pa.schema(
     ]
 )
 
+#: What indicators say of a bar; parameters are in the names (`actors.aggregation.indicators`).
+INDICATOR_FIELDS: Final = (
+    "rsi_14",
+    "macd",
+    "macd_signal",
+    "macd_hist",
+    "bb_upper",
+    "bb_middle",
+    "bb_lower",
+    "sma_20",
+    "sma_50",
+    "sma_100",
+    "sma_200",
+    "ema_12",
+    "ema_26",
+    "ema_50",
+    "vwap",
+    "stoch_k",
+    "stoch_d",
+    "atr_14",
+    "adx_14",
+    "volume_sma",
+    "obv",
+    "cci_14",
+    "mfi_14",
+    "williams_r_14",
+    "roc_10",
+)
+
+#: One row per closed bar. What a bar's history is too short for, or says nothing about, is null.
+INDICATORS: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("timeframe", pa.string(), nullable=False),
+        pa.field("time", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in INDICATOR_FIELDS),
+    ]
+)
+
 #: The folders of a symbol on disk: `MD` holds quotes, `TRADES` trades.
 RowType = Literal["MD", "TRADES"]
 

@@ -57,9 +57,18 @@ _QUOTE: Final = np.uint64(QUOTE)
 
 #: The bars of one symbol and timeframe, ascending by time, in a ring: `length` of its places from `head` on. Bars that
 #: begin before `forgotten` are not here. Every bar before the `first_open`th is closed, every one before the
-#: `first_changed`th told.
+#: `first_changed`th told; the indicators of every one before the `first_stale`th follow from the bars. `gone`: how many
+#: bars were here before.
 SERIES: Final = np.dtype(
-    [("head", "<i8"), ("length", "<i8"), ("forgotten", "<i8"), ("first_open", "<i8"), ("first_changed", "<i8")],
+    [
+        ("head", "<i8"),
+        ("length", "<i8"),
+        ("forgotten", "<i8"),
+        ("first_open", "<i8"),
+        ("first_changed", "<i8"),
+        ("first_stale", "<i8"),
+        ("gone", "<i8"),
+    ],
     align=True,
 )
 
@@ -85,7 +94,8 @@ class Store(NamedTuple):
 
 class Aside(NamedTuple):
     """What a pass could not keep: bars that had to make room before they were told, with their series, and buckets
-    (series, time) of trades whose bars are not here any more. `used`: how many of both.
+    (series, time) of trades whose bars are not here any more. `used`: how many of both; then how many stale bars the
+    series had that has most.
 
     There are at most as many of each as the pass has trades, for each level."""
 
@@ -133,16 +143,17 @@ def mark(codes, there):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def take(trades, bars, sums, store, aside):  # type: ignore[no-untyped-def]
-    """Put trades that were not here before into the bars. `bars` (and `sums`, the same memory) are those under way, one
-    of each series: none of them has a trade before and after, and those of the lowest level have the time NOWHERE."""
+def take(trades, most_stale, bars, sums, store, aside):  # type: ignore[no-untyped-def]
+    """Put trades that were not here before into the bars, until some series has so many stale bars; how many trades.
+    `bars` (and `sums`, the same memory) are those under way, one of each series: none of them has a trade before and
+    after, and those of the lowest level have the time NOWHERE."""
     code_of, meaning, ts_of, id_of, price_of, size_of, side_of = trades
     rows, words, series, due = store
     aside_rows, of, buckets, used = aside
     symbols = len(bars) // LEVELS
     touched = np.empty(symbols, np.int64)
     there = i = 0
-    while True:
+    while used[2] < most_stale:
         i = _go_on(i, code_of, meaning, ts_of, id_of, price_of, size_of, side_of, bars, sums)
         if i == len(code_of):
             break
@@ -165,6 +176,7 @@ def take(trades, bars, sums, store, aside):  # type: ignore[no-untyped-def]
             if bars[level * symbols + symbol].trade_count > 0:
                 _leave(level, symbol, bars, sums, rows, words, series, due, aside_rows, of, buckets, used)
         bars[symbol].time = NOWHERE
+    return i
 
 
 @njit(cache=True)
@@ -305,6 +317,7 @@ def _put(number, level, bars, sums, rows, words, series, due, aside_rows, of, bu
             row.revision += row.closed
             row.changed = True
             one.first_changed = min(one.first_changed, place - 1)
+            one.first_stale = min(one.first_stale, place - 1)
             return
     if one.length == room:
         if place == 0:
@@ -321,6 +334,8 @@ def _put(number, level, bars, sums, rows, words, series, due, aside_rows, of, bu
     one.length += 1
     one.first_open = min(one.first_open, place)
     one.first_changed = min(one.first_changed, place)
+    one.first_stale = min(one.first_stale, place)
+    used[2] = max(used[2], one.length - one.first_stale)
     due[level] = min(due[level], time + _SPANS[level])
     # The next one, which is far away where there are many series.
     following = (base + _place(one.head, one.length if one.length < room else 0, room)) * STRIDE
@@ -377,6 +392,8 @@ def _let_oldest_go(number, rows, series, aside_rows, of, used):  # type: ignore[
     one.forgotten = oldest.time + 1
     one.first_open = max(one.first_open - 1, 0)
     one.first_changed = max(one.first_changed - 1, 0)
+    one.first_stale = max(one.first_stale - 1, 0)
+    one.gone += 1
 
 
 @njit(cache=True)

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from actors.aggregation.bar_kernels import BAR, Array, read_sums
 from actors.aggregation.exact_sums import WORDS
+from actors.aggregation.indicators import STATE
 from storage.bar_history import HISTORY
 from storage.schema import BARS
 from storage.timeframes import NAMES
@@ -28,23 +29,27 @@ def to_bars(rows: Array, timeframes: Any, codes: Array, symbols: list[str]) -> p
     return pa.RecordBatch.from_arrays([columns[name] for name in BARS.names], schema=BARS)
 
 
-def to_history(rows: Array, levels: Array) -> pa.RecordBatch:
+def to_history(rows: Array, levels: Array, states: Array) -> pa.RecordBatch:
     """`storage.bar_history.HISTORY`."""
     columns: list[Any] = [timeframes_of(levels)]
-    for name in HISTORY.names[1:]:
+    for name in HISTORY.names[1:-1]:
         values = np.ascontiguousarray(rows[name])
         if values.ndim > 1:
             kind = HISTORY.field(name).type
             columns.append(pa.FixedSizeBinaryArray.from_buffers(kind, len(rows), [None, pa.py_buffer(values)]))
         else:
             columns.append(pa.array(values))
+    kind, remembered = HISTORY.field("state").type, np.ascontiguousarray(states)
+    columns.append(
+        pa.FixedSizeBinaryArray.from_buffers(kind, len(rows), [None, pa.py_buffer(remembered.view(np.uint8))])
+    )
     return pa.RecordBatch.from_arrays(columns, schema=HISTORY)
 
 
-def from_history(history: pa.RecordBatch) -> tuple[Array, Array]:
-    """The rows (BAR), closed and told, and of each the place of its timeframe."""
+def from_history(history: pa.RecordBatch) -> tuple[Array, Array, Array]:
+    """The rows (BAR), closed and told; of each the place of its timeframe, and its STATE."""
     rows = np.zeros(history.num_rows, BAR)
-    for name in HISTORY.names[1:]:
+    for name in HISTORY.names[1:-1]:
         column: Any = history.column(name)
         if rows[name].ndim > 1:
             words = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, WORDS)
@@ -53,7 +58,9 @@ def from_history(history: pa.RecordBatch) -> tuple[Array, Array]:
             rows[name] = np.asarray(column)
     rows["closed"] = True
     levels = np.array([NAMES.index(name) for name in history.column("timeframe").to_pylist()], np.int64)
-    return rows, levels
+    column = history.column("state")
+    states = np.frombuffer(column.buffers()[1], STATE)[column.offset : column.offset + len(rows)]
+    return rows, levels, states
 
 
 def timeframes_of(levels: Array) -> Any:

@@ -11,11 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from actors.aggregation import bar_kernels as kernels
+from actors.aggregation.bar_indicators import count_stale, follow, to_indicators
 from actors.aggregation.bar_kernels import BAR, LEVELS, NEVER, NOWHERE, SERIES, Array, Aside, Store, Trades
 from actors.aggregation.bar_tables import from_history, timeframes_of, to_bars, to_history
+from actors.aggregation.indicators import FIELDS, LOOK_BACK, STATE, advance
 from storage.schema import BARS, ORDER_ID, TRADES, symbols_of
-from storage.timeframes import NAMES, TIMEFRAMES
+from storage.timeframes import NAMES, SPANS, TIMEFRAMES
 
+#: With fewer bars there are no indicators.
+LEAST_FOR_INDICATORS: Final = 250
+#: Bars that one pass may add to a series beyond the bound on stale ones.
+_SPARE: Final = 16
 #: Trades of one pass.
 _PASS: Final = 262_144
 #: Symbols there is room for at first.
@@ -28,7 +34,8 @@ Bucket = tuple[str, str, int]
 
 
 class Bars:
-    """The newest bars of a set of symbols of one exchange, at most `keep` of each symbol and timeframe."""
+    """The newest bars of a set of symbols of one exchange, at most `keep` of each symbol and timeframe, and their
+    indicators where `keep` is LEAST_FOR_INDICATORS or more: these look back at some 200 bars."""
 
     def __init__(self, keep: int, grace_ns: int) -> None:
         self._keep = keep
@@ -37,6 +44,10 @@ class Bars:
         self._room = _SYMBOLS
         self._store = _store(_SYMBOLS, keep)
         self._under_way = _under_way(_SYMBOLS)
+        self._states = _states(_SYMBOLS, keep)
+        self._most_stale = keep - LOOK_BACK - _SPARE if keep >= LEAST_FOR_INDICATORS else NEVER
+        #: Indicators not told yet: series, times and values.
+        self._said: list[tuple[Array, Array, Array]] = []
         #: Bars that had to make room, with their series, not told yet.
         self._gone: list[tuple[Array, Array]] = []
 
@@ -61,11 +72,15 @@ class Bars:
         columns = [codes, *(np.asarray(trades.column(name)) for name in _COLUMNS)]
         known, lost = self.symbols, dict[Bucket, None]()
         aside = _aside(min(trades.num_rows, _PASS))
-        for begin in range(0, trades.num_rows, _PASS):
+        begin = 0
+        while begin < trades.num_rows:
             codes, *given = (column[begin : begin + _PASS] for column in columns)
             part = Trades(codes, meaning, *given)
-            kernels.take(part, *self._under_way, self._store, aside)
-            gone, handed_back = aside.used.tolist()
+            begin += kernels.take(part, self._most_stale, *self._under_way, self._store, aside)
+            gone, handed_back, stale = aside.used.tolist()
+            if stale >= self._most_stale:
+                # Before the bars go that these look back at.
+                self._follow()
             if gone:
                 rows = aside.rows[:gone].copy()
                 # Whatever comes for them now is late.
@@ -95,6 +110,34 @@ class Bars:
         gone, self._gone = [*self._gone, (rows, of)], []
         return self._to_arrow(*(np.concatenate(parts) for parts in zip(*gone, strict=True)))
 
+    def indicators(self) -> pa.RecordBatch:
+        """Those (`storage.schema.INDICATORS`) of closed bars that are new or other than at the last call."""
+        self._follow()
+        said, self._said = self._said, []
+        if not said:
+            said = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(FIELDS))))]
+        numbers, times, values = (np.concatenate(parts) for parts in zip(*said, strict=True))
+        levels, codes = np.divmod(numbers, self._room)
+        return to_indicators(levels, codes, times, values, self.symbols)
+
+    def newest_indicators(self, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """Of the newest `limit` bars of a symbol that are closed and have others to look back at."""
+        self._follow()
+        level, code = NAMES.index(timeframe), self._codes.get(symbol, 0)
+        rows = self._rows(symbol, level)
+        one, places = self._store.series[level * self._room + code], self._places(level, code)[: len(rows)]
+        end = min(int(one["first_stale"]), len(rows)) if self._most_stale != NEVER else 0
+        begin = max(end - limit, LOOK_BACK if one["gone"] else 0)
+        count = max(end - begin, 0)
+        volume, _, _ = kernels.read_sums(np.ascontiguousarray(rows).view(np.uint64))
+        values = np.empty((count, len(FIELDS)))
+        if count:
+            before = self._states[places[begin - 1]] if begin else np.zeros(1, STATE)[0]
+            prices = (np.ascontiguousarray(rows[name][:end]) for name in ("high", "low", "close"))
+            advance(*prices, volume[:end], begin, before, np.zeros(count, STATE), values)
+        times = rows["time"][begin : begin + count]
+        return to_indicators(np.full(count, level), np.full(count, code), times, values, self.symbols)
+
     def newest(self, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """The newest `limit` bars of a symbol, ascending, the open one too; empty for a symbol without bars. ValueError
         for an unknown timeframe."""
@@ -109,19 +152,23 @@ class Bars:
         parts = [self._rows(symbol, level) for level in range(1, LEVELS)]
         levels = np.repeat(np.arange(1, LEVELS), [len(rows) for rows in parts])
         rows = np.concatenate(parts)
+        code = self._codes[symbol]
+        states = np.concatenate([self._states[self._places(level, code)] for level in range(1, LEVELS)])
         over = rows["time"] < before_ns
-        return to_history(rows[over], levels[over])
+        return to_history(rows[over], levels[over], states[over])
 
     def restore(self, symbol: str, history: pa.RecordBatch) -> None:
         """Begin a symbol that has no bars with those of its history: closed, and told."""
         code = self._code(symbol)
-        rows, levels = from_history(history)
+        rows, levels, states = from_history(history)
         for level in range(LEVELS):
-            mine = rows[levels == level][-self._keep :]
+            mine, of_mine = (column[levels == level][-self._keep :] for column in (rows, states))
             number = level * self._room + code
             self._store.rows[number * self._keep :][: len(mine)] = mine
-            for field in ("length", "first_open", "first_changed"):
+            self._states[number * self._keep :][: len(mine)] = of_mine
+            for field in ("length", "first_open", "first_changed", "first_stale"):
                 self._store.series[field][number] = len(mine)
+            self._store.series["gone"][number] = of_mine["count"][0] - 1 if len(mine) else 0
 
     def begin(self, symbol: str, from_ns: int, told_ns: int) -> None:
         """All trades of a symbol from `from_ns` on were taken. Of the time before its first bars nothing is here, so
@@ -135,7 +182,23 @@ class Bars:
             self._store.rows["changed"][places] = False
             self._store.rows["closed"][places] = True
             one["first_open"] = one["first_changed"] = told
+        self._follow()
+        spans = SPANS[np.arange(LEVELS)]
+        self._said = [
+            (of[new], times[new], values[new])
+            for of, times, values in self._said
+            for new in ((of % self._room != code) | (times + spans[of // self._room] >= told_ns),)
+        ]
         self._gone = [(rows[of % self._room != code], of[of % self._room != code]) for rows, of in self._gone]
+
+    def _follow(self) -> None:
+        if self._most_stale == NEVER or not (count := count_stale(self._store.rows, self._store.series)):
+            return
+        of, times, values = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((count, len(FIELDS)))
+        store = self._store
+        count = follow(store.rows, store.words, store.series, self._states, of, times, values)
+        if count:
+            self._said.append((of[:count], times[:count], values[:count]))
 
     def _rows(self, symbol: str, level: int) -> Array:
         """A copy, ascending; empty for a symbol without bars."""
@@ -157,10 +220,12 @@ class Bars:
 
     def _grow(self, symbols: int) -> None:
         larger = _store(symbols, self._keep)
-        for new, old in ((larger.rows, self._store.rows), (larger.series, self._store.series)):
+        states = _states(symbols, self._keep)
+        for new, old in ((larger.rows, self._store.rows), (larger.series, self._store.series), (states, self._states)):
             new.reshape(LEVELS, symbols, -1)[:, : self._room] = old.reshape(LEVELS, self._room, -1)
         self._gone = [(rows, of // self._room * symbols + of % self._room) for rows, of in self._gone]
-        self._store, self._room = larger._replace(due=self._store.due), symbols
+        self._said = [(of // self._room * symbols + of % self._room, *rest) for of, *rest in self._said]
+        self._store, self._room, self._states = larger._replace(due=self._store.due), symbols, states
         self._under_way = _under_way(symbols)
 
     def _to_arrow(self, rows: Array, numbers: Array) -> pa.RecordBatch:
@@ -181,9 +246,13 @@ def _under_way(symbols: int) -> tuple[Array, Array]:
     return bars, bars.view(np.uint64)
 
 
+def _states(symbols: int, keep: int) -> Array:
+    return np.zeros(LEVELS * symbols * keep, STATE)
+
+
 def _aside(trades: int) -> Aside:
     most = LEVELS * trades
-    return Aside(np.empty(most, BAR), np.empty(most, np.int64), np.empty((most, 2), np.int64), np.zeros(2, np.int64))
+    return Aside(np.empty(most, BAR), np.empty(most, np.int64), np.empty((most, 2), np.int64), np.zeros(3, np.int64))
 
 
 def rebuilt(trades: pa.RecordBatch, timeframe: str) -> pa.RecordBatch:

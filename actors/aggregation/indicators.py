@@ -16,34 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from storage.schema import INDICATOR_FIELDS
+
 #: Columns of values, in order.
-FIELDS: Final = (
-    "rsi_14",
-    "macd",
-    "macd_signal",
-    "macd_hist",
-    "bb_upper",
-    "bb_middle",
-    "bb_lower",
-    "sma_20",
-    "sma_50",
-    "sma_100",
-    "sma_200",
-    "ema_12",
-    "ema_26",
-    "ema_50",
-    "vwap",
-    "stoch_k",
-    "stoch_d",
-    "atr_14",
-    "adx_14",
-    "volume_sma",
-    "obv",
-    "cci_14",
-    "mfi_14",
-    "williams_r_14",
-    "roc_10",
-)
+FIELDS: Final = INDICATOR_FIELDS
 #: Bars before one that its values are made of.
 LOOK_BACK: Final = 199
 
@@ -75,8 +51,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @njit(cache=True, nogil=True)
 def advance(high, low, close, volume, known, before, states, values):  # type: ignore[no-untyped-def]
     """Go on with the bars from place `known` on: `before` (STATE) is that of the bar before them, and the places before
-    `known` hold the bars before, at least LOOK_BACK of them or all there are. Fills `states` and `values` (FIELDS), a
-    row for each bar from `known` on."""
+    `known` hold the bars before, one at least where there is one. Fills `states` and `values` (FIELDS), a row for each
+    bar from `known` on; what looks back further than the bars that are given is NaN."""
     previous = before
     for at in range(known, len(close)):
         state, value = states[at - known], values[at - known]
@@ -85,7 +61,9 @@ def advance(high, low, close, volume, known, before, states, values):  # type: i
         value[:] = np.nan
         last = close[at - 1] if count > 1 else price
 
-        _averages(close, volume, at, count, value)
+        whole = at + 1 >= min(count, LOOK_BACK + 1)
+        if whole:
+            _averages(close, volume, at, count, value)
         state.ema_12 = _ema(close, at, count, 12, previous.ema_12)
         state.ema_26 = _ema(close, at, count, 26, previous.ema_26)
         state.ema_50 = _ema(close, at, count, 50, previous.ema_50)
@@ -123,7 +101,8 @@ def advance(high, low, close, volume, known, before, states, values):  # type: i
             state.obv = previous.obv + (volume[at] if change > 0.0 else -volume[at])
         value[20] = state.obv
 
-        _oscillate(high, low, close, volume, at, count, value)
+        if whole:
+            _oscillate(high, low, close, volume, at, count, value)
         previous = state
 
 

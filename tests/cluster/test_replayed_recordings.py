@@ -187,6 +187,20 @@ def test_charts_are_the_bars_of_the_recorded_trades(complete: Instance, recordin
     assert not bars[-1]["closed"], "the recording ends within its minute"
 
 
+def test_charts_have_indicators_of_closed_bars(complete: Instance) -> None:
+    chart = complete.json("/api/v1/charts/SKL-USD?exchange=coinbase&timeframe=1s&indicators=obv,sma_200")
+    bars, said = chart["bars"], chart["indicators"]
+    balance, expected = 0.0, []
+    for place, bar in enumerate(bars):
+        before = bars[place - 1]["close"] if place else 0.0
+        balance += bar["volume"] * ((bar["close"] > before) - (bar["close"] < before))
+        expected.append(pytest.approx(balance) if bar["closed"] else None)
+    assert said == {"obv": expected, "sma_200": [None] * len(bars)}
+    assert complete.json("/api/v1/charts/SKL-USD?exchange=coinbase")["indicators"] is None
+    by_ticks = complete.json("/api/v1/charts/SKL-USD?exchange=coinbase&timeframe=tick:2")["bars"]
+    assert {bar["trade_count"] for bar in by_ticks if bar["closed"]} == {2}
+
+
 @pytest.mark.parametrize("timeframe", TIMEFRAMES)
 def test_charts_of_every_timeframe_are_what_the_recorded_trades_make(
     complete: Instance, recordings: Path, timeframe: str
@@ -232,6 +246,9 @@ def test_charts_of_every_timeframe_are_what_the_recorded_trades_make(
         ("/api/v1/charts/NOPE", 404, b"/api/symbols"),
         ("/api/v1/charts/SKL-USD?timeframe=7m", 400, b"timeframe"),
         ("/api/v1/charts/SKL-USD?limit=0", 400, b"limit"),
+        ("/api/v1/charts/SKL-USD?timeframe=tick:0", 400, b"a whole number above 0"),
+        ("/api/v1/charts/SKL-USD?indicators=sma_20,rsi", 400, b"no indicator 'rsi'; all or: rsi_14"),
+        ("/api/v1/charts/SKL-USD?timeframe=tick:5&indicators=all", 400, b"indicators of 1s, 1m"),
         ("/api/v1/books/SKL-USD", 400, b"exchange is missing"),
         ("/api/v1/books/SKL-USD?exchange=coinbase&levels=0", 400, b"levels"),
         ("/api/v1/books/NOPE?exchange=coinbase", 404, b"/api/v1/subscriptions"),
