@@ -41,6 +41,8 @@ from storage.timeframes import TIMEFRAMES
 CLOSE_INTERVAL_S = 0.02
 #: The ledger's log is looked at this often.
 COMPACT_INTERVAL_S = 10.0
+#: Open bars go to the sinks this often, and when the shard stops.
+OPEN_INTERVAL_S = 5.0
 #: Days that are over are looked for this often, to keep their bars.
 HISTORY_INTERVAL_S = 600.0
 #: Without kept bars those of so many days with trades are made again at a start.
@@ -109,6 +111,7 @@ class SymbolShard:
         self._tasks: list[asyncio.Task[None]] = []
         self._sinking: set[asyncio.Task[object]] = set()
         self._counts: Counter[str] = Counter()
+        self._open_due = 0.0
         self._blocked = ""
         self._failure = ""
         bar_kernels.warm_up()
@@ -168,7 +171,7 @@ class SymbolShard:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._commit()
         await self._close_bars()
-        await self._share_new()
+        await self._share_new(last=True)
         await asyncio.gather(*self._sinking, return_exceptions=True)
         self._writer.flush()
         self._writer.close()
@@ -322,10 +325,13 @@ class SymbolShard:
             # The longer log is as good.
             self._blocked = f"cannot write the ledger: {error.strerror}"
 
-    async def _share_new(self) -> None:
+    async def _share_new(self, last: bool = False) -> None:
         """Hand new rows to the sinks, one shared table for all of them."""
+        open_too = last or time.monotonic() >= self._open_due
+        if open_too:
+            self._open_due = time.monotonic() + OPEN_INTERVAL_S
         for exchange, bars in self._bars.items():
-            for kind, told in (("bars", bars.changed()), ("indicators", bars.indicators())):
+            for kind, told in (("bars", bars.changed(open_too)), ("indicators", bars.indicators())):
                 if told.num_rows:
                     self._counts[kind] += told.num_rows
                     self._unshared.setdefault((kind, exchange), []).append(told)

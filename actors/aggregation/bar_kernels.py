@@ -229,27 +229,27 @@ def close(now, rows, words, series, due):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def count_told(rows, words, series, due):  # type: ignore[no-untyped-def]
+def count_told(open_too, rows, words, series, due):  # type: ignore[no-untyped-def]
     """How many bars `tell` will tell."""
     room, count = len(rows) // len(series), 0
     for number in range(len(series)):
         one = series[number]
         for place in range(one.first_changed, one.length):
             row = rows[number * room + _place(one.head, place, room)]
-            count += row.closed and row.changed
+            count += row.changed and (row.closed or open_too)
     return count
 
 
 @njit(cache=True)
-def tell(told, of, rows, words, series, due):  # type: ignore[no-untyped-def]
-    """Copy the closed bars that have changed, with their series: they are told now."""
+def tell(open_too, told, of, rows, words, series, due):  # type: ignore[no-untyped-def]
+    """Copy the bars that have changed, the open ones if they are wanted, with their series: they are told now."""
     room, count = len(rows) // len(series), 0
     for number in range(len(series)):
         one = series[number]
         left = one.length
         for place in range(one.first_changed, one.length):
             row = rows[number * room + _place(one.head, place, room)]
-            if row.changed and row.closed:
+            if row.changed and (row.closed or open_too):
                 row.changed = False
                 told[count] = row
                 of[count] = number
@@ -383,7 +383,7 @@ def _let_oldest_go(number, rows, series, aside_rows, of, used):  # type: ignore[
     room = len(rows) // len(series)
     one = series[number]
     oldest = rows[number * room + one.head]
-    if oldest.changed:
+    if oldest.changed or not oldest.closed:
         aside_rows[used[0]] = oldest
         of[used[0]] = number
         used[0] += 1

@@ -102,11 +102,12 @@ class Bars:
         """Close the bars whose bucket ended at least the grace before `now_ns`."""
         kernels.close(now_ns - self._grace_ns, *self._store)
 
-    def changed(self) -> pa.RecordBatch:
-        """The closed bars (`storage.schema.BARS`) that closed or changed since the last call."""
-        count = kernels.count_told(*self._store)
+    def changed(self, open_too: bool = False) -> pa.RecordBatch:
+        """The bars (`storage.schema.BARS`) that closed or changed since they were last told, also open ones if they are
+        wanted."""
+        count = kernels.count_told(open_too, *self._store)
         rows, of = np.empty(count, BAR), np.empty(count, np.int64)
-        kernels.tell(rows, of, *self._store)
+        kernels.tell(open_too, rows, of, *self._store)
         gone, self._gone = [*self._gone, (rows, of)], []
         return self._to_arrow(*(np.concatenate(parts) for parts in zip(*gone, strict=True)))
 

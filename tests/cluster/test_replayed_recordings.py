@@ -326,9 +326,11 @@ def test_everything_runs_under_readable_names_in_ray(complete: Instance) -> None
 def test_clickhouse_has_every_trade_once_and_the_bars(complete: Instance) -> None:
     def stored() -> bool:
         trades = ask_clickhouse(complete, "SELECT exchange, count() AS n FROM trades FINAL GROUP BY exchange")
-        [bars] = ask_clickhouse(complete, "SELECT sum(trade_count) AS n FROM bars FINAL")
+        bars = ask_clickhouse(complete, "SELECT timeframe, sum(trade_count) AS n FROM bars FINAL GROUP BY timeframe")
         in_trades = {row["exchange"]: row["n"] for row in trades}
-        return in_trades == {k: n for k, n in LIVE_TRADES.items() if n} and bars["n"] == sum(LIVE_TRADES.values())
+        in_bars = {row["timeframe"]: row["n"] for row in bars}
+        every = dict.fromkeys(TIMEFRAMES, sum(LIVE_TRADES.values()))
+        return in_trades == {k: n for k, n in LIVE_TRADES.items() if n} and in_bars == every
 
     wait_until(stored)
 

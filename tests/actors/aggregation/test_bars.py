@@ -223,6 +223,21 @@ def test_a_bar_closes_once_the_grace_is_over() -> None:
     assert bars.changed().num_rows == 0
 
 
+def test_open_bars_are_told_when_they_are_wanted_and_again_when_they_close() -> None:
+    bars = Bars(keep=1, grace_ns=0)
+    bars.update(one(0, 1, 100.0))
+    assert bars.changed().num_rows == 0
+    assert {(row["timeframe"], row["closed"]) for row in bars.changed(open_too=True).to_pylist()} == {
+        (timeframe, False) for timeframe in TIMEFRAMES
+    }
+    assert bars.changed(open_too=True).num_rows == 0
+    bars.update(one(SECOND, 2, 100.0))
+    [second] = of("1s", bars.changed())
+    assert (second["time"], second["closed"]) == (0, True), "also what had to make room before it closed"
+    bars.close(END)
+    assert len(TIMEFRAMES) == sum(row["closed"] for row in bars.changed().to_pylist())
+
+
 def test_buckets_without_trades_have_no_bar_even_when_a_symbol_was_silent_for_a_day() -> None:
     bars = Bars(keep=10, grace_ns=0)
     bars.update(one(0, 1, 100.0))
