@@ -112,6 +112,7 @@ class SymbolShard:
         self._sinking: set[asyncio.Task[object]] = set()
         self._counts: Counter[str] = Counter()
         self._open_due = 0.0
+        self._reading = asyncio.Lock()
         self._blocked = ""
         self._failure = ""
         bar_kernels.warm_up()
@@ -200,7 +201,9 @@ class SymbolShard:
         newest trades. ValueError for an unknown timeframe."""
         if (wanted := activity(timeframe)) is None:
             return self._bars_of(exchange).newest(symbol, timeframe, limit)
-        return await asyncio.to_thread(self._by_activity, exchange, symbol, wanted, limit)
+        # One at a time: each may read all trades of a day.
+        async with self._reading:
+            return await asyncio.to_thread(self._by_activity, exchange, symbol, wanted, limit)
 
     async def indicators(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """`storage.schema.INDICATORS` of the newest closed bars of a symbol, ascending, as far as they are held in
@@ -215,7 +218,7 @@ class SymbolShard:
             if count >= limit or (made and read > ACTIVITY_TRADES):
                 break
             trades = self._trades_of(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY)
-            made.insert(0, activity_bars(trades, wanted, symbol))
+            made.insert(0, activity_bars(trades, wanted, symbol, limit - count))
             count += made[0].num_rows
         table = pa.Table.from_batches(made, schema=BARS)
         return _whole(table.slice(max(table.num_rows - limit, 0)))
@@ -390,7 +393,7 @@ class SymbolShard:
 
     async def _keep_history(self) -> None:
         """Keep the bars of days that are over."""
-        for exchange, bars in self._bars.items():
+        for exchange, bars in list(self._bars.items()):  # others may come meanwhile
             for symbol in bars.symbols:
                 days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
                 settled = time.time_ns() - SETTLED_NS

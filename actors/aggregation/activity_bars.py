@@ -35,7 +35,7 @@ class Activity:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}:{self.amount:.17g}"
+        return f"{self.kind}:{repr(self.amount).removesuffix('.0')}"
 
 
 def activity(timeframe: str) -> Activity | None:
@@ -56,18 +56,22 @@ def activity(timeframe: str) -> Activity | None:
     raise ValueError(f"timeframe must be one of: {', '.join(TIMEFRAMES)}, tick:N, volume:SIZE, dollar:AMOUNT.")
 
 
-def activity_bars(trades: pa.RecordBatch, wanted: Activity, symbol: str) -> pa.RecordBatch:
-    """Of all trades of a symbol in one day (`storage.schema.TRADES`, in any order); ascending, and only the last one
-    may be open. `storage.schema.BARS`."""
+def activity_bars(trades: pa.RecordBatch, wanted: Activity, symbol: str, limit: int) -> pa.RecordBatch:
+    """The newest `limit` of all trades of a symbol in one day (`storage.schema.TRADES`, in any order); ascending, and
+    only the last one may be open. `storage.schema.BARS`."""
     columns = [np.asarray(trades.column(name)) for name in ("ts_event", "trade_id", "price", "size", "side")]
     order = np.lexsort((columns[1], columns[0]))
     ts, ids, price, size, side = (column[order] for column in columns)
     amounts = {"tick": np.ones(len(ts)), "volume": size, "dollar": price * size}[wanted.kind]
     numbers = np.empty(len(ts), np.int64)
     closed = _numbered(amounts, wanted.amount, numbers)
-    rows = np.zeros(int(numbers[-1]) + 1 if len(numbers) else 0, BAR)
-    _fill(numbers, ts, ids, price, size, side, rows, rows.view(np.uint64))
-    rows["closed"][:closed] = True
+    # There may be as many bars as trades.
+    left_out = max((int(numbers[-1]) + 1 if len(numbers) else 0) - limit, 0)
+    first = int(np.searchsorted(numbers, left_out))
+    kept = numbers[first:] - left_out
+    rows = np.zeros(int(kept[-1]) + 1 if len(kept) else 0, BAR)
+    _fill(kept, ts[first:], ids[first:], price[first:], size[first:], side[first:], rows, rows.view(np.uint64))
+    rows["closed"][: max(closed - left_out, 0)] = True
     return to_bars(rows, pa.repeat(wanted.name, len(rows)), np.zeros(len(rows), np.int32), [symbol])
 
 
@@ -102,7 +106,7 @@ def _fill(numbers, ts, ids, price, size, side, rows, words):  # type: ignore[no-
 def warm_up() -> None:
     """Compile (or load from numba's cache)."""
     columns = [pa.array([], field.type) for field in TRADES]
-    activity_bars(pa.RecordBatch.from_arrays(columns, schema=TRADES), Activity("tick", 1.0), "")
+    activity_bars(pa.RecordBatch.from_arrays(columns, schema=TRADES), Activity("tick", 1.0), "", 1)
 
 
 compile_anew_with([_numbered, _fill], [exact_sums, bar_kernels])

@@ -184,11 +184,10 @@ class Bars:
             self._store.rows["closed"][places] = True
             one["first_open"] = one["first_changed"] = told
         self._follow()
-        spans = SPANS[np.arange(LEVELS)]
         self._said = [
             (of[new], times[new], values[new])
             for of, times, values in self._said
-            for new in ((of % self._room != code) | (times + spans[of // self._room] >= told_ns),)
+            for new in ((of % self._room != code) | (times + SPANS[of // self._room] >= told_ns),)
         ]
         self._gone = [(rows[of % self._room != code], of[of % self._room != code]) for rows, of in self._gone]
 

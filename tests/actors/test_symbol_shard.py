@@ -133,6 +133,23 @@ async def test_bars_of_days_that_are_over_are_not_made_again_at_a_start(
     assert await all_bars(Shard(settings, Taken())) == before, "a torn file costs time and nothing else"
 
 
+async def test_an_exchange_may_come_while_bars_of_days_that_are_over_are_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.symbol_shard.SETTLED_NS", 0)
+    shard, kept = await days_of_trades(settings), list[str]()
+
+    def come(folder: Path, exchange: str, symbol: str, history: object) -> None:
+        kept.append(symbol)
+        shard._bars_of("coinbase")
+
+    monkeypatch.setattr("actors.symbol_shard.write_history", come)
+    await shard._keep_history()
+    await shard._keep_history()
+    assert kept == ["BTCUSDT"], "once"
+    await shard.stop()
+
+
 async def test_bars_by_activity_begin_anew_each_day_and_the_newest_are_given(settings: Settings) -> None:
     shard = await days_of_trades(settings)
     day = (NOON + 344 * 1000 * SECOND) // DAY * DAY

@@ -182,7 +182,6 @@ def test_a_constant_price_without_volume(price: float) -> None:
     # A change of nothing, or a range of nothing, says nothing: pandas-ta divides by its smallest number there.
     same(found, series, tuple(set(FIELDS) - {"atr_14", "adx_14", "cci_14"}))
     last = dict(zip(FIELDS, found[-1], strict=True))
-    assert {last[name] for name in ("rsi_14", "adx_14", "vwap", "cci_14", "williams_r_14")} != {0.0}
     for name in ("rsi_14", "adx_14", "vwap", "cci_14", "williams_r_14"):
         assert np.isnan(last[name]), name
     assert (last["atr_14"], last["macd_hist"], last["mfi_14"], last["obv"]) == (
