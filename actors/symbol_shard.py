@@ -280,10 +280,11 @@ class SymbolShard:
             return
         proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
         self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
-        traded: list[pa.RecordBatch] = []
         for kind in _TRADES:
-            given = (one.batches.get(kind) for one in mine)
-            for symbol, trades in _trades_by_symbol(given):
+            if (found := _sorted_by_symbol(one.batches.get(kind) for one in mine)) is None:
+                continue
+            stored: list[pa.RecordBatch] = []
+            for symbol, trades in _trades_by_symbol(*found):
                 write = partial(self._write, exchange, symbol, "TRADES")
                 new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
                 if kind == "trades":
@@ -291,8 +292,11 @@ class SymbolShard:
                 if new.num_rows:
                     self._counts["TRADES"] += new.num_rows
                     self._unshared.setdefault(("trades", exchange), []).append(new)
-                    traded.append(new)
-        self._update_bars(exchange, traded)
+                    stored.append(new)
+            # Nearly always all of them are new, and need not be put together again.
+            everything = sum(new.num_rows for new in stored) == found[0].num_rows
+            if stored:
+                self._update_bars(exchange, found[0] if everything else _whole(pa.Table.from_batches(stored)))
         for symbol, rows in _by_symbol(one.batches.get("quotes") for one in mine):
             is_new = self._write(exchange, symbol, "MD", rows)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
@@ -305,11 +309,8 @@ class SymbolShard:
     def _write(self, exchange: str, symbol: str, row_type: RowType, rows: pa.RecordBatch) -> Any:
         return self._writer.append(exchange, symbol, row_type, to_columns(row_type, rows))
 
-    def _update_bars(self, exchange: str, trades: list[pa.RecordBatch]) -> None:
-        if not trades:
-            return
-        whole = pa.Table.from_batches(trades).unify_dictionaries()
-        for symbol, timeframe, begin in self._bars_of(exchange).update(_whole(whole)):
+    def _update_bars(self, exchange: str, trades: pa.RecordBatch) -> None:
+        for symbol, timeframe, begin in self._bars_of(exchange).update(trades):
             stored = self._trades_of(exchange, symbol, begin, begin + TIMEFRAMES[timeframe])
             self._unshared.setdefault(("bars", exchange), []).append(rebuilt(stored, timeframe))
 
@@ -437,13 +438,12 @@ def _by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, 
             yield name, rows.slice(begin, end - begin)
 
 
-def _trades_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, Trades]]:
-    if (found := _sorted_by_symbol(batches)) is not None:
-        rows, names, ends = found
-        # Once for all symbols: to read a batch costs as much for a few rows as for many.
-        ids, ts = (rows.column(name).to_numpy() for name in ("trade_id", "ts_event"))
-        for name, (begin, end), run in zip(names, pairwise([0, *ends]), runs(ids, ts, ends), strict=True):
-            yield name, Trades(rows.slice(begin, end - begin), ids[begin:end], ts[begin:end], run)
+def _trades_by_symbol(rows: pa.RecordBatch, names: list[str], ends: list[int]) -> Iterator[tuple[str, Trades]]:
+    """What `_sorted_by_symbol` gave, symbol by symbol."""
+    # Once for all symbols: to read a batch costs as much for a few rows as for many.
+    ids, ts = (rows.column(name).to_numpy() for name in ("trade_id", "ts_event"))
+    for name, (begin, end), run in zip(names, pairwise([0, *ends]), runs(ids, ts, ends), strict=True):
+        yield name, Trades(rows.slice(begin, end - begin), ids[begin:end], ts[begin:end], run)
 
 
 def _table(symbol: str, stored: Selection) -> pa.Table:

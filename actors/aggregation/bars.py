@@ -219,10 +219,15 @@ class Bars:
         return code
 
     def _grow(self, symbols: int) -> None:
-        larger = _store(symbols, self._keep)
-        states = _states(symbols, self._keep)
-        for new, old in ((larger.rows, self._store.rows), (larger.series, self._store.series), (states, self._states)):
-            new.reshape(LEVELS, symbols, -1)[:, : self._room] = old.reshape(LEVELS, self._room, -1)
+        larger, states = _store(symbols, self._keep), _states(symbols, self._keep)
+        larger.series.reshape(LEVELS, symbols)[:, : self._room] = self._store.series.reshape(LEVELS, self._room)
+        for number in np.flatnonzero(self._store.series["length"]).tolist():
+            one, level = self._store.series[number], number // self._room
+            old, new = number * self._keep, (level * symbols + number % self._room) * self._keep
+            # No further: memory nobody has written to must stay so.
+            used = self._keep if one["head"] else int(one["length"])
+            larger.rows[new : new + used] = self._store.rows[old : old + used]
+            states[new : new + used] = self._states[old : old + used]
         self._gone = [(rows, of // self._room * symbols + of % self._room) for rows, of in self._gone]
         self._said = [(of // self._room * symbols + of % self._room, *rest) for of, *rest in self._said]
         self._store, self._room, self._states = larger._replace(due=self._store.due), symbols, states
