@@ -17,9 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from actors.aggregation import bars as bar_kernels
-from actors.aggregation.activity_bars import Activity, activity, activity_bars
-from actors.aggregation.bars import Bars, rebuilt
 from actors.directory import shard_of
 from actors.ledger.account import Kind
 from actors.ledger.keeper import Keeper, Trades
@@ -27,15 +24,13 @@ from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
 from actors.ledger.series import runs
+from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from config import Settings
-from storage.bar_history import BarHistory, read_history, write_history
-from storage.column_days import Stamp, stored_days
-from storage.column_layout import NANOS_PER_DAY, from_columns, to_columns
-from storage.column_reader import ColumnReader, Selection
+from storage.column_layout import to_columns
+from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
-from storage.schema import BARS, COLUMNS, RowType, symbols_of
-from storage.timeframes import TIMEFRAMES
+from storage.schema import RowType, symbols_of
 
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
 CLOSE_INTERVAL_S = 0.02
@@ -45,19 +40,8 @@ COMPACT_INTERVAL_S = 10.0
 OPEN_INTERVAL_S = 5.0
 #: Days that are over are looked for this often, to keep their bars.
 HISTORY_INTERVAL_S = 600.0
-#: Without kept bars those of so many days with trades are made again at a start.
-DAYS_READ = 30
-#: A day's files may change again within one tick of the file system's clock.
-SETTLED_NS = 2_000_000_000
-#: Bars that ended this long before the last stored trade, or earlier, were told before a restart.
-TOLD_NS = 60 * 1_000_000_000
-#: For bars by activity not many more trades are read than these, but always those of a whole day.
-ACTIVITY_TRADES = 10_000_000
 #: A failed append (no space) is tried again this often.
 RETRY_S = 1.0
-
-#: What a trade is read back from: the exact columns, not their f32 twins.
-STORED = [column for column in COLUMNS["TRADES"] if column not in ("price", "size")]
 
 #: Kinds of trades, in the order they are stored: what fills a hole comes after what shows it.
 _TRADES: tuple[Kind, ...] = ("trades", "history", "backfill")
@@ -101,9 +85,6 @@ class SymbolShard:
         self._writer = ColumnWriter(settings.columns, settings.shard.max_open_files)
         # Asked rarely, and for what was written a moment ago.
         self._reader = ColumnReader(settings.columns, rescan_s=0)
-        self._bars: dict[str, Bars] = {}
-        #: The days whose bars are kept, with the stamps of their trades.
-        self._history_days: dict[tuple[str, str], Mapping[int, Stamp]] = {}
         self._clock_ns: dict[str, int] = {}
         self._sequences: dict[str, Sequences] = {}
         self._pending: list[_Pending] = []
@@ -112,10 +93,8 @@ class SymbolShard:
         self._sinking: set[asyncio.Task[object]] = set()
         self._counts: Counter[str] = Counter()
         self._open_due = 0.0
-        self._reading = asyncio.Lock()
         self._blocked = ""
         self._failure = ""
-        bar_kernels.warm_up()
         mine = [
             (exchange, symbol)
             for exchange, symbols in self._reader.symbols().items()
@@ -127,10 +106,10 @@ class SymbolShard:
         name = f"{index}-of-{settings.shards}"
         self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
         self._ledger = self._keeper.ledger
-        self._recover(mine)
+        self._bars = StoredBars(settings, self._reader, mine)
 
     def __repr__(self) -> str:
-        symbols = sum(len(bars.symbols) for bars in self._bars.values())
+        symbols = sum(map(len, self._bars.symbols.values()))
         return f"SymbolShard({self.index}, {symbols} symbols)"
 
     async def append(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
@@ -197,36 +176,17 @@ class SymbolShard:
         return self._ledger.integrity(exchange)
 
     async def bars(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-        """The newest bars of a symbol, ascending, the open one last; those by activity (`tick:1000`) are made from the
-        newest trades. ValueError for an unknown timeframe."""
-        if (wanted := activity(timeframe)) is None:
-            return self._bars_of(exchange).newest(symbol, timeframe, limit)
-        # One at a time: each may read all trades of a day.
-        async with self._reading:
-            return await asyncio.to_thread(self._by_activity, exchange, symbol, wanted, limit)
+        """See `StoredBars.newest`."""
+        return await self._bars.newest(exchange, symbol, timeframe, limit)
 
     async def indicators(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-        """`storage.schema.INDICATORS` of the newest closed bars of a symbol, ascending, as far as they are held in
-        memory. ValueError for an unknown timeframe."""
-        return self._bars_of(exchange).newest_indicators(symbol, timeframe, limit)
-
-    def _by_activity(self, exchange: str, symbol: str, wanted: Activity, limit: int) -> pa.RecordBatch:
-        days, made = stored_days(self._settings.columns, exchange, symbol, "TRADES"), list[pa.RecordBatch]()
-        read = count = 0
-        for day, stamp in reversed(days.items()):
-            read += stamp.rows
-            if count >= limit or (made and read > ACTIVITY_TRADES):
-                break
-            trades = self._trades_of(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY)
-            made.insert(0, activity_bars(trades, wanted, symbol, limit - count))
-            count += made[0].num_rows
-        table = pa.Table.from_batches(made, schema=BARS)
-        return _whole(table.slice(max(table.num_rows - limit, 0)))
+        """See `StoredBars.newest_indicators`."""
+        return self._bars.newest_indicators(exchange, symbol, timeframe, limit)
 
     async def last_trades(self, exchange: str, symbol: str, rows: int) -> list[Any]:
         """The newest trades of a symbol as a table in the object store: one reference, read without a copy."""
         newest = self._reader.last_rows(exchange, symbol, "TRADES", rows, STORED)
-        return [self._share(_table(symbol, newest))]
+        return [self._share(stored_trades(symbol, newest))]
 
     async def status(self) -> dict[str, Any]:
         return {
@@ -234,7 +194,7 @@ class SymbolShard:
             "index": self.index,
             "pid": os.getpid(),
             "failure": self._blocked or self._failure,
-            "symbols": {exchange: bars.symbols for exchange, bars in self._bars.items()},
+            "symbols": self._bars.symbols,
             "batches_waiting": len(self._pending),
             "sinks_waiting": len(self._sinking),
             "gaps_open": len(self._ledger.gaps(None, open_only=True)),
@@ -296,7 +256,9 @@ class SymbolShard:
             # Nearly always all of them are new, and need not be put together again.
             everything = sum(new.num_rows for new in stored) == found[0].num_rows
             if stored:
-                self._update_bars(exchange, found[0] if everything else _whole(pa.Table.from_batches(stored)))
+                told = found[0] if everything else whole(pa.Table.from_batches(stored))
+                for revised in self._bars.update(exchange, told):
+                    self._unshared.setdefault(("bars", exchange), []).append(revised)
         for symbol, rows in _by_symbol(one.batches.get("quotes") for one in mine):
             is_new = self._write(exchange, symbol, "MD", rows)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
@@ -309,18 +271,14 @@ class SymbolShard:
     def _write(self, exchange: str, symbol: str, row_type: RowType, rows: pa.RecordBatch) -> Any:
         return self._writer.append(exchange, symbol, row_type, to_columns(row_type, rows))
 
-    def _update_bars(self, exchange: str, trades: pa.RecordBatch) -> None:
-        for symbol, timeframe, begin in self._bars_of(exchange).update(trades):
-            stored = self._trades_of(exchange, symbol, begin, begin + TIMEFRAMES[timeframe])
-            self._unshared.setdefault(("bars", exchange), []).append(rebuilt(stored, timeframe))
-
-    def _trades_of(self, exchange: str, symbol: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
-        stored = self._reader.select(exchange, symbol, "TRADES", from_ns, before_ns - 1, STORED)
-        return _whole(_table(symbol, stored))
-
     async def _close_bars(self) -> None:
-        for exchange, bars in self._bars.items():
-            bars.close(self._now_ns(exchange))
+        self._bars.close(self._now_ns)
+
+    async def _keep_history(self) -> None:
+        try:
+            await self._bars.keep_history()
+        except OSError as error:
+            self._blocked = f"cannot keep bars: {error.strerror}"
 
     async def _compact(self) -> None:
         try:
@@ -334,11 +292,9 @@ class SymbolShard:
         open_too = last or time.monotonic() >= self._open_due
         if open_too:
             self._open_due = time.monotonic() + OPEN_INTERVAL_S
-        for exchange, bars in self._bars.items():
-            for kind, told in (("bars", bars.changed(open_too)), ("indicators", bars.indicators())):
-                if told.num_rows:
-                    self._counts[kind] += told.num_rows
-                    self._unshared.setdefault((kind, exchange), []).append(told)
+        for kind, exchange, told in self._bars.changed(open_too):
+            self._counts[kind] += told.num_rows
+            self._unshared.setdefault((kind, exchange), []).append(told)
         unshared, self._unshared = self._unshared, {}
         gaps = self._ledger.to_share()
         unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}
@@ -365,55 +321,6 @@ class SymbolShard:
 
     def _mine(self, exchange: str, symbol: str) -> bool:
         return shard_of(exchange, symbol, self._settings.shards) == self.index
-
-    def _bars_of(self, exchange: str) -> Bars:
-        if exchange not in self._bars:
-            self._bars[exchange] = Bars(self._settings.shard.recent_bars, self._settings.bars.grace_ms * 1_000_000)
-        return self._bars[exchange]
-
-    def _recover(self, mine: list[tuple[str, str]]) -> None:
-        """Make the bars of my symbols again: those of days that are as they were when their bars were kept from those,
-        all others from the trades."""
-        for exchange, symbol in mine:
-            days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
-            kept = read_history(self._settings.bars_folder, exchange, symbol)
-            if not days:
-                continue
-            bars, known = self._bars_of(exchange), kept.days if kept else {}
-            changed = [day for day, stamp in days.items() if known.get(day) != stamp]
-            changed = changed if known else changed[-DAYS_READ:]
-            if kept is not None:
-                of = np.asarray(kept.bars.column("time")) // NANOS_PER_DAY
-                bars.restore(symbol, kept.bars.filter(pa.array(~np.isin(of, changed))))
-            for day in changed:
-                bars.update(self._trades_of(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY))
-            last = self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED)
-            newest = _table(symbol, last)["ts_event"][0].as_py() if last.rows else 0
-            bars.begin(symbol, min(changed, default=max(days) + 1) * NANOS_PER_DAY, newest - TOLD_NS)
-            self._history_days[exchange, symbol] = dict(known)
-
-    async def _keep_history(self) -> None:
-        """Keep the bars of days that are over."""
-        for exchange, bars in list(self._bars.items()):  # others may come meanwhile
-            for symbol in bars.symbols:
-                days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
-                settled = time.time_ns() - SETTLED_NS
-                over = {day: days[day] for day in list(days)[:-1] if days[day].changed_ns < settled}
-                if over and over != self._history_days.get((exchange, symbol)):
-                    kept = bars.history(symbol, (max(over) + 1) * NANOS_PER_DAY)
-                    try:
-                        write_history(self._settings.bars_folder, exchange, symbol, BarHistory(kept, over))
-                    except OSError as error:
-                        self._blocked = f"cannot keep bars: {error.strerror}"
-                        return
-                    self._history_days[exchange, symbol] = over
-                    # Whatever waits is more urgent.
-                    await asyncio.sleep(0)
-
-
-def _whole(table: pa.Table) -> pa.RecordBatch:
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def _sorted_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> tuple[pa.RecordBatch, list[str], list[int]] | None:
@@ -444,7 +351,3 @@ def _trades_by_symbol(rows: pa.RecordBatch, names: list[str], ends: list[int]) -
     ids, ts = (rows.column(name).to_numpy() for name in ("trade_id", "ts_event"))
     for name, (begin, end), run in zip(names, pairwise([0, *ends]), runs(ids, ts, ends), strict=True):
         yield name, Trades(rows.slice(begin, end - begin), ids[begin:end], ts[begin:end], run)
-
-
-def _table(symbol: str, stored: Selection) -> pa.Table:
-    return from_columns(symbol, {column: stored.column(column) for column in STORED})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.symbol_shard import SymbolShard
+from actors.stored_bars import StoredBars
 from config import Settings, load
 from storage.column_reader import ColumnReader
 from storage.timeframes import TIMEFRAMES
@@ -113,18 +113,18 @@ async def days_of_trades(settings: Settings, sink: Taken | None = None) -> Shard
 async def test_bars_of_days_that_are_over_are_not_made_again_at_a_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.symbol_shard.SETTLED_NS", 0)
+    monkeypatch.setattr("actors.stored_bars.SETTLED_NS", 0)
     shard = await days_of_trades(settings)
     await shard.stop()
     before = await all_bars(shard)
     read: list[int] = []
-    trades_of = SymbolShard._trades_of
+    trades_of = StoredBars._trades
 
-    def counted(self: SymbolShard, exchange: str, symbol: str, from_ns: int, before_ns: int) -> Any:
+    def counted(self: StoredBars, exchange: str, symbol: str, from_ns: int, before_ns: int) -> Any:
         read.append(from_ns // DAY)
         return trades_of(self, exchange, symbol, from_ns, before_ns)
 
-    monkeypatch.setattr(SymbolShard, "_trades_of", counted)
+    monkeypatch.setattr(StoredBars, "_trades", counted)
     again = Shard(settings, Taken())
     assert await all_bars(again) == before
     assert read == [(NOON + 344 * 1000 * SECOND) // DAY], "the newest day alone"
@@ -136,14 +136,14 @@ async def test_bars_of_days_that_are_over_are_not_made_again_at_a_start(
 async def test_an_exchange_may_come_while_bars_of_days_that_are_over_are_kept(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.symbol_shard.SETTLED_NS", 0)
+    monkeypatch.setattr("actors.stored_bars.SETTLED_NS", 0)
     shard, kept = await days_of_trades(settings), list[str]()
 
     def come(folder: Path, exchange: str, symbol: str, history: object) -> None:
         kept.append(symbol)
-        shard._bars_of("coinbase")
+        shard._bars._of("coinbase")
 
-    monkeypatch.setattr("actors.symbol_shard.write_history", come)
+    monkeypatch.setattr("actors.stored_bars.write_history", come)
     await shard._keep_history()
     await shard._keep_history()
     assert kept == ["BTCUSDT"], "once"
@@ -169,7 +169,7 @@ async def test_bars_by_activity_begin_anew_each_day_and_the_newest_are_given(set
 async def test_a_late_trade_in_a_day_that_is_over_makes_its_bars_anew_also_after_a_crash(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.symbol_shard.SETTLED_NS", 0)
+    monkeypatch.setattr("actors.stored_bars.SETTLED_NS", 0)
     await (await days_of_trades(settings)).stop()
     crashed = Shard(settings, Taken())
     late = trades([("BTCUSDT", NOON + DAY + 500 * SECOND, 1000, 900.0, 0.3, 0)])

@@ -1,0 +1,152 @@
+"""The bars of a shard's symbols, always what its stored trades say: bars too old to be in memory are made again from
+the files when a late trade belongs to them, all are made again at a start, and those of days that are over are kept so
+that this stays quick.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from actors.aggregation import bars as bar_kernels
+from actors.aggregation.activity_bars import Activity, activity, activity_bars
+from actors.aggregation.bars import Bars, rebuilt
+from config import Settings
+from storage.bar_history import BarHistory, read_history, write_history
+from storage.column_days import Stamp, stored_days
+from storage.column_layout import NANOS_PER_DAY, from_columns
+from storage.column_reader import ColumnReader, Selection
+from storage.schema import BARS, COLUMNS
+from storage.timeframes import TIMEFRAMES
+
+#: Without kept bars those of so many days with trades are made again at a start.
+DAYS_READ = 30
+#: A day's files may change again within one tick of the file system's clock.
+SETTLED_NS = 2_000_000_000
+#: Bars that ended this long before the last stored trade, or earlier, were told before a restart.
+TOLD_NS = 60 * 1_000_000_000
+#: For bars by activity not many more trades are read than these, but always those of a whole day.
+ACTIVITY_TRADES = 10_000_000
+
+#: What a trade is read back from: the exact columns, not their f32 twins.
+STORED = [column for column in COLUMNS["TRADES"] if column not in ("price", "size")]
+
+
+class StoredBars:
+    """Of the symbols `mine` (exchange, symbol), made from their stored trades at once, and of those that come."""
+
+    def __init__(self, settings: Settings, reader: ColumnReader, mine: Iterable[tuple[str, str]]) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._bars: dict[str, Bars] = {}
+        #: The days whose bars are kept, with the stamps of their trades.
+        self._history_days: dict[tuple[str, str], Mapping[int, Stamp]] = {}
+        #: One at a time: each may read all trades of a day.
+        self._reading = asyncio.Lock()
+        bar_kernels.warm_up()
+        for exchange, symbol in mine:
+            self._recover(exchange, symbol)
+
+    @property
+    def symbols(self) -> dict[str, list[str]]:
+        return {exchange: bars.symbols for exchange, bars in self._bars.items()}
+
+    def update(self, exchange: str, trades: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Take trades that have just been stored. Gives the bars (`storage.schema.BARS`) they revise that are no longer
+        in memory."""
+        for symbol, timeframe, begin in self._of(exchange).update(trades):
+            yield rebuilt(self._trades(exchange, symbol, begin, begin + TIMEFRAMES[timeframe]), timeframe)
+
+    def close(self, now_ns: Callable[[str], int]) -> None:
+        """Close what is over by the clock of each exchange."""
+        for exchange, bars in self._bars.items():
+            bars.close(now_ns(exchange))
+
+    def changed(self, open_too: bool) -> Iterator[tuple[str, str, pa.RecordBatch]]:
+        """What is new since the last call: its kind (bars, indicators), exchange and rows."""
+        for exchange, bars in self._bars.items():
+            for kind, told in (("bars", bars.changed(open_too)), ("indicators", bars.indicators())):
+                if told.num_rows:
+                    yield kind, exchange, told
+
+    async def newest(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """The newest bars of a symbol, ascending, the open one last; those by activity (`tick:1000`) are made from the
+        newest trades. ValueError for an unknown timeframe."""
+        if (wanted := activity(timeframe)) is None:
+            return self._of(exchange).newest(symbol, timeframe, limit)
+        async with self._reading:
+            return await asyncio.to_thread(self._by_activity, exchange, symbol, wanted, limit)
+
+    def newest_indicators(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """`storage.schema.INDICATORS` of the newest closed bars of a symbol, ascending, as far as they are held in
+        memory. ValueError for an unknown timeframe."""
+        return self._of(exchange).newest_indicators(symbol, timeframe, limit)
+
+    async def keep_history(self) -> None:
+        """Keep the bars of days that are over. OSError when the disk fails."""
+        for exchange, bars in list(self._bars.items()):  # others may come meanwhile
+            for symbol in bars.symbols:
+                days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
+                settled = time.time_ns() - SETTLED_NS
+                over = {day: days[day] for day in list(days)[:-1] if days[day].changed_ns < settled}
+                if over and over != self._history_days.get((exchange, symbol)):
+                    kept = bars.history(symbol, (max(over) + 1) * NANOS_PER_DAY)
+                    write_history(self._settings.bars_folder, exchange, symbol, BarHistory(kept, over))
+                    self._history_days[exchange, symbol] = over
+                    # Whatever waits is more urgent.
+                    await asyncio.sleep(0)
+
+    def _recover(self, exchange: str, symbol: str) -> None:
+        """Make the bars of a symbol again: those of days that are as they were when their bars were kept from those,
+        all others from the trades."""
+        days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
+        kept = read_history(self._settings.bars_folder, exchange, symbol)
+        if not days:
+            return
+        bars, known = self._of(exchange), kept.days if kept else {}
+        changed = [day for day, stamp in days.items() if known.get(day) != stamp]
+        changed = changed if known else changed[-DAYS_READ:]
+        if kept is not None:
+            of = np.asarray(kept.bars.column("time")) // NANOS_PER_DAY
+            bars.restore(symbol, kept.bars.filter(pa.array(~np.isin(of, changed))))
+        for day in changed:
+            bars.update(self._trades(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY))
+        last = self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED)
+        newest = stored_trades(symbol, last)["ts_event"][0].as_py() if last.rows else 0
+        bars.begin(symbol, min(changed, default=max(days) + 1) * NANOS_PER_DAY, newest - TOLD_NS)
+        self._history_days[exchange, symbol] = dict(known)
+
+    def _by_activity(self, exchange: str, symbol: str, wanted: Activity, limit: int) -> pa.RecordBatch:
+        days, made = stored_days(self._settings.columns, exchange, symbol, "TRADES"), list[pa.RecordBatch]()
+        read = count = 0
+        for day, stamp in reversed(days.items()):
+            read += stamp.rows
+            if count >= limit or (made and read > ACTIVITY_TRADES):
+                break
+            trades = self._trades(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY)
+            made.insert(0, activity_bars(trades, wanted, symbol, limit - count))
+            count += made[0].num_rows
+        table = pa.Table.from_batches(made, schema=BARS)
+        return whole(table.slice(max(table.num_rows - limit, 0)))
+
+    def _trades(self, exchange: str, symbol: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
+        stored = self._reader.select(exchange, symbol, "TRADES", from_ns, before_ns - 1, STORED)
+        return whole(stored_trades(symbol, stored))
+
+    def _of(self, exchange: str) -> Bars:
+        if exchange not in self._bars:
+            self._bars[exchange] = Bars(self._settings.shard.recent_bars, self._settings.bars.grace_ms * 1_000_000)
+        return self._bars[exchange]
+
+
+def stored_trades(symbol: str, stored: Selection) -> pa.Table:
+    """`storage.schema.TRADES` of the columns STORED."""
+    return from_columns(symbol, {column: stored.column(column) for column in STORED})
+
+
+def whole(table: pa.Table) -> pa.RecordBatch:
+    """A table as one batch."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
