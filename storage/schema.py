@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from storage.feature_names import NEWEST, VERSIONS
+
 BUY: Final = 0
 SELL: Final = 1
 
@@ -264,6 +266,17 @@ INDICATORS: Final = pa.schema(
         pa.field("timeframe", pa.string(), nullable=False),
         pa.field("time", pa.int64(), nullable=False),
         *(pa.field(name, pa.float64()) for name in INDICATOR_FIELDS),
+    ]
+)
+
+#: One row per closed bar: the features of all versions (`storage.feature_names`), in the order of the newest. What a
+#: bar's history is too short for, or says nothing about, is null.
+FEATURES: Final = pa.schema(
+    [
+        pa.field("symbol", SYMBOL, nullable=False),
+        pa.field("timeframe", pa.string(), nullable=False),
+        pa.field("time", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in VERSIONS[NEWEST]),
     ]
 )
 
