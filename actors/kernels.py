@@ -5,7 +5,7 @@
 
 import pyarrow as pa
 
-from actors.aggregation import activity_bars, bars, indicators
+from actors.aggregation import activity_bars, bars, features, indicators
 from actors.aggregation.book_sync import BookSync
 from actors.feeds.feed import BookRules
 from actors.feeds.layouts import KnownLayouts
@@ -19,6 +19,7 @@ def warm_up() -> None:
     bars.warm_up()
     activity_bars.warm_up()
     indicators.warm_up()
+    features.warm_up()
     KnownLayouts([], {})
     for checksum in ("kraken", "okx", "bitfinex"):
         books = BookSync(BookRules("previous", checksum, depth=10), by_request=False, stale_s=1.0)

@@ -7,7 +7,7 @@ gets the present and not the past. I survive that Redis is down or restarts empt
 import asyncio
 import os
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import structlog
@@ -60,6 +60,10 @@ class Publisher:
         """The closed bars; `table` has schema BARS. A revised bar replaces the one before."""
         self._publish(redis.bar_entries(exchange, table))
 
+    async def publish_of_bars(self, kind: Literal["indicators", "features"], exchange: str, table: pa.Table) -> None:
+        """Those of the newest bar per series; `table` has schema INDICATORS or FEATURES."""
+        self._publish(redis.of_newest_bars(kind, exchange, table))
+
     async def status(self) -> dict[str, Any]:
         """available (null until first tried), written, pending, superseded (replaced by newer ones before they
         were written), dropped (too many waited), rejected (Redis refused the command), last_error."""
@@ -95,7 +99,7 @@ class Publisher:
     def _publish(self, entries: Iterable[Entry]) -> None:
         self._start()
         for entry in entries:
-            if entry.kind != "bar":
+            if entry.time is None:
                 if entry.order < self._newest.get(entry.key, entry.order):
                     continue
                 self._newest[entry.key] = entry.order

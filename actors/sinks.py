@@ -25,7 +25,14 @@ class Sinks:
                     self._database.insert.remote("bars", exchange, shared),
                     self._publisher.publish_bars.remote(exchange, shared),
                 )
-            case "indicators" | "derivatives" | "liquidations" | "gaps":
+            case "indicators":
+                await asyncio.gather(
+                    self._database.insert.remote("indicators", exchange, shared),
+                    self._publisher.publish_of_bars.remote("indicators", exchange, shared),
+                )
+            case "features":
+                await self._publisher.publish_of_bars.remote("features", exchange, shared)
+            case "derivatives" | "liquidations" | "gaps":
                 await self._database.insert.remote(kind, exchange, shared)
             case _:
                 raise ValueError(f"no sink for {kind!r}")

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from actors.aggregation import bars as bar_kernels
 from actors.aggregation.activity_bars import Activity, activity, activity_bars
+from actors.aggregation.bar_kernels import NEVER
 from actors.aggregation.bars import Bars, rebuilt
 from config import Settings
 from storage.bar_history import BarHistory, read_history, write_history
@@ -84,11 +85,28 @@ class StoredBars:
         memory. ValueError for an unknown timeframe."""
         return self._of(exchange).newest_indicators(symbol, timeframe, limit)
 
+    def closed(self, exchange: str, symbol: str, timeframe: str) -> tuple[pa.RecordBatch, int]:
+        """The closed bars in memory, ascending, and where what is in memory begins (ns): older ones are in the trades
+        alone. KeyError for an unknown timeframe."""
+        if timeframe not in TIMEFRAMES:
+            raise KeyError(timeframe)
+        bars = self._of(exchange).newest(symbol, timeframe, self._settings.shard.recent_bars)
+        begin: int = bars.column("time")[0].as_py() if bars.num_rows else NEVER
+        return bars.filter(bars.column("closed")), begin
+
+    def days(self, exchange: str, symbol: str) -> dict[int, Stamp]:
+        """The days with trades, ascending."""
+        return stored_days(self._settings.columns, exchange, symbol, "TRADES")
+
+    def from_trades(self, exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
+        """The bars of a range of time from its trades, `revision` aside."""
+        return rebuilt(self._trades(exchange, symbol, from_ns, before_ns), timeframe)
+
     async def keep_history(self) -> None:
         """Keep the bars of days that are over. OSError when the disk fails."""
         for exchange, bars in list(self._bars.items()):  # others may come meanwhile
             for symbol in bars.symbols:
-                days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
+                days = self.days(exchange, symbol)
                 settled = time.time_ns() - SETTLED_NS
                 over = {day: days[day] for day in list(days)[:-1] if days[day].changed_ns < settled}
                 if over and over != self._history_days.get((exchange, symbol)):
@@ -101,7 +119,7 @@ class StoredBars:
     def _recover(self, exchange: str, symbol: str) -> None:
         """Make the bars of a symbol again: those of days that are as they were when their bars were kept from those,
         all others from the trades."""
-        days = stored_days(self._settings.columns, exchange, symbol, "TRADES")
+        days = self.days(exchange, symbol)
         kept = read_history(self._settings.bars_folder, exchange, symbol)
         if not days:
             return
@@ -119,7 +137,7 @@ class StoredBars:
         self._history_days[exchange, symbol] = dict(known)
 
     def _by_activity(self, exchange: str, symbol: str, wanted: Activity, limit: int) -> pa.RecordBatch:
-        days, made = stored_days(self._settings.columns, exchange, symbol, "TRADES"), list[pa.RecordBatch]()
+        days, made = self.days(exchange, symbol), list[pa.RecordBatch]()
         read = count = 0
         for day, stamp in reversed(days.items()):
             read += stamp.rows

@@ -25,9 +25,10 @@ from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
 from actors.ledger.series import runs
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
+from actors.stored_features import StoredFeatures
 from config import Settings
 from storage.column_layout import to_columns
-from storage.column_reader import ColumnReader
+from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
 from storage.schema import RowType, symbols_of
@@ -48,7 +49,7 @@ _TRADES: tuple[Kind, ...] = ("trades", "history", "backfill")
 #: Kinds that go to the sinks as they come.
 _PASSED_ON = ("derivatives", "liquidations")
 
-COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "indicators", "unsunk")
+COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "indicators", "features", "unsunk")
 
 Sink = Callable[[str, str, Any], Awaitable[object]]
 
@@ -107,6 +108,9 @@ class SymbolShard:
         self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
         self._ledger = self._keeper.ledger
         self._bars = StoredBars(settings, self._reader, mine)
+        self._features = StoredFeatures(self._reader, self._bars)
+        #: Series whose newest bar has closed or changed since their features were told.
+        self._featureless: set[tuple[str, str, str]] = set()
 
     def __repr__(self) -> str:
         symbols = sum(map(len, self._bars.symbols.values()))
@@ -138,6 +142,7 @@ class SymbolShard:
                 for interval, step in (
                     (self._settings.shard.commit_interval_ms / 1000, self._commit),
                     (self._settings.shard.share_interval_ms / 1000, self._share_new),
+                    (self._settings.shard.share_interval_ms / 1000, self._make_features),
                     (CLOSE_INTERVAL_S, self._close_bars),
                     (HISTORY_INTERVAL_S, self._keep_history),
                     (COMPACT_INTERVAL_S, self._compact),
@@ -152,6 +157,8 @@ class SymbolShard:
         await self._commit()
         await self._close_bars()
         await self._share_new(last=True)
+        await self._make_features()
+        await self._share_new()
         await asyncio.gather(*self._sinking, return_exceptions=True)
         self._writer.flush()
         self._writer.close()
@@ -182,6 +189,16 @@ class SymbolShard:
     async def indicators(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """See `StoredBars.newest_indicators`."""
         return self._bars.newest_indicators(exchange, symbol, timeframe, limit)
+
+    async def features(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+        """See `StoredFeatures.newest`."""
+        return await self._features.newest(exchange, symbol, timeframe, limit)
+
+    async def features_between(
+        self, exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int
+    ) -> pa.RecordBatch:
+        """See `StoredFeatures.between`."""
+        return await self._features.between(exchange, symbol, timeframe, from_ns, before_ns)
 
     async def last_trades(self, exchange: str, symbol: str, rows: int) -> list[Any]:
         """The newest trades of a symbol as a table in the object store: one reference, read without a copy."""
@@ -274,6 +291,25 @@ class SymbolShard:
     async def _close_bars(self) -> None:
         self._bars.close(self._now_ns)
 
+    async def _make_features(self) -> None:
+        """Those of the newest bar of each series that has another one now."""
+        featureless, self._featureless = self._featureless, set()
+        try:
+            found = await self._features.newest_of(featureless)
+        except (BeingRewritten, OSError):
+            # A moment later.
+            self._featureless |= featureless
+            return
+        for exchange, made in found.items():
+            self._counts["features"] += len(made)
+            self._unshared.setdefault(("features", exchange), []).extend(made)
+
+    def _closed_series(self, bars: pa.RecordBatch) -> set[tuple[str, str]]:
+        closed = bars.filter(bars.column("closed"))
+        names: list[Any] = [closed.column(name).to_pylist() for name in ("symbol", "timeframe")]
+        wanted = self._settings.features.timeframes
+        return {(symbol, timeframe) for symbol, timeframe in zip(*names, strict=True) if timeframe in wanted}
+
     async def _keep_history(self) -> None:
         try:
             await self._bars.keep_history()
@@ -295,6 +331,8 @@ class SymbolShard:
         for kind, exchange, told in self._bars.changed(open_too):
             self._counts[kind] += told.num_rows
             self._unshared.setdefault((kind, exchange), []).append(told)
+            if kind == "bars":
+                self._featureless.update((exchange, *one) for one in self._closed_series(told))
         unshared, self._unshared = self._unshared, {}
         gaps = self._ledger.to_share()
         unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}

@@ -1,4 +1,8 @@
-"""The features of the newest bar of a window of at most 200, written as one would in pandas: what ours are held to."""
+"""The features of the newest bar of a window of at most 200, written as one would in pandas: what ours are held to.
+
+pandas keeps rolling sums under way, which leave something behind: of equal numbers its deviation need not be 0. `Exact`
+computes each window for itself, much slower; `Rolling` is what one would use.
+"""
 
 import warnings
 from typing import Any
@@ -13,38 +17,64 @@ with warnings.catch_warnings():
 from storage.feature_names import NEWEST, VERSIONS
 
 
-def pandas_features(bars: pd.DataFrame, quotes: pd.DataFrame) -> "pd.Series[float]":
+class Rolling:
+    """Windows of pandas."""
+
+    def mean(self, x: "pd.Series[float]", n: int) -> "pd.Series[float]":
+        return x.rolling(n).mean()
+
+    def sum(self, x: "pd.Series[float]", n: int) -> "pd.Series[float]":
+        return x.rolling(n).sum()
+
+    def std(self, x: "pd.Series[float]", n: int, ddof: int = 1) -> "pd.Series[float]":
+        return x.rolling(n).std(ddof=ddof)
+
+
+class Exact(Rolling):
+    """Each window for itself, in distances from its last number."""
+
+    def mean(self, x: "pd.Series[float]", n: int) -> "pd.Series[float]":
+        return x.rolling(n).apply(lambda window: window.iloc[-1] + (window - window.iloc[-1]).mean())
+
+    def sum(self, x: "pd.Series[float]", n: int) -> "pd.Series[float]":
+        return x.rolling(n).apply(np.sum)
+
+    def std(self, x: "pd.Series[float]", n: int, ddof: int = 1) -> "pd.Series[float]":
+        return x.rolling(n).apply(lambda window: (window - window.iloc[-1]).std(ddof=ddof))
+
+
+def pandas_features(bars: pd.DataFrame, quotes: pd.DataFrame, of: Rolling) -> "pd.Series[float]":
     """`bars`: the columns of `storage.schema.BARS`, indexed by their start; `quotes`: the last quote of each second of
     the minute before the end of the newest bar, with `age` (s) at that end. Null where a value is not defined."""
     frame = pd.DataFrame(index=bars.index)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        _v1(frame, bars)
-        _more(frame, bars)
-        _traded(frame, bars)
+        _v1(frame, bars, of)
+        _more(frame, bars, of)
+        _traded(frame, bars, of)
     newest = frame.iloc[-1].astype(float)
     newest = pd.concat([newest, _quoted(quotes, bars["close"].iloc[-1])])
     assert set(newest.index) == set(VERSIONS[NEWEST])
     return newest[list(VERSIONS[NEWEST])].replace([np.inf, -np.inf], np.nan)
 
 
-def _v1(f: pd.DataFrame, bars: pd.DataFrame) -> None:
+def _v1(f: pd.DataFrame, bars: pd.DataFrame, of: Rolling) -> None:
     c, h, l, v = bars["close"], bars["high"], bars["low"], bars["volume"]  # noqa: E741 (as the definitions say)
     f["return_1"], f["return_5"], f["return_10"] = c / c.shift(1) - 1, c / c.shift(5) - 1, c / c.shift(10) - 1
     f["log_return"] = np.log(c / c.shift(1))
     f["price_momentum_5"], f["price_momentum_10"] = (c - c.shift(5)) / c.shift(5), (c - c.shift(10)) / c.shift(10)
     f["price_acceleration"] = f["return_1"].diff()
     for n in (5, 10, 20):
-        f[f"volatility_{n}"] = _std(f["return_1"], n)
+        f[f"volatility_{n}"] = of.std(f["return_1"], n)
     f["high_low_ratio"] = (h - l) / c
     true_range = pd.concat([h - l, (h - c.shift()).abs(), (l - c.shift()).abs()], axis=1).max(axis=1)
     f["true_range"] = true_range.where(c.shift().notna())
     f["volatility_trend"] = f["volatility_10"] / f["volatility_20"]
     f["volume_change"] = v / v.shift(1) - 1
     f["volume_momentum_5"], f["volume_momentum_10"] = v / v.shift(5) - 1, v / v.shift(10) - 1
-    f["volume_ratio_5"], f["volume_ratio_20"] = v / v.rolling(5).apply(_mean), v / v.rolling(20).apply(_mean)
+    f["volume_ratio_5"], f["volume_ratio_20"] = v / of.mean(v, 5), v / of.mean(v, 20)
     f["volume_price_trend"] = (v * np.sign(c.diff())).cumsum()
-    f["volume_price_trend_norm"] = f["volume_price_trend"] / _std(f["volume_price_trend"], 20)
+    f["volume_price_trend_norm"] = f["volume_price_trend"] / of.std(f["volume_price_trend"], 20)
     f["rsi"] = _or_null(ta.rsi(c), c)
     # It says 100 when there was no change at all, and begins before there are 15 bars.
     f["rsi"] = f["rsi"].where((c.diff().abs().cumsum() > 0) & (np.arange(len(c)) >= 14))
@@ -59,31 +89,31 @@ def _v1(f: pd.DataFrame, bars: pd.DataFrame) -> None:
     d, before = f["macd_diff"], f["macd_diff"].shift()
     f["macd_crossover"] = ((d > 0) & (before <= 0)).astype(float).where(before.notna())
     f["macd_crossunder"] = ((d < 0) & (before >= 0)).astype(float).where(before.notna())
-    middle, reach = c.rolling(20).apply(_mean), 2 * c.rolling(20).apply(lambda x: np.std(x - x.iloc[-1]))
+    middle, reach = of.mean(c, 20), 2 * of.std(c, 20, ddof=0)
     f["bb_upper"], f["bb_middle"], f["bb_lower"] = middle + reach, middle, middle - reach
     f["bb_position"] = (c - f["bb_lower"]) / (2 * reach)
     f["bb_width"] = 2 * reach / middle
-    mean_width = f["bb_width"].rolling(20).apply(_mean)
+    mean_width = of.mean(f["bb_width"], 20)
     f["bb_squeeze"] = (f["bb_width"] < mean_width).astype(float).where(mean_width.notna())
     index: Any = bars.index
     f["hour"], f["day_of_week"] = index.hour, index.dayofweek
     f["is_weekend"], f["is_market_open"] = f["day_of_week"] >= 5, 1
     for n in (20, 50, 100, 200):
-        f[f"sma_{n}"] = c.rolling(n).apply(_mean)
+        f[f"sma_{n}"] = of.mean(c, n)
         f[f"sma_{n}_distance"] = (c - f[f"sma_{n}"]) / f[f"sma_{n}"]
         f[f"price_above_sma_{n}"] = (c > f[f"sma_{n}"]).astype(float).where(f[f"sma_{n}"].notna())
     f["trend_strength"] = (f["sma_20"] - f["sma_50"]) / f["sma_50"]
 
 
-def _more(f: pd.DataFrame, bars: pd.DataFrame) -> None:
+def _more(f: pd.DataFrame, bars: pd.DataFrame, of: Rolling) -> None:
     c, h, l, v = bars["close"], bars["high"], bars["low"], bars["volume"]  # noqa: E741
     f["price_momentum"] = c - c.shift(10)
     for n in (5, 10, 20):
-        f[f"price_std_{n}"] = _std(c, n)
+        f[f"price_std_{n}"] = of.std(c, n)
     f["high_low_range"] = h - l
-    f["hl_ratio_ma"] = ((h - l) / c).rolling(5).apply(_mean)
-    f["volume_momentum"] = v - v.rolling(10).apply(_mean)
-    f["volume_ratio"] = v / v.rolling(10).apply(_mean)
+    f["hl_ratio_ma"] = of.mean(((h - l) / c), 5)
+    f["volume_momentum"] = v - of.mean(v, 10)
+    f["volume_ratio"] = v / of.mean(v, 10)
     f["rsi_zone"] = 1 + f["rsi_overbought"] - f["rsi_oversold"]
     moved, turned = np.sign(c.diff(14)), np.sign(f["rsi"].diff(14))
     f["rsi_divergence"] = turned.where(moved * turned < 0, 0.0).where(turned.notna())
@@ -92,7 +122,7 @@ def _more(f: pd.DataFrame, bars: pd.DataFrame) -> None:
     f["vw_momentum"] = (c - c.shift(10)) * v
 
 
-def _traded(f: pd.DataFrame, bars: pd.DataFrame) -> None:
+def _traded(f: pd.DataFrame, bars: pd.DataFrame, of: Rolling) -> None:
     o, c, h, l, v = (bars[name] for name in ("open", "close", "high", "low", "volume"))  # noqa: E741
     signed = 2 * bars["buy_volume"] - v
     f["trade_count"] = bars["trade_count"]
@@ -100,21 +130,21 @@ def _traded(f: pd.DataFrame, bars: pd.DataFrame) -> None:
     f["buy_ratio"] = bars["buy_volume"] / v
     f["trade_imbalance"] = signed / v
     for n in (5, 20):
-        f[f"trade_imbalance_{n}"] = signed.rolling(n).apply(np.sum) / v.rolling(n).apply(np.sum)
+        f[f"trade_imbalance_{n}"] = of.sum(signed, n) / of.sum(v, n)
     f["trade_sign_autocorrelation_20"] = _autocorrelation(np.sign(signed), 19)
     vwap = bars["quote_volume"] / v
     f["vwap_distance"] = (c - vwap) / vwap
     ranges, inner = np.log(h / l) ** 2, np.log(c / o) ** 2
-    f["parkinson_volatility_20"] = np.sqrt(ranges.rolling(20).apply(_mean) / (4 * np.log(2)))
-    garman_klass = (ranges / 2 - (2 * np.log(2) - 1) * inner).rolling(20).apply(_mean)
+    f["parkinson_volatility_20"] = np.sqrt(of.mean(ranges, 20) / (4 * np.log(2)))
+    garman_klass = of.mean((ranges / 2 - (2 * np.log(2) - 1) * inner), 20)
     f["garman_klass_volatility_20"] = np.sqrt(garman_klass.clip(lower=0))
     moves = np.log(c / c.shift())
-    squares = (moves**2).rolling(20).apply(np.sum)
+    squares = of.sum((moves**2), 20)
     f["realised_volatility_20"] = np.sqrt(squares)
-    f["realised_skewness_20"] = np.sqrt(20) * (moves**3).rolling(20).apply(np.sum) / squares**1.5
-    f["realised_kurtosis_20"] = 20 * (moves**4).rolling(20).apply(np.sum) / squares**2
+    f["realised_skewness_20"] = np.sqrt(20) * of.sum((moves**3), 20) / squares**1.5
+    f["realised_kurtosis_20"] = 20 * of.sum((moves**4), 20) / squares**2
     f["return_autocorrelation_20"] = _autocorrelation(f["return_1"], 20)
-    f["efficiency_ratio_10"] = (c - c.shift(10)).abs() / c.diff().abs().rolling(10).apply(np.sum)
+    f["efficiency_ratio_10"] = (c - c.shift(10)).abs() / of.sum(c.diff().abs(), 10)
     illiquid = (f["return_1"].abs() / bars["quote_volume"]).where(bars["quote_volume"] > 0)
     f["amihud_illiquidity_20"] = illiquid.tail(20).mean() if len(c) >= 21 else np.nan
     f["kyle_lambda_20"] = f["roll_spread_20"] = np.nan
@@ -123,7 +153,7 @@ def _traded(f: pd.DataFrame, bars: pd.DataFrame) -> None:
         f["kyle_lambda_20"] = change.tail(20).cov(signed.tail(20)) / _variance(signed.tail(20))
     if len(c) >= 22:
         f["roll_spread_20"] = 2 * np.sqrt(max(-change.tail(20).cov(change.shift().tail(20)), 0))
-    f["vpin_20"] = signed.abs().rolling(20).apply(np.sum) / v.rolling(20).apply(np.sum)
+    f["vpin_20"] = of.sum(signed.abs(), 20) / of.sum(v, 20)
 
 
 def _quoted(q: pd.DataFrame, close: float) -> "pd.Series[float]":
@@ -156,15 +186,6 @@ def _quoted(q: pd.DataFrame, close: float) -> "pd.Series[float]":
             found["mid_return_60s"] = middle.iloc[-1] / middle.iloc[0] - 1
             found["mid_realised_volatility_60s"] = np.sqrt((np.log(middle / middle.shift()) ** 2).sum())
     return found
-
-
-def _mean(x: Any) -> float:
-    """Exact of equal numbers, as rolling sums are not."""
-    return float(x.iloc[-1] + (x - x.iloc[-1]).mean())
-
-
-def _std(x: "pd.Series[float]", n: int) -> "pd.Series[float]":
-    return x.rolling(n).apply(lambda window: (window - window.iloc[-1]).std())
 
 
 def _variance(x: "pd.Series[float]") -> float:

@@ -14,6 +14,7 @@ from actors.directory import SIMULATOR, SUPERVISOR, collector_name, find_actor, 
 from cluster import ray_head
 from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
+from storage.feature_names import NEWEST, VERSIONS
 from storage.ledger_log import Gap
 from storage.timeframes import TIMEFRAMES
 
@@ -136,6 +137,33 @@ class Attached:
         batch = ray.get(self.shard(exchange, symbol).indicators.remote(exchange, symbol, timeframe, limit))
         frame: pd.DataFrame = batch.to_pandas()
         return frame.set_index(pd.to_datetime(frame.pop("time"), unit="ns", utc=True))
+
+    def features(
+        self,
+        exchange: str,
+        symbol: str,
+        timeframe: str = "1m",
+        since: str | None = None,
+        until: str = "now",
+        limit: int = 500,
+        version: str = NEWEST,
+    ) -> pd.DataFrame:
+        """Features of closed bars (docs/features.md), indexed by the start of the bar (UTC): of the newest `limit`, or
+        of all since a moment (`2026-01-31`, `2026-01-31T12:00`, `2h ago`; UTC). InstanceError for an unknown timeframe
+        or version, ValueError for what is no such range or too long."""
+        if timeframe not in TIMEFRAMES:
+            raise InstanceError(f"there are features of {', '.join(TIMEFRAMES)}, not of {timeframe!r}")
+        if version not in VERSIONS:
+            raise InstanceError(f"features have versions {', '.join(VERSIONS)}, not {version!r}")
+        shard, series = self.shard(exchange, symbol), (exchange, symbol, timeframe)
+        if since is None:
+            batch = _answer(shard.features.remote(*series, limit))
+        else:
+            from_ns, to_ns = span(since, until, time.time_ns())
+            batch = _answer(shard.features_between.remote(*series, from_ns, to_ns + 1))
+        frame: pd.DataFrame = batch.to_pandas()
+        index = pd.to_datetime(frame["time"], unit="ns", utc=True)
+        return frame[["symbol", "timeframe", *VERSIONS[version]]].set_index(index)
 
     def _simulated(self, method: str, *arguments: Any, **options: Any) -> Any:
         if self.details.source == "live":

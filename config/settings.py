@@ -114,6 +114,10 @@ class BarSettings(_Part):
     grace_ms: Annotated[int, Field(ge=0)]
 
 
+class FeatureSettings(_Part):
+    timeframes: list[Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]]
+
+
 class SinkSettings(_Part):
     max_pending: Positive
 
@@ -199,6 +203,7 @@ class Settings(BaseSettings):
     collector: CollectorSettings
     shard: ShardSettings
     bars: BarSettings
+    features: FeatureSettings
     sinks: SinkSettings
     simulator: SimulatorSettings
     replay: ReplaySettings

@@ -21,6 +21,7 @@ from serve_apps.books import BOOKS, BooksApp
 from serve_apps.charts import CHARTS, ChartsApp, live_then_stored
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
+from serve_apps.features import FEATURES, FeaturesApp
 from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp, NoAnswer, Shared
 from serve_apps.market import MarketApp, Resource
 from serve_apps.pages import PagesApp
@@ -79,6 +80,17 @@ def market_application(settings: Settings) -> Any:
             said: pa.RecordBatch = await shard.indicators.remote(exchange, symbol, timeframe, limit)
             return said
 
+        async def newest(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
+            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            found: pa.RecordBatch = await _answer(shard.features.remote(exchange, symbol, timeframe, limit))
+            return found
+
+        async def between(exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
+            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            asked = shard.features_between.remote(exchange, symbol, timeframe, from_ns, before_ns)
+            found: pa.RecordBatch = await _answer(asked)
+            return found
+
         async def stored(exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None) -> pa.Table:
             bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, timeframe, limit, before_ns)
             return bars
@@ -93,12 +105,14 @@ def market_application(settings: Settings) -> Any:
                 raise KeyError(symbol)
             return found[0]
 
-        charts = ChartsApp(live_then_stored(live, stored), indicators, ColumnReader(settings.columns).symbols)
+        symbols = ColumnReader(settings.columns).symbols
+        charts = ChartsApp(live_then_stored(live, stored), indicators, symbols)
         supervised = _Supervised()
         changes = SubscriptionsApp(supervised, api_token(settings))
         return MarketApp(
             [
                 Resource(CHARTS, ("GET", "HEAD"), charts),
+                Resource(FEATURES, ("GET", "HEAD"), FeaturesApp(newest, between, symbols)),
                 Resource(BOOKS, ("GET", "HEAD"), BooksApp(book)),
                 Resource(SUBSCRIPTIONS, ("GET", "HEAD", "POST", "DELETE"), changes),
                 Resource(INTEGRITY, ("GET", "HEAD"), IntegrityApp(Shared(supervised.integrity))),
@@ -153,6 +167,16 @@ class _Supervised:
             if isinstance(error.cause, SettingsError):
                 raise LookupError(str(error.cause)) from None
             raise
+
+
+async def _answer(reference: Any) -> Any:
+    """What an actor says; a ValueError of it as itself."""
+    try:
+        return await reference
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ValueError):
+            raise error.cause from None
+        raise
 
 
 async def readiness() -> tuple[bool, dict[str, Any]]:

