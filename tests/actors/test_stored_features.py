@@ -47,7 +47,7 @@ async def filled(settings: Settings, cuts: int = 3, backwards: bool = False, sin
     parts = list(zip(np.array_split(np.arange(COUNT), cuts), strict=True))
     for (places,) in reversed(parts) if backwards else parts:
         batches = {"trades": trades([traded[n] for n in places]), "quotes": quotes([quoted[n] for n in places])}
-        await shard.send("binance", batches, NOON + 3600 * SECOND, proof="times" if backwards else "ids")
+        await shard.send("binance", batches, NOON + 3600 * SECOND, proof="none" if backwards else "ids")
     return await closed(shard)
 
 
