@@ -115,14 +115,10 @@ def _kolmogorov_smirnov(before: Floats, after: Floats) -> tuple[float, float]:
 
 
 def _kolmogorov(x: float) -> float:
-    """The chance of more than x; two series, of which one converges at once."""
-    if x < 1e-3:
+    """The chance of more than x; what is less than 0.2 away from nothing is exceeded always, to twelve digits."""
+    if x < 0.2:
         return 1.0
-    odd = np.arange(1, 20, 2)
-    if x < 1.18:
-        below = math.sqrt(2.0 * math.pi) / x * np.exp(-(np.square(odd * math.pi / x)) / 8.0).sum()
-        return float(1.0 - below)
-    steps = np.arange(1, 20)
+    steps = np.arange(1, 40)
     return float(2.0 * (np.where(steps % 2, 1.0, -1.0) * np.exp(-2.0 * np.square(steps * x))).sum())
 
 

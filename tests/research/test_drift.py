@@ -34,7 +34,8 @@ def test_numbers_are_those_computed_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "chance"), [(0.0, 1.0), (0.83, 0.4963), (1.17, 0.1294), (1.19, 0.1177), (1.36, 0.0495), (1.63, 0.0098)]
+    ("x", "chance"),
+    [(0.0, 1.0), (0.15, 1.0), (0.25, 1.0), (0.4, 0.9972), (0.83, 0.4963), (1.36, 0.0495), (1.63, 0.0098)],
 )
 def test_the_chance_of_a_statistic_is_kolmogorovs(x: float, chance: float) -> None:
     """As in tables of his distribution, of the statistic times a hundred for two samples of 20,000."""
@@ -84,6 +85,10 @@ def test_infinities_that_come_are_drift() -> None:
         found = one(values, np.where(RANDOM.random(1000) < 0.3, infinity, values))
         assert found["verdict"] == "drifted"
         assert abs(found["mean_shift"]) < 0.2
+    # Also where they were the largest and the smallest before.
+    low, high = np.quantile(values, [0.05, 0.95])
+    assert one(values, np.where(values < low, -np.inf, values))["psi"] > 0.1
+    assert one(values, np.where(values > high, np.inf, values))["psi"] > 0.1
     full = np.full(1000, np.inf)
     assert (one(full, full)["verdict"], one(full, -full)["verdict"]) == ("stable", "drifted")
 
