@@ -22,6 +22,7 @@ MODULES = [
     "indicators",
     "features",
     "backtest",
+    "visible",
     "symbols",
 ]
 #: Those that take minutes run only when they are named.

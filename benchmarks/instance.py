@@ -1,6 +1,7 @@
 """A running instance to measure, started and stopped as a user does it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,21 +22,22 @@ STATUS_WITHIN_S = 60.0
 
 
 @contextmanager
-def running_instance(data: Path) -> Iterator[str]:
+def running_instance(data: Path, source: str | None = None, **settings: object) -> Iterator[str]:
     """The address of the front door of an instance on the folder `data`; it is gone when the block is left.
 
-    Its source is the replay of the recordings, or the made-up market where there are none. Raises
-    `UnavailableError` with its last words when it does not come up.
+    Its source is the replay of the recordings, or the made-up market where there are none, unless one is named;
+    `settings` are `RAYFEED_...` variables. Raises `UnavailableError` with its last words when it does not come up.
     """
     if not COMMAND.exists():
         raise UnavailableError("the rayfeed command is missing: run make install")
     port, tls_port = free_ports(2)
-    source = f"replay:{RECORDINGS}" if RECORDINGS.is_dir() else "sim"
+    source = source or (f"replay:{RECORDINGS}" if RECORDINGS.is_dir() else "sim")
     options = {"--source": source, "--port": port, "--tls-port": tls_port, "--data": data}
     said, notes = data / "stdout.txt", data / "stderr.txt"
     with said.open("wb") as output, notes.open("wb") as errors:
         process = subprocess.Popen(
             [COMMAND, "up", *(str(part) for option in options.items() for part in option)],
+            env=os.environ | {f"RAYFEED_{name}": str(value) for name, value in settings.items()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
