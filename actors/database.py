@@ -22,7 +22,7 @@ import structlog
 
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
-from storage.schema import BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, TRADES
+from storage.schema import BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, QUALITY, TRADES
 
 #: What the table `bars` holds: `vwap` follows from the rest.
 _STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"])
@@ -34,9 +34,10 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
     "derivatives": DERIVATIVES,
     "liquidations": LIQUIDATIONS,
     "gaps": GAPS,
+    "quality": QUALITY,
 }
 
-Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps"]
+Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps", "quality"]
 
 # Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
 GATHER_SECONDS: Final = 0.5
@@ -86,8 +87,8 @@ class Database:
     async def insert(self, table: Table, exchange: str, rows: pa.Table) -> None:
         """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once.
 
-        A second insert of the same row changes nothing; of the same bar, it replaces the first;
-        of the same gap, the newer revision stays.
+        A second insert of the same row changes nothing; of the same bar or hour of quality, it
+        replaces the first; of the same gap, the newer revision stays.
         """
         self._start()
         waiting = _Waiting(table, self._prepared(table, exchange, rows))
@@ -181,7 +182,7 @@ class Database:
         count = rows.num_rows
         every_row = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([exchange]))
         rows = rows.append_column("exchange", every_row)
-        if table in ("bars", "indicators"):
+        if table in ("bars", "indicators", "quality"):
             # By time, because `revision` starts again when a shard does; distinct within a table too.
             first = max(self._version, self._clock())
             self._version = first + count

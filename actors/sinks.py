@@ -32,7 +32,7 @@ class Sinks:
                 )
             case "features":
                 await self._publisher.publish_of_bars.remote("features", exchange, shared)
-            case "derivatives" | "liquidations" | "gaps":
+            case "derivatives" | "liquidations" | "gaps" | "quality":
                 await self._database.insert.remote(kind, exchange, shared)
             case _:
                 raise ValueError(f"no sink for {kind!r}")

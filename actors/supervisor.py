@@ -184,6 +184,18 @@ class Supervisor:
         rows = [asdict(gap) for answer in answers for gap in answer if symbol in (None, gap.symbol)]
         return sorted(rows, key=lambda row: (row["opened"], row["exchange"], row["symbol"], row["gap_id"]))
 
+    async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
+        """A row per symbol that has traded, by exchange and symbol; see `SymbolShard.quality`. Raises what Ray raises
+        when a shard does not answer."""
+        answers = await asyncio.gather(
+            *(
+                asyncio.wait_for(shard.quality.remote(exchange, symbol, hours), ANSWER_TIMEOUT_S)
+                for shard in self._shards
+            )
+        )
+        rows = [row for answer in answers for row in answer]
+        return sorted(rows, key=lambda row: (row["exchange"], row["symbol"]))
+
     async def backfill(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> int:
         """Fetch past trades of a symbol (both ends included), also after a restart; the number of the job, which is
         unique within its exchange. `SettingsError` when that cannot be."""

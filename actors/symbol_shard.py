@@ -26,6 +26,7 @@ from actors.ledger.sequences import Sequences
 from actors.ledger.series import runs
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
+from actors.stored_quality import StoredQuality
 from config import Settings
 from storage.column_layout import to_columns
 from storage.column_reader import BeingRewritten, ColumnReader
@@ -66,7 +67,7 @@ class SymbolShard:
     """Shard `index` of `settings.shards`.
 
     `share` puts a table where other actors can read it without a copy and gives what to send them; `sink`
-    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations, bars, indicators and gaps.
+    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations, bars, indicators, gaps and quality.
     With `recorded` the clock is the replayed one.
     """
 
@@ -111,6 +112,7 @@ class SymbolShard:
         self._features = StoredFeatures(self._reader, self._bars)
         #: Series whose newest bar has closed or changed since their features were told.
         self._featureless: set[tuple[str, str, str]] = set()
+        self._quality = StoredQuality(settings, name, self._mine)
 
     def __repr__(self) -> str:
         symbols = sum(map(len, self._bars.symbols.values()))
@@ -163,6 +165,7 @@ class SymbolShard:
         self._writer.flush()
         self._writer.close()
         await self._keep_history()
+        self._quality.close()
         await self._keeper.close()
 
     async def gaps(self, exchange: str | None, open_only: bool = True) -> list[Gap]:
@@ -200,6 +203,23 @@ class SymbolShard:
         """See `StoredFeatures.between`."""
         return await self._features.between(exchange, symbol, timeframe, from_ns, before_ns)
 
+    async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
+        """See `StoredQuality.reports`; `completeness` is how much of what the exchange counted since the promise began
+        is stored, None where ids prove nothing."""
+        kept = {(row["exchange"], row["symbol"]): row for row in self._ledger.integrity(exchange)}
+        return [
+            {**row, "completeness": _completeness(kept.get((row["exchange"], row["symbol"])))}
+            for row in self._quality.reports(exchange, symbol, hours, self._now_ns)
+        ]
+
+    async def quarantine(self, exchange: str, symbol: str) -> pa.RecordBatch:
+        """The newest trades of a symbol that failed a check, oldest first (`storage.schema.QUARANTINE`)."""
+        return self._quality.quarantine(exchange, symbol)
+
+    async def clear_quarantine(self, exchange: str, symbol: str) -> int:
+        """Let go of them; how many there were."""
+        return self._quality.clear_quarantine(exchange, symbol)
+
     async def last_trades(self, exchange: str, symbol: str, rows: int) -> list[Any]:
         """The newest trades of a symbol as a table in the object store: one reference, read without a copy."""
         newest = self._reader.last_rows(exchange, symbol, "TRADES", rows, STORED)
@@ -217,6 +237,7 @@ class SymbolShard:
             "gaps_open": len(self._ledger.gaps(None, open_only=True)),
             "batches_repeated": sum(known.repeated for known in self._sequences.values()),
             "batches_jumped": sum(known.jumps for known in self._sequences.values()),
+            "flagged": self._quality.flagged,
             **{name: self._counts[name] for name in COUNTED},
         }
 
@@ -261,11 +282,14 @@ class SymbolShard:
             if (found := _sorted_by_symbol(one.batches.get(kind) for one in mine)) is None:
                 continue
             stored: list[pa.RecordBatch] = []
+            unjudged: list[pa.RecordBatch] = []
             for symbol, trades in _trades_by_symbol(*found):
                 write = partial(self._write, exchange, symbol, "TRADES")
                 new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
                 if kind == "trades":
-                    self._counts["duplicates"] += trades.rows.num_rows - new.num_rows
+                    known = trades.rows.num_rows - new.num_rows
+                    self._counts["duplicates"] += known
+                    unjudged.append(self._quality.unjudged(exchange, symbol, trades.rows, new) if known else new)
                 if new.num_rows:
                     self._counts["TRADES"] += new.num_rows
                     self._unshared.setdefault(("trades", exchange), []).append(new)
@@ -276,6 +300,8 @@ class SymbolShard:
                 told = found[0] if everything else whole(pa.Table.from_batches(stored))
                 for revised in self._bars.update(exchange, told):
                     self._unshared.setdefault(("bars", exchange), []).append(revised)
+            if unjudged:
+                self._quality.judge(exchange, told if everything else whole(pa.Table.from_batches(unjudged)))
         for symbol, rows in _by_symbol(one.batches.get("quotes") for one in mine):
             is_new = self._write(exchange, symbol, "MD", rows)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
@@ -333,32 +359,48 @@ class SymbolShard:
             self._unshared.setdefault((kind, exchange), []).append(told)
             if kind == "bars":
                 self._featureless.update((exchange, *one) for one in self._closed_series(told))
+        for exchange, told in self._quality.changed(last):
+            self._unshared["quality", exchange] = [told]
         unshared, self._unshared = self._unshared, {}
         gaps = self._ledger.to_share()
         unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}
         for (kind, exchange), batches in unshared.items():
-            again = gaps[exchange] if kind == "gaps" else []
+            again: Callable[[], None] = _nothing
+            if kind == "gaps":
+                again = partial(self._ledger.unshared, gaps[exchange])
+            elif kind == "quality":
+                again = partial(self._quality.untold, exchange, batches[0])
             if len(self._sinking) >= self._settings.sinks.max_pending:
                 self._counts["unsunk"] += sum(batch.num_rows for batch in batches)
-                self._ledger.unshared(again)
+                again()
                 continue
             shared = self._share(pa.Table.from_batches(batches).unify_dictionaries().combine_chunks())
             task = asyncio.ensure_future(self._sink(kind, exchange, shared))
             self._sinking.add(task)
             task.add_done_callback(partial(self._sunk, again))
 
-    def _sunk(self, again: list[Gap], task: "asyncio.Task[object]") -> None:
-        """Gap rows that did not arrive are shown again with the next ones."""
+    def _sunk(self, again: Callable[[], None], task: "asyncio.Task[object]") -> None:
+        """Rows of gaps and of quality that did not arrive are told again later."""
         self._sinking.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._counts["unsunk"] += 1
-            self._ledger.unshared(again)
+            again()
 
     def _now_ns(self, exchange: str) -> int:
         return self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns()
 
     def _mine(self, exchange: str, symbol: str) -> bool:
         return shard_of(exchange, symbol, self._settings.shards) == self.index
+
+
+def _completeness(kept: Mapping[str, Any] | None) -> float | None:
+    if kept is None or kept["missing"] is None or not kept["trades"]:
+        return None
+    return float(kept["trades"] / (kept["trades"] + kept["missing"]))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _sorted_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> tuple[pa.RecordBatch, list[str], list[int]] | None:

@@ -3,13 +3,15 @@
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
 import ray
 
 from actors.aggregation.activity_bars import activity
+from actors.aggregation.quality import CHECKS
+from actors.aggregation.quality_kernels import HOURS
 from actors.directory import SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.backfilling import span
@@ -17,6 +19,12 @@ from cluster.instance import Instance, InstanceError
 from storage.feature_names import NEWEST, VERSIONS
 from storage.ledger_log import Gap
 from storage.timeframes import TIMEFRAMES
+
+#: What a row says of quality, before and after how many trades failed each check.
+_QUALITY_BEFORE: Final = ("quality_score", "score", "total_checks", "passed_checks", "failed_checks")
+_QUALITY_AFTER: Final = (
+    "zero_sizes", "duplicates", "level_shifts", "silences", "completeness", "lateness_ms", "last_trade"
+)  # fmt: skip
 
 
 class Attached:
@@ -165,6 +173,25 @@ class Attached:
         index = pd.to_datetime(frame["time"], unit="ns", utc=True)
         return frame[["symbol", "timeframe", *VERSIONS[version]]].set_index(index)
 
+    def quality(self, hours: int = 24) -> pd.DataFrame:
+        """One row per symbol: how many of its trades passed and failed which check in the newest hours (1 to 168), and
+        what else was found (docs/quality.md)."""
+        if not 1 <= hours <= HOURS:
+            raise InstanceError(f"quality is counted over 1 to {HOURS} hours, not {hours}")
+        return quality_frame(ray.get(self._supervisor.quality.remote(None, None, hours)))
+
+    def quarantine(self, exchange: str, symbol: str) -> pd.DataFrame:
+        """The newest trades of a symbol that failed a check (`storage.schema.QUARANTINE`), oldest first, indexed by
+        when they were received (UTC). They are stored like every other."""
+        batch = ray.get(self.shard(exchange, symbol).quarantine.remote(exchange, symbol))
+        frame: pd.DataFrame = batch.to_pandas()
+        return frame.set_index(pd.to_datetime(frame.pop("ts_recv"), unit="ns", utc=True))
+
+    def clear_quarantine(self, exchange: str, symbol: str) -> int:
+        """Let go of these copies; how many there were."""
+        cleared: int = ray.get(self.shard(exchange, symbol).clear_quarantine.remote(exchange, symbol))
+        return cleared
+
     def _simulated(self, method: str, *arguments: Any, **options: Any) -> Any:
         if self.details.source == "live":
             raise InstanceError("this instance runs on real exchanges: only simulated ones can be told to fail")
@@ -196,6 +223,15 @@ def gap_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     for name in ("gap_id", "first_id", "last_id", "missing", "attempts", "backfilled", "revision"):
         frame[name] = frame[name].astype("Int64")
     return frame.rename(columns={"from_ns": "from", "to_ns": "to"}).set_index("gap_id").sort_index()
+
+
+def quality_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """What the shards say of quality, by exchange and symbol; a column for each check that can fail."""
+    flat = [{**row, **row["failed"]} for row in rows]
+    columns = ["exchange", "symbol", *(_QUALITY_BEFORE), *CHECKS.values(), *(_QUALITY_AFTER)]
+    frame = pd.DataFrame(flat, columns=columns)
+    frame["last_trade"] = _times(frame["last_trade"])
+    return frame.set_index(["exchange", "symbol"])
 
 
 def _times(ns: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -118,6 +118,19 @@ class FeatureSettings(_Part):
     timeframes: list[Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]]
 
 
+class QualitySettings(_Part):
+    """When a trade fails a check, see docs/quality.md. `price_change` is a fraction."""
+
+    late_s: Seconds
+    early_s: Seconds
+    deviations: Annotated[float, Field(gt=0, le=1000)]
+    price_change: Annotated[float, Field(gt=0, le=10)]
+    volume_ratio: Annotated[float, Field(ge=1, le=1e9)]
+    level_shift_trades: Annotated[int, Field(ge=10, le=100)]
+    silence_s: Seconds
+    quarantine: Annotated[int, Field(ge=1, le=100_000)]
+
+
 class SinkSettings(_Part):
     max_pending: Positive
 
@@ -204,6 +217,7 @@ class Settings(BaseSettings):
     shard: ShardSettings
     bars: BarSettings
     features: FeatureSettings
+    quality: QualitySettings
     sinks: SinkSettings
     simulator: SimulatorSettings
     replay: ReplaySettings
@@ -235,6 +249,11 @@ class Settings(BaseSettings):
     def bars_folder(self) -> Path:
         """Where bars of days that are over are kept."""
         return self.data / "bars"
+
+    @property
+    def quality_folder(self) -> Path:
+        """Where what is known of the quality of trades is kept."""
+        return self.data / "quality"
 
     @property
     def journals(self) -> Path:

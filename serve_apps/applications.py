@@ -25,6 +25,7 @@ from serve_apps.features import FEATURES, FeaturesApp
 from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp, NoAnswer, Shared
 from serve_apps.market import MarketApp, Resource
 from serve_apps.pages import PagesApp
+from serve_apps.quality import QUALITY, QualityApp
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
 from serve_apps.token import api_token
 from storage.column_reader import ColumnReader
@@ -117,6 +118,7 @@ def market_application(settings: Settings) -> Any:
                 Resource(SUBSCRIPTIONS, ("GET", "HEAD", "POST", "DELETE"), changes),
                 Resource(INTEGRITY, ("GET", "HEAD"), IntegrityApp(Shared(supervised.integrity))),
                 Resource(GAPS, ("GET", "HEAD"), GapsApp(supervised.gaps)),
+                Resource(QUALITY, ("GET", "HEAD"), QualityApp(supervised.quality)),
             ]
         )
 
@@ -152,6 +154,10 @@ class _Supervised:
     async def gaps(self, exchange: str | None, symbol: str | None, open_only: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self._look("gaps", exchange, symbol, open_only)
         return found
+
+    async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._look("quality", exchange, symbol, hours)
+        return rows
 
     async def _look(self, method: str, *arguments: Any) -> Any:
         """Ask what somebody may look at again and again: rather no answer than a late one."""

@@ -61,12 +61,12 @@ class IntegrityApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             wanted = last_segment(scope, INTEGRITY)
-            exchange = _query(scope, {"exchange"}).get("exchange")
+            exchange = query_of(scope, {"exchange"}).get("exchange")
             rows = [row for row in await self._integrity() if exchange in (None, row["exchange"])]
             if wanted in ("", "/"):
-                await _send(send, rows)
+                await send_json(send, rows)
             else:
-                await _send(send, _one(rows, wanted, exchange))
+                await send_json(send, only_one(rows, wanted, exchange, INTEGRITY))
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except NoAnswer as error:
@@ -83,14 +83,14 @@ class GapsApp:
         try:
             if last_segment(scope, GAPS) not in ("", "/"):
                 raise BadRequest(404, f"There is nothing here; {GAPS} lists gaps.")
-            query = _query(scope, {"exchange", "symbol", "open", "limit"})
+            query = query_of(scope, {"exchange", "symbol", "open", "limit"})
             only_open, limit = query.get("open", "0"), query.get("limit", str(DEFAULT_GAPS))
             if only_open not in ("0", "1"):
                 raise BadRequest(400, "open must be 1 (only open gaps) or 0 (all).")
             if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= MOST_GAPS):
                 raise BadRequest(400, f"limit must be a whole number from 1 to {MOST_GAPS}.")
             found = await self._gaps(query.get("exchange"), query.get("symbol"), only_open == "1")
-            await _send(send, sorted(found, key=lambda gap: gap["opened"], reverse=True)[: int(limit)])
+            await send_json(send, sorted(found, key=lambda gap: gap["opened"], reverse=True)[: int(limit)])
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except LookupError as error:
@@ -99,19 +99,22 @@ class GapsApp:
             await send_problem(send, 503, str(error), [(b"retry-after", b"1")])
 
 
-def _one(rows: Sequence[dict[str, Any]], wanted: str, exchange: str | None) -> dict[str, Any]:
+def only_one(rows: Sequence[dict[str, Any]], wanted: str, exchange: str | None, path: str) -> dict[str, Any]:
+    """The row of the symbol that follows `path` (`wanted`: with its slash), named as on the exchange or as its folder
+    is; `BadRequest` where there is none, or where `exchange` would have to say which."""
     symbol = wanted.removeprefix("/")
     found = [row for row in rows if symbol in (row["symbol"], row["symbol"].replace("/", "_"))]
     if not wanted.startswith("/") or not found:
         on = f" on {exchange}" if exchange else ""
-        raise BadRequest(404, f"{symbol}{on} is not collected; {INTEGRITY} lists what is.")
+        raise BadRequest(404, f"{symbol}{on} is not collected; {path} lists what is.")
     if len(found) > 1:
         having = ", ".join(sorted(row["exchange"] for row in found))
         raise BadRequest(400, f"Several exchanges have {symbol}; add exchange= one of: {having}.")
     return found[0]
 
 
-def _query(scope: Scope, known: set[str]) -> dict[str, str]:
+def query_of(scope: Scope, known: set[str]) -> dict[str, str]:
+    """The query by name; `BadRequest` for a name nobody knows."""
     # A misspelt filter must not answer with everything, as if nothing were wrong with a symbol.
     query = dict(parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True))
     if unknown := query.keys() - known:
@@ -119,5 +122,6 @@ def _query(scope: Scope, known: set[str]) -> dict[str, str]:
     return query
 
 
-async def _send(send: Send, said: Any) -> None:
+async def send_json(send: Send, said: Any) -> None:
+    """Answer with what may be a second old."""
     await send_whole(send, 200, _HEADERS, msgspec.json.encode(said))

@@ -280,6 +280,43 @@ FEATURES: Final = pa.schema(
     ]
 )
 
+#: One row per symbol and hour: `time` is its start (ns), trades belong to the hour they were received in. `passed` and
+#: the four checks (trades that failed it first) make up `total`; `score` is that of its end; `lateness_ms` the mean of
+#: ts_recv - ts_event of fresh trades, null without any.
+_QUALITY_FIELDS: Final[list[Any]] = [
+    pa.field("symbol", SYMBOL, nullable=False),
+    pa.field("time", pa.int64(), nullable=False),
+    pa.field("total", pa.int64(), nullable=False),
+    pa.field("passed", pa.int64(), nullable=False),
+    pa.field("valid_values", pa.int64(), nullable=False),
+    pa.field("data_freshness", pa.int64(), nullable=False),
+    pa.field("price_anomaly", pa.int64(), nullable=False),
+    pa.field("volume_sanity", pa.int64(), nullable=False),
+    pa.field("zero_sizes", pa.int64(), nullable=False),
+    pa.field("duplicates", pa.int64(), nullable=False),
+    pa.field("level_shifts", pa.int64(), nullable=False),
+    pa.field("silences", pa.int64(), nullable=False),
+    pa.field("score", pa.float64(), nullable=False),
+    pa.field("lateness_ms", pa.float64()),
+]
+QUALITY: Final = pa.schema(_QUALITY_FIELDS)
+
+#: One row per trade that failed a check: the trade, `check_type`, the value that failed and what it should not pass.
+_QUARANTINE_FIELDS: Final[list[Any]] = [
+    pa.field("symbol", pa.string(), nullable=False),
+    pa.field("ts_event", pa.int64(), nullable=False),
+    pa.field("ts_recv", pa.int64(), nullable=False),
+    pa.field("trade_id", pa.int64(), nullable=False),
+    pa.field("price", pa.float64(), nullable=False),
+    pa.field("size", pa.float64(), nullable=False),
+    pa.field("side", pa.uint8(), nullable=False),
+    pa.field("check_type", pa.string(), nullable=False),
+    pa.field("value", pa.float64(), nullable=False),
+    pa.field("threshold", pa.float64(), nullable=False),
+    pa.field("error_message", pa.string(), nullable=False),
+]
+QUARANTINE: Final = pa.schema(_QUARANTINE_FIELDS)
+
 #: The folders of a symbol on disk: `MD` holds quotes, `TRADES` trades.
 RowType = Literal["MD", "TRADES"]
 
