@@ -41,6 +41,7 @@ _COLUMNS: Final = ("ts_event", "ts_recv", "trade_id", "price", "size")
 #: Symbols there is room for at first, and events between two looks at them.
 SYMBOLS: Final = 8
 _EVENTS: Final = 256
+_NO_EVENTS: Final = np.empty(0, EVENT)
 
 
 class Judgement(NamedTuple):
@@ -68,7 +69,7 @@ class Quality:
         self._states[unsound] = np.zeros(len(unsound), STATE)
         names = self._states["symbol"].tolist()
         self._codes = {name.decode(errors="replace"): code for code, name in enumerate(names) if name}
-        self._free = [code for code, name in enumerate(names) if not name]
+        self._free = [code for code, name in enumerate(names) if not name][::-1]
         self._look()
         # Whether they arrived nobody knows.
         for code in self._codes.values():
@@ -89,12 +90,13 @@ class Quality:
         meaning = np.array([self._codes.get(name, 0) for name in names], np.int64)
         batch = Trades(codes, meaning, *(np.asarray(trades.column(name)) for name in _COLUMNS))
         verdicts, values = np.empty(trades.num_rows, np.uint8), np.empty(trades.num_rows)
-        events = []
+        events = _NO_EVENTS
         place = 0
         while place < trades.num_rows:
             place, count = kernels.judge(place, batch, self._rules, self._symbols, verdicts, values, self._events)
-            events.append(self._events[:count].copy())
-        return Judgement(verdicts, values, np.concatenate(events) if events else self._events[:0])
+            if count:
+                events = np.concatenate([events, self._events[:count]])
+        return Judgement(verdicts, values, events)
 
     def are_newer(self, symbol: str, ts_event: Array, trade_id: Array) -> Array:
         """Which of these trades are newer, by (ts_event, trade_id), than any that was judged."""
@@ -166,7 +168,7 @@ class Quality:
             if not self._free:
                 room = len(self._states)
                 self._states = self._grow(2 * room)
-                self._free += range(room, 2 * room)
+                self._free += range(2 * room - 1, room - 1, -1)
                 self._look()
             self._codes[symbol] = code = self._free.pop()
             self._states["one"]["score"][code] = 1.0
