@@ -230,7 +230,8 @@ def quality_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     flat = [{**row, **row["failed"]} for row in rows]
     columns = ["exchange", "symbol", *(_QUALITY_BEFORE), *CHECKS.values(), *(_QUALITY_AFTER)]
     frame = pd.DataFrame(flat, columns=columns)
-    frame["last_trade"] = _times(frame["last_trade"])
+    # Not as numbers from the start: one that is unknown would make floats of all.
+    frame["last_trade"] = _times(pd.Series([row["last_trade"] for row in rows], dtype=object))
     return frame.set_index(["exchange", "symbol"])
 
 

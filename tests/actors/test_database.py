@@ -12,7 +12,7 @@ import pytest
 from actors.database import Database
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
-from storage.schema import BARS, GAPS, TRADES
+from storage.schema import BARS, GAPS, QUALITY, TRADES
 from tests.polling import until
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
 
@@ -76,7 +76,7 @@ async def database(
 ) -> AsyncIterator[Database]:
     url = server.url if server is not None and request.param == "server" else None
     opened = Database(settings(tmp_path, url))
-    for table in ("trades", "bars", "gaps"):
+    for table in ("trades", "bars", "gaps", "quality"):
         await opened.query(f"TRUNCATE TABLE {table}")
     yield opened
     await opened.stop()
@@ -127,6 +127,22 @@ def gap(gap_id: int, revision: int, closed: int | None = None, first_id: int | N
     row = {"symbol": "BTCUSDT", "gap_id": gap_id, "first_id": first_id, "last_id": first_id, "from_ns": START}
     said = {"to_ns": START, "missing": None if closed else first_id, "opened": START, "reason": "connection lost"}
     return row | said | {"attempts": 1, "backfilled": 2, "closed": closed, "evidence": "", "revision": revision}
+
+
+async def test_an_hour_of_quality_that_came_last_replaces_the_one_before(database: Database) -> None:
+    for total, lateness in ((10, None), (25, 12.5)):
+        row = dict.fromkeys(QUALITY.names, 0) | {"symbol": "BTCUSDT", "time": START, "total": total, "score": 0.9}
+        rows = pa.Table.from_pylist([row | {"lateness_ms": lateness}], QUALITY)
+        for exchange in ("binance", "kraken")[: 1 + (total == 10)]:
+            await database.insert("quality", exchange, rows)
+        await database.flush()
+    found = await database.query(
+        "SELECT exchange, time, total, score, lateness_ms FROM quality FINAL ORDER BY exchange"
+    )
+    assert found.to_pylist() == [
+        {"exchange": "binance", "time": START, "total": 25, "score": 0.9, "lateness_ms": 12.5},
+        {"exchange": "kraken", "time": START, "total": 10, "score": 0.9, "lateness_ms": None},
+    ]
 
 
 async def test_of_a_gap_the_newest_revision_stays_whatever_came_last(database: Database) -> None:

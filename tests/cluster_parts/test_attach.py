@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from cluster.attach import gap_frame, integrity_frame
+from cluster.attach import gap_frame, integrity_frame, quality_frame
 from storage.ledger_log import Gap
 
 NOW = 1_769_860_800_123_456_789
@@ -22,6 +22,19 @@ def test_gaps_keep_every_digit_beside_those_that_have_none() -> None:
     assert frame.loc[NOW - 1, "closed"] == pd.Timestamp(NOW + 3, tz="UTC")
     assert frame["closed"].isna().tolist() == [False, True]
     assert gap_frame([]).empty
+
+
+def test_quality_has_a_column_for_each_check() -> None:
+    failed = {"valid_values": 0, "data_freshness": 1, "price_anomaly": 2, "volume_sanity": 0}
+    row = {"exchange": "kraken", "symbol": "BTC/USD", "hours": 24, "quality_score": 0.97, "score": 1.0}
+    row |= {"total_checks": 100, "passed_checks": 97, "failed_checks": 3, "failed": failed, "zero_sizes": 0}
+    row |= {"duplicates": 0, "level_shifts": 0, "silences": 1, "completeness": 1.0, "lateness_ms": 20.0}
+    frame = quality_frame([row | {"last_trade": NOW}, row | {"symbol": "ETH/USD", "last_trade": None}])
+    found = frame.loc[("kraken", "BTC/USD")]
+    assert (found["failed_checks"], found["data_freshness"], found["price_anomaly"]) == (3, 1, 2)
+    assert (found["quality_score"], found["last_trade"].value) == (0.97, NOW)
+    assert pd.isna(frame.loc[("kraken", "ETH/USD"), "last_trade"])
+    assert quality_frame([]).empty
 
 
 def test_integrity_is_found_by_exchange_and_symbol() -> None:
