@@ -394,9 +394,9 @@ class SymbolShard:
 
 
 def _completeness(kept: Mapping[str, Any] | None) -> float | None:
-    if kept is None or kept["missing"] is None or not kept["trades"]:
+    if kept is None or kept["missing"] is None or kept["first_id"] is None:
         return None
-    return float(kept["trades"] / (kept["trades"] + kept["missing"]))
+    return 1.0 - float(kept["missing"] / (kept["last_id"] - kept["first_id"] + 1))
 
 
 def _nothing() -> None:

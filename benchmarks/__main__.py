@@ -23,6 +23,7 @@ MODULES = [
     "features",
     "backtest",
     "visible",
+    "quality",
     "symbols",
 ]
 #: Those that take minutes run only when they are named.

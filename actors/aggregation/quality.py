@@ -41,7 +41,7 @@ _COLUMNS: Final = ("ts_event", "ts_recv", "trade_id", "price", "size")
 #: Symbols there is room for at first, and events between two looks at them.
 SYMBOLS: Final = 8
 _EVENTS: Final = 256
-_NO_EVENTS: Final = np.empty(0, EVENT)
+_NO_EVENTS: Final[Array] = np.empty(0, EVENT)
 
 
 class Judgement(NamedTuple):
@@ -68,7 +68,7 @@ class Quality:
         unsound = np.flatnonzero(~_are_sound(self._states))
         self._states[unsound] = np.zeros(len(unsound), STATE)
         names = self._states["symbol"].tolist()
-        self._codes = {name.decode(errors="replace"): code for code, name in enumerate(names) if name}
+        self._codes = {_name(name): code for code, name in enumerate(names) if name}
         self._free = [code for code, name in enumerate(names) if not name][::-1]
         self._look()
         # Whether they arrived nobody knows.
@@ -128,11 +128,12 @@ class Quality:
 
     def changed(self) -> pa.RecordBatch:
         """The hours (`storage.schema.QUALITY`) that are other than when they were last told."""
-        count = int(self._symbols.one["changed"].sum())
-        rows, of = np.zeros(count, HOUR), np.zeros(count, np.int64)
-        kernels.tell(rows, of, self._symbols.one, self._symbols.hours)
+        most = int(self._symbols.one["changed"].sum())
+        told, of = np.empty(most, HOUR), np.empty(most, np.int64)
+        count = kernels.tell(told, of, self._symbols.one, self._symbols.hours)
+        rows = told[:count]
         failed, fresh = rows["failed"], rows["passed"] + rows["failed"][:, PRICE_ANOMALY - 1 :].sum(axis=1)
-        names: Any = pa.array(self._states["symbol"][of].astype(str), pa.string())
+        names: Any = pa.array([_name(symbol) for symbol in self._states["symbol"][of[:count]].tolist()], pa.string())
         columns: dict[str, Any] = {
             "symbol": names.dictionary_encode(),
             "total": pa.array(rows["passed"] + failed.sum(axis=1)),
@@ -151,10 +152,11 @@ class Quality:
     def adopt(self, states: Array, mine: Callable[[str], bool]) -> None:
         """Take from other states what is newer here of symbols that are mine."""
         for state in states[_are_sound(states)]:
-            symbol = state["symbol"].decode(errors="replace")
+            symbol = _name(state["symbol"])
             known = self._codes.get(symbol)
             if mine(symbol) and (known is None or self._states["one"]["judged"][known] < state["one"]["judged"]):
-                self._states[self._code(symbol)] = state
+                code = self._code(symbol)
+                self._states[code] = state
 
     def _tell_again(self, code: int, time: int) -> None:
         hour = self._states["hours"][code][time // HOUR_NS % HOURS]
@@ -208,6 +210,10 @@ def _report(symbol: str, hours: int, sums: list[int], score: float, newest: int)
         "lateness_ms": late_ns / fresh / 1e6 if fresh else None,
         "last_trade": newest or None,
     }
+
+
+def _name(symbol: bytes) -> str:
+    return symbol.decode(errors="replace")
 
 
 def explain(check: int, value: float, threshold: float) -> str:

@@ -237,7 +237,7 @@ def count_duplicates(symbol, recv, count, ones, hours):  # type: ignore[no-untyp
 
 @njit(cache=True)
 def tell(told, of, ones, hours):  # type: ignore[no-untyped-def]
-    """Copy the hours that have changed, with their symbols: they are told now."""
+    """Copy the hours that have changed, with their symbols, and how many there are: they are told now."""
     count = 0
     for symbol in range(len(ones)):
         one, place = ones[symbol], ones[symbol].place
@@ -254,6 +254,7 @@ def tell(told, of, ones, hours):  # type: ignore[no-untyped-def]
                 count += 1
             place = place - 1 if place > 0 else HOURS - 1
         one.changed = 0
+    return count
 
 
 @njit(cache=True)

@@ -168,7 +168,7 @@ async def test_a_restarted_shard_goes_on_with_score_history_and_counts(settings:
 
 
 async def test_another_number_of_shards_takes_over_what_was_known(settings: Settings) -> None:
-    symbols = [f"S{n}" for n in range(12)]
+    symbols = [f"S{n}" for n in range(40)]
     alone = Shard(settings)
     await alone.send(EXCHANGE, {"trades": batch(t for name in symbols for t in many(name, [9.0] * 5, NOON))}, NOON)
     await alone.stop()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.cluster.running import Instance, command_line, rayfeed_up
+from tests.cluster.running import Instance, command, command_line, rayfeed_up
 from tests.polling import wait_until
 
 
@@ -90,6 +91,30 @@ def test_a_killed_shard_comes_back_and_every_trade_is_there_once(lively: Instanc
         bars = lively.json(f"/api/v1/charts/{symbol}?limit=5000")["bars"]
         assert sum(bar["trade_count"] for bar in bars) >= len(ids), "bars were read back from the files"
     assert lively.collected() == books, "books are no shard's business"
+
+
+def test_a_killed_shard_goes_on_counting_where_it_was_killed(lively: Instance) -> None:
+    def judged() -> dict[str, int]:
+        counted = "{symbol: int(total) for (_, symbol), total in feed.quality()['total_checks'].items()}"
+        found: dict[str, int] = lively.inside(f"answer = {counted}")
+        return found
+
+    def stands_still() -> bool:
+        before = judged()
+        time.sleep(0.5)
+        return judged() == before
+
+    assert command("sim", "halt", "binance", "--data", str(lively.data)).returncode == 0
+    try:
+        wait_until(stands_still)
+        before = judged()
+        for index in range(2):
+            kill_actor(lively, f"shard:{index}")
+        assert judged() == before
+    finally:
+        command("sim", "go", "binance", "--data", str(lively.data))
+    keeps_growing(lively)
+    wait_until(lambda: all(count > before[symbol] for symbol, count in judged().items()))
 
 
 def test_a_killed_collector_connects_again_and_doubles_nothing(lively: Instance) -> None:

@@ -276,6 +276,14 @@ def test_more_symbols_than_there_was_room_for() -> None:
     assert sorted(quality.symbols) == sorted(names)
 
 
+def test_a_symbol_may_have_any_letters() -> None:
+    quality = Quality(RULES)
+    quality.judge(batch(many("币安人生USDT", [1.0] * 3, NOON)))
+    assert rows_of(quality.changed()) == [("币安人生USDT", NOON, 3)]
+    again = Quality(RULES, quality._states)
+    assert rows_of(again.changed()) == [("币安人生USDT", NOON, 3)], "told again, as nobody knows whether it arrived"
+
+
 def test_damaged_states_are_begun_anew_and_the_others_kept() -> None:
     quality = Quality(RULES)
     quality.judge(batch(trade for name in SYMBOLS for trade in many(name, [100.0] * 20, NOON)))
