@@ -3,7 +3,7 @@ every count as it was. A trade that was stored but not judged when it was killed
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,15 +62,26 @@ class StoredQuality:
         return trades.filter(pa.array(wanted & first))
 
     def reports(
-        self, exchange: str | None, symbol: str | None, hours: int, now_ns: Callable[[str], int]
+        self,
+        exchange: str | None,
+        symbol: str | None,
+        hours: int,
+        now_ns: Callable[[str], int],
+        integrity: Iterable[Mapping[str, Any]],
     ) -> list[dict[str, Any]]:
         """A row per symbol (`Quality.reports`), of one exchange or of all. That of a single symbol (also named as its
-        folder is) has the newest of its failures, level shifts and silences, as far as they are at hand."""
+        folder is) has the newest of its failures, level shifts and silences, as far as they are at hand. `completeness`
+        comes from `integrity` (`Ledger.integrity`): how much of what the exchange counted since the promise began is
+        stored, None where ids prove nothing."""
+        kept = {(row["exchange"], row["symbol"]): row for row in integrity}
         rows = []
         for name, quality in self._quality.items():
             if exchange in (None, name):
                 wanted = [one for one in quality.symbols if symbol in (None, one, one.replace("/", "_"))]
-                rows += [{"exchange": name, **row} for row in quality.reports(wanted, hours, now_ns(name))]
+                rows += [
+                    {"exchange": name, **row, "completeness": _completeness(kept.get((name, row["symbol"])))}
+                    for row in quality.reports(wanted, hours, now_ns(name))
+                ]
         if symbol is not None:
             rows = [{**row, **self._recent(row["exchange"], row["symbol"])} for row in rows]
         return rows
@@ -135,3 +146,9 @@ def rules_of(settings: QualitySettings) -> Rules:
         level_shift_trades=settings.level_shift_trades,
         silence_ns=int(settings.silence_s * 1e9),
     )
+
+
+def _completeness(kept: Mapping[str, Any] | None) -> float | None:
+    if kept is None or kept["missing"] is None or kept["first_id"] is None:
+        return None
+    return 1.0 - float(kept["missing"] / (kept["last_id"] - kept["first_id"] + 1))

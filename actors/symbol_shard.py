@@ -8,22 +8,20 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from actors.by_symbol import by_symbol, sorted_by_symbol, trades_by_symbol
 from actors.directory import shard_of
 from actors.ledger.account import Kind
-from actors.ledger.keeper import Keeper, Trades
+from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
-from actors.ledger.series import runs
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
 from actors.stored_quality import StoredQuality
@@ -32,7 +30,7 @@ from storage.column_layout import to_columns
 from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
-from storage.schema import RowType, symbols_of
+from storage.schema import RowType
 
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
 CLOSE_INTERVAL_S = 0.02
@@ -204,13 +202,8 @@ class SymbolShard:
         return await self._features.between(exchange, symbol, timeframe, from_ns, before_ns)
 
     async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
-        """See `StoredQuality.reports`; `completeness` is how much of what the exchange counted since the promise began
-        is stored, None where ids prove nothing."""
-        kept = {(row["exchange"], row["symbol"]): row for row in self._ledger.integrity(exchange)}
-        return [
-            {**row, "completeness": _completeness(kept.get((row["exchange"], row["symbol"])))}
-            for row in self._quality.reports(exchange, symbol, hours, self._now_ns)
-        ]
+        """See `StoredQuality.reports`."""
+        return self._quality.reports(exchange, symbol, hours, self._now_ns, self._ledger.integrity(exchange))
 
     async def quarantine(self, exchange: str, symbol: str) -> pa.RecordBatch:
         """The newest trades of a symbol that failed a check, oldest first (`storage.schema.QUARANTINE`)."""
@@ -279,11 +272,11 @@ class SymbolShard:
         proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
         self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
         for kind in _TRADES:
-            if (found := _sorted_by_symbol(one.batches.get(kind) for one in mine)) is None:
+            if (found := sorted_by_symbol(one.batches.get(kind) for one in mine)) is None:
                 continue
             stored: list[pa.RecordBatch] = []
             unjudged: list[pa.RecordBatch] = []
-            for symbol, trades in _trades_by_symbol(*found):
+            for symbol, trades in trades_by_symbol(*found):
                 write = partial(self._write, exchange, symbol, "TRADES")
                 new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
                 if kind == "trades":
@@ -302,7 +295,7 @@ class SymbolShard:
                     self._unshared.setdefault(("bars", exchange), []).append(revised)
             if unjudged:
                 self._quality.judge(exchange, told if everything else whole(pa.Table.from_batches(unjudged)))
-        for symbol, rows in _by_symbol(one.batches.get("quotes") for one in mine):
+        for symbol, rows in by_symbol(one.batches.get("quotes") for one in mine):
             is_new = self._write(exchange, symbol, "MD", rows)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
             self._counts["MD"] += kept.num_rows
@@ -393,41 +386,5 @@ class SymbolShard:
         return shard_of(exchange, symbol, self._settings.shards) == self.index
 
 
-def _completeness(kept: Mapping[str, Any] | None) -> float | None:
-    if kept is None or kept["missing"] is None or kept["first_id"] is None:
-        return None
-    return 1.0 - float(kept["missing"] / (kept["last_id"] - kept["first_id"] + 1))
-
-
 def _nothing() -> None:
     pass
-
-
-def _sorted_by_symbol(batches: Iterable[pa.RecordBatch | None]) -> tuple[pa.RecordBatch, list[str], list[int]] | None:
-    """The rows of each symbol together, in the order they came, with the name of each symbol and where its rows end;
-    None where there are none."""
-    given = [batch for batch in batches if batch is not None and batch.num_rows]
-    if not given:
-        return None
-    table = pa.Table.from_batches(given).unify_dictionaries()
-    names, codes = symbols_of(table)
-    order: Any = np.argsort(codes, kind="stable")
-    rows = table.take(pa.array(order)).combine_chunks().to_batches()[0]
-    codes = codes[order]
-    ends = [*(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
-    return rows, [names[codes[end - 1]] for end in ends], ends
-
-
-def _by_symbol(batches: Iterable[pa.RecordBatch | None]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    if (found := _sorted_by_symbol(batches)) is not None:
-        rows, names, ends = found
-        for name, (begin, end) in zip(names, pairwise([0, *ends]), strict=True):
-            yield name, rows.slice(begin, end - begin)
-
-
-def _trades_by_symbol(rows: pa.RecordBatch, names: list[str], ends: list[int]) -> Iterator[tuple[str, Trades]]:
-    """What `_sorted_by_symbol` gave, symbol by symbol."""
-    # Once for all symbols: to read a batch costs as much for a few rows as for many.
-    ids, ts = (rows.column(name).to_numpy() for name in ("trade_id", "ts_event"))
-    for name, (begin, end), run in zip(names, pairwise([0, *ends]), runs(ids, ts, ends), strict=True):
-        yield name, Trades(rows.slice(begin, end - begin), ids[begin:end], ts[begin:end], run)

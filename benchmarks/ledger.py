@@ -83,7 +83,7 @@ class Shard(SymbolShard):
             "max_open_files": 16 * symbols + 32,
         }
         # Who knows nothing of ids does not look at them.
-        self._looks = contextlib.nullcontext() if keeper is Keeper else patch("actors.symbol_shard.runs", _no_runs)
+        self._looks = contextlib.nullcontext() if keeper is Keeper else patch("actors.by_symbol.runs", _no_runs)
         with patch("actors.symbol_shard.Keeper", keeper):
             super().__init__(0, load(data, {"shards": 1, "shard": shard}), lambda table: table, _nowhere, False)
 
