@@ -1,0 +1,35 @@
+"""Tables for an actor that may be slow or dead: whoever offers one never waits for it. What is not taken while too many
+are on their way is dropped and counted, and the next table that is taken says how many that were.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+#: Tables on their way at a time.
+MOST: Final = 16
+
+
+class Offers:
+    """Offers of one `source` to an actor with `take.remote(exchange, table, source, dropped)`; `dropped` is how many
+    tables of this source it has missed so far."""
+
+    def __init__(self, actor: Any, source: str) -> None:
+        self._actor = actor
+        self._source = source
+        self._waiting: set[asyncio.Future[object]] = set()
+        self.dropped = 0
+
+    def __call__(self, exchange: str, shared: Any) -> None:
+        """Offer a table, or what stands for it in the object store."""
+        if len(self._waiting) >= MOST:
+            self.dropped += 1
+            return
+        answer: Awaitable[object] = self._actor.take.remote(exchange, shared, self._source, self.dropped)
+        taken = asyncio.ensure_future(answer)
+        self._waiting.add(taken)
+        taken.add_done_callback(self._answered)
+
+    def _answered(self, taken: "asyncio.Future[object]") -> None:
+        self._waiting.discard(taken)
+        self.dropped += taken.cancelled() or taken.exception() is not None
