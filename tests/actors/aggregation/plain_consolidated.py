@@ -3,12 +3,14 @@ their instruments, and batches of quotes.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
+from random import Random
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
+from hypothesis import strategies as st
 
 from actors.aggregation.consolidated import NEVER, Consolidated, Reception
 from actors.feeds.instruments import instrument_table
@@ -253,3 +255,87 @@ def looked(book: Consolidated, now_ns: int) -> dict[str, tuple[Side, Side, int, 
         why = {(one["exchange"], one["symbol"]): one["left_out"] for one in row["quotes"]}
         found[row["instrument"]] = (sides[0], sides[1], row["exchanges"], why)
     return found
+
+
+PRICES = st.sampled_from([99.0, 100.0, 100.5, 101.0, 105.0, 110.0] * 3 + [1e-9, 1.1e-9, 1e9, 1.1e9])
+WIDTHS = st.sampled_from([0.001, 0.01, 0.1] * 4 + [0.0, -0.1])
+SIZES = st.sampled_from([0.5, 1.0, 2.0] * 3 + [1e-9, 1e9])
+#: What a feed may say instead of a price or size, mostly nothing odd.
+ODD = st.sampled_from(["", *[""] * 20, None, 0.0, -1.0, math.nan, math.inf])
+AGES = st.sampled_from([0] * 6 + [1, SECOND, 5 * SECOND, SILENCE, MAX_AGE, MAX_AGE + 1])
+STATES = st.sampled_from(["streaming"] * 3 + ["waiting"])
+
+
+@st.composite
+def _quotes(draw: st.DrawFn, exchange: str, now: int, number: int) -> list[Quote]:
+    rows = []
+    for symbol in draw(st.lists(st.sampled_from(SYMBOLS[exchange]), min_size=1, max_size=6)):
+        bid, odd = draw(PRICES), draw(ODD)
+        said = [bid, bid * (1 + draw(WIDTHS)), draw(SIZES), draw(SIZES)]
+        if odd != "":
+            said[draw(st.integers(0, 3))] = odd
+        rows.append(Quote(symbol, now - draw(AGES), number + len(rows), *said, now - draw(AGES)))
+    return [*rows, *draw(st.lists(st.sampled_from(rows), max_size=2))]
+
+
+@st.composite
+def _received(draw: st.DrawFn, exchange: str, now: int) -> list[Reception]:
+    if draw(st.booleans()):
+        return [streaming(exchange, now, since_ns=NOON)]
+    symbols = draw(st.lists(st.sampled_from(SYMBOLS[exchange]), unique=True))
+    cut, since = draw(st.integers(0, len(symbols))), now - draw(AGES)
+    return [
+        Reception(draw(STATES), now - draw(AGES), dict.fromkeys(part, since)) for part in (symbols[:cut], symbols[cut:])
+    ]
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Any]:
+    """What happens one after the other: quotes come (also late ones, and some twice), connections come and go."""
+    made: list[Any] = []
+    now = NOON
+    for number in range(draw(st.integers(1, 15))):
+        now += draw(AGES)
+        what = draw(st.sampled_from(["quotes"] * 4 + ["received"] * 2 + ["lost"]))
+        some = st.lists(st.sampled_from(sorted(LISTS)), min_size=1, unique=True)
+        for exchange in [draw(st.sampled_from(sorted(LISTS)))] if what == "lost" else draw(some):
+            match what:
+                case "quotes":
+                    made.append((what, exchange, draw(_quotes(exchange, now, 100 * number))))
+                case "received":
+                    made.append((what, exchange, draw(_received(exchange, now))))
+                case "lost":
+                    made.append((what, exchange))
+        if draw(st.booleans()):
+            made.append(("look", now))
+    return [*made, ("look", now)]
+
+
+def know(book: Consolidated, plain: PlainBook) -> None:
+    """Let both know everything of all exchanges."""
+    for exchange in LISTS:
+        for one in (book, plain):
+            one.received(exchange, [streaming(exchange, NOON)])
+        book.list_is(exchange, instrument_table(LISTS[exchange]))
+
+
+def play(book: Consolidated, plain: PlainBook, made: Iterable[Any], random: Random) -> Iterator[int]:
+    """Let both know everything and go through the steps, the real book with quotes mixed and cut; gives the times of
+    looks."""
+    know(book, plain)
+    for step in made:
+        match step:
+            case ("quotes", exchange, rows):
+                plain.take(exchange, rows)
+                mixed = random.sample(rows, len(rows))
+                cuts = sorted({0, len(mixed), *(random.randrange(len(mixed) + 1) for _ in range(2))})
+                for begin, end in pairwise(cuts):
+                    book.take(exchange, batch(mixed[begin:end]))
+            case ("received", exchange, said):
+                book.received(exchange, said)
+                plain.received(exchange, said)
+            case ("lost", exchange):
+                book.lost(exchange)
+                plain.lost(exchange)
+            case ("look", now):
+                yield now

@@ -1,6 +1,5 @@
 """The best quotes over several exchanges: equal to a plain book's, and without those that do not count."""
 
-from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -25,80 +24,17 @@ from tests.actors.aggregation.plain_consolidated import (
     batch,
     looked,
     opened,
+    play,
+    steps,
     streaming,
 )
-
-PRICES = st.sampled_from([1e-9, 2e-9, 99.0, 100.0, 100.5, 101.0, 1e9, 1.1e9])
-ODD = st.sampled_from([None, 0.0, -1.0, float("nan"), float("inf")])
-SIZES = st.sampled_from([0.5, 1.0, 2.0, 1e-9, 1e9])
-TIMES = st.integers(0, 90).map(lambda tenths: tenths * SECOND)
-
-
-@st.composite
-def steps(draw: st.DrawFn) -> list[Any]:
-    """What happens one after the other: quotes come (also late ones, and some twice), connections come and go."""
-    made: list[Any] = []
-    now, number = NOON, 0
-    for _ in range(draw(st.integers(1, 12))):
-        now += draw(st.sampled_from([0, 1, SECOND, 5 * SECOND, SILENCE, SILENCE + 1, MAX_AGE]))
-        exchange = draw(st.sampled_from(sorted(LISTS)))
-        match draw(st.sampled_from(["quotes", "quotes", "quotes", "received", "received", "lost"])):
-            case "quotes":
-                rows = []
-                for _ in range(draw(st.integers(1, 8))):
-                    number += 1
-                    prices = [draw(st.one_of(PRICES, PRICES, PRICES, ODD)) for _ in range(2)]
-                    sizes = [draw(st.one_of(SIZES, SIZES, SIZES, ODD)) for _ in range(2)]
-                    times = [now - draw(TIMES), now - draw(st.sampled_from([0, 0, 0, SECOND, SILENCE]))]
-                    symbol = draw(st.sampled_from(SYMBOLS[exchange]))
-                    rows.append(Quote(symbol, times[0], number, *prices, *sizes, times[1]))
-                made.append(("quotes", exchange, [*rows, *draw(st.lists(st.sampled_from(rows), max_size=2))]))
-            case "received":
-                since = draw(st.sampled_from([NOON, now, now - SECOND]))
-                symbols = draw(st.lists(st.sampled_from(SYMBOLS[exchange]), unique=True))
-                cut = draw(st.integers(0, len(symbols)))
-                states = [draw(st.sampled_from(["streaming", "streaming", "waiting"])) for _ in range(2)]
-                heard = [now - draw(st.sampled_from([0, SECOND, SILENCE])) for _ in range(2)]
-                parts = (symbols[:cut], symbols[cut:])
-                said = [
-                    Reception(*one, dict.fromkeys(part, since)) for *one, part in zip(states, heard, parts, strict=True)
-                ]
-                made.append(("received", exchange, said))
-            case "lost":
-                made.append(("lost", exchange))
-        if draw(st.booleans()):
-            made.append(("look", now))
-    return [*made, ("look", now)]
-
-
-def known(book: Consolidated, plain: PlainBook) -> None:
-    """Let both know everything of all exchanges."""
-    for exchange in LISTS:
-        for one in (book, plain):
-            one.received(exchange, [streaming(exchange, NOON)])
-        book.list_is(exchange, instrument_table(LISTS[exchange]))
 
 
 @given(steps(), st.randoms(use_true_random=False))
 def test_it_equals_a_plain_book_however_quotes_are_cut_and_mixed(made: list[Any], random: Random) -> None:
     book, plain = Consolidated(MAX_AGE, SILENCE), PlainBook()
-    known(book, plain)
-    for step in made:
-        match step:
-            case ("quotes", exchange, rows):
-                plain.take(exchange, rows)
-                mixed = random.sample(rows, len(rows))
-                cuts = sorted({0, len(mixed), *(random.randrange(len(mixed) + 1) for _ in range(2))})
-                for begin, end in pairwise(cuts):
-                    book.take(exchange, batch(mixed[begin:end]))
-            case ("received", exchange, said):
-                book.received(exchange, said)
-                plain.received(exchange, said)
-            case ("lost", exchange):
-                book.lost(exchange)
-                plain.lost(exchange)
-            case ("look", now):
-                assert looked(book, now) == plain.look(now)
+    for now in play(book, plain, made, random):
+        assert looked(book, now) == plain.look(now)
 
 
 def test_each_side_is_the_best_of_any_exchange_with_its_size_and_the_spread_between() -> None:
