@@ -12,7 +12,18 @@ from rich.console import Console
 
 from benchmarks.table import Row, UnavailableError, show
 
-MODULES = ["decode", "books", "data_api", "collector", "ledger", "bars", "indicators", "features", "symbols"]
+MODULES = [
+    "decode",
+    "books",
+    "data_api",
+    "collector",
+    "ledger",
+    "bars",
+    "consolidated",
+    "indicators",
+    "features",
+    "symbols",
+]
 #: Those that take minutes run only when they are named.
 LONG = ["fuzz"]
 
