@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Final
 
+import structlog
+
 #: Tables on their way at a time.
 MOST: Final = 16
+
+log = structlog.get_logger(__name__)
 
 
 class Offers:
@@ -18,6 +22,7 @@ class Offers:
         self._actor = actor
         self._source = source
         self._waiting: set[asyncio.Future[object]] = set()
+        self._refused = False
         self.dropped = 0
 
     def __call__(self, exchange: str, shared: Any) -> None:
@@ -32,4 +37,8 @@ class Offers:
 
     def _answered(self, taken: "asyncio.Future[object]") -> None:
         self._waiting.discard(taken)
-        self.dropped += taken.cancelled() or taken.exception() is not None
+        error = asyncio.CancelledError() if taken.cancelled() else taken.exception()
+        self.dropped += error is not None
+        if error is not None and not self._refused:
+            log.warning("a table was not taken", source=self._source, error=repr(error))
+        self._refused = error is not None
