@@ -16,6 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from actors import kernels
+from actors.aggregation.consolidated import Reception
 from actors.backfill.backfill import Backfill
 from actors.coverage import Break, Coverage, breaks_batch
 from actors.delivery import KINDS, Delivery
@@ -174,6 +175,11 @@ class Collector:
     async def cancel_backfill(self, job: int) -> bool:
         """End a job; False when it does not run."""
         return self._backfill.cancel(job)
+
+    async def receptions(self) -> list[Reception]:
+        """How the symbols of each connection are received now; nothing is when it does not run."""
+        handed_on_ns = self._delivery.handed_on_ns
+        return [connection.reception(handed_on_ns) for connection in self._roster.connections]
 
     async def instruments(self) -> pa.Table | None:
         """What the exchange lists (`storage.schema.INSTRUMENTS`); None while that is unknown."""

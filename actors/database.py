@@ -22,7 +22,7 @@ import structlog
 
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
-from storage.schema import BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, QUALITY, TRADES
+from storage.schema import ARBITRAGE, BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, QUALITY, TRADES
 
 #: What the table `bars` holds: `vwap` follows from the rest.
 _STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"])
@@ -35,9 +35,10 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
     "liquidations": LIQUIDATIONS,
     "gaps": GAPS,
     "quality": QUALITY,
+    "arbitrage": ARBITRAGE,
 }
 
-Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps", "quality"]
+Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps", "quality", "arbitrage"]
 
 # Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
 GATHER_SECONDS: Final = 0.5
@@ -84,11 +85,12 @@ class Database:
         self._rows_written = self._tables_dropped = self._tables_rejected = 0
         self._last_error: str | None = None
 
-    async def insert(self, table: Table, exchange: str, rows: pa.Table) -> None:
-        """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once.
+    async def insert(self, table: Table, exchange: str | None, rows: pa.Table) -> None:
+        """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once. `exchange` is None where
+        the rows say it.
 
-        A second insert of the same row changes nothing; of the same bar or hour of quality, it
-        replaces the first; of the same gap, the newer revision stays.
+        A second insert of the same row changes nothing; of the same bar or hour of quality, it replaces the first; of
+        the same gap or episode of arbitrage, the newer revision stays.
         """
         self._start()
         waiting = _Waiting(table, self._prepared(table, exchange, rows))
@@ -172,7 +174,7 @@ class Database:
         elif self._writer.done():
             self._writer.result()
 
-    def _prepared(self, table: str, exchange: str, rows: pa.Table) -> pa.Table:
+    def _prepared(self, table: str, exchange: str | None, rows: pa.Table) -> pa.Table:
         if table not in SCHEMAS:
             raise ValueError(f"there is no table {table!r}")
         try:
@@ -180,8 +182,9 @@ class Database:
         except (KeyError, ValueError, TypeError, NotImplementedError) as error:
             raise ValueError(f"these are no rows of {table}: {error}") from None
         count = rows.num_rows
-        every_row = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([exchange]))
-        rows = rows.append_column("exchange", every_row)
+        if exchange is not None:
+            every_row = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([exchange]))
+            rows = rows.append_column("exchange", every_row)
         if table in ("bars", "indicators", "quality"):
             # By time, because `revision` starts again when a shard does; distinct within a table too.
             first = max(self._version, self._clock())

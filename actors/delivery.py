@@ -91,6 +91,11 @@ class Delivery:
         longest = max((len(lane.waiting) for lane in self._lanes), default=0)
         return longest >= self._limits.max_batches_in_flight or self._bytes >= self._limits.max_bytes
 
+    @property
+    def handed_on_ns(self) -> int:
+        """Shards have acknowledged everything that was received before this; far ahead where nothing waits."""
+        return min((lane.waiting[0].clock_ns for lane in self._lanes if lane.waiting), default=1 << 62)
+
     def send(self, decoded: Decoded, clock_ns: int) -> None:
         """Begin to deliver everything shards want; `clock_ns` is when the last of it was received."""
         self._send({kind: getattr(decoded, kind) for kind in KINDS}, clock_ns, wait=False)

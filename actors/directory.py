@@ -12,6 +12,7 @@ SUPERVISOR: Final = "supervisor"
 SIMULATOR: Final = "simulator"
 DATABASE: Final = "database"
 PUBLISHER: Final = "publisher"
+MARKET_WATCH: Final = "market_watch"
 
 
 def shard_name(index: int) -> str:

@@ -22,6 +22,7 @@ import structlog
 from actors import recorded_clock
 from actors.aggregation.book_resync import Pace
 from actors.aggregation.book_sync import BookEvent, BookSync, RenewSubscription, RequestSnapshot
+from actors.aggregation.consolidated import Reception
 from actors.connection import Connection, Disconnect, Effect, Ping, Send, Subscribe, Succeed
 from actors.coverage import Break, Coverage
 from actors.feeds.feed import Channel, Credentials, Decoded, Feed, Refusal
@@ -98,6 +99,8 @@ class ExchangeConnection:
     #: Until when we know what the exchange said: when the last frame came, or when we left without hearing more.
     _heard_ns: int = 0
     _opened_at: float = 0.0
+    #: The same on the clock of what is received; a replay that is left begins anew, and what came before holds.
+    _opened_ns: int = 0
     #: The state of each book, and since when (ns).
     _book_states: dict[str, tuple[str, int]] = field(default_factory=dict)
     #: Why we left the exchange, if it was us.
@@ -136,6 +139,17 @@ class ExchangeConnection:
     def book_since(self, symbol: str) -> int | None:
         """Since when (ns) its book is in its state."""
         return self._book_states[symbol][1] if symbol in self._book_states else None
+
+    def reception(self, handed_on_ns: int) -> Reception:
+        """How its symbols are received, when all that came until then was handed on."""
+        received = self.shared.coverage.received
+        since = {
+            # What another connection brought before this one took over still holds.
+            symbol: min(self._opened_ns, received.get(symbol, self._opened_ns))
+            for symbol in self.symbols
+            if symbol not in self.refused
+        }
+        return Reception(self.life.state, min(self._last_recv_ns, handed_on_ns), since)
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -362,6 +376,7 @@ class ExchangeConnection:
         # What was refused before is asked for again.
         self.refused.clear()
         now = self._opened_at = time.monotonic()
+        self._opened_ns = 0 if self.shared.recorded else time.time_ns()
         if self._wants_books:
             self.books.add(self.symbols, now)
         self.life.opened(now, random.random())  # noqa: S311

@@ -5,7 +5,7 @@
 
 import pyarrow as pa
 
-from actors.aggregation import activity_bars, bars, features, indicators, quality
+from actors.aggregation import activity_bars, arbitrage, bars, consolidated, features, indicators, quality
 from actors.aggregation.book_sync import BookSync
 from actors.feeds.feed import BookRules
 from actors.feeds.layouts import KnownLayouts
@@ -21,6 +21,8 @@ def warm_up() -> None:
     indicators.warm_up()
     features.warm_up()
     quality.warm_up()
+    consolidated.warm_up()
+    arbitrage.warm_up()
     KnownLayouts([], {})
     for checksum in ("kraken", "okx", "bitfinex"):
         books = BookSync(BookRules("previous", checksum, depth=10), by_request=False, stale_s=1.0)

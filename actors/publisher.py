@@ -1,4 +1,4 @@
-"""Keeps Redis up to date: latest trades and quotes, bars, and the stream of prices.
+"""Keeps Redis up to date: latest trades and quotes, the best of them, bars, and the stream of prices.
 
 I own one connection and what waits for it: entries of which the newest per key wins, so a Redis that was away
 gets the present and not the past. I survive that Redis is down or restarts empty; callers never notice.
@@ -55,6 +55,10 @@ class Publisher:
     async def publish_quotes(self, exchange: str, table: pa.Table) -> None:
         """The last quote per symbol; `table` has schema QUOTES."""
         self._publish(redis.tickers(exchange, table))
+
+    async def publish_best(self, best: pa.RecordBatch, time_ns: int) -> None:
+        """The best bid and ask per instrument; `best` has schema CONSOLIDATED."""
+        self._publish(redis.best_entries(best, time_ns))
 
     async def publish_bars(self, exchange: str, table: pa.Table) -> None:
         """The closed bars; `table` has schema BARS. A revised bar replaces the one before."""

@@ -3,13 +3,17 @@
 import asyncio
 from typing import Any
 
+from actors.offers import Offers
+
 
 class Sinks:
-    """Sends each kind of rows to the actors that want it; returns when they took it."""
+    """Sends each kind of rows to the actors that want it; returns when they took it. Who watches the quotes is offered
+    them and not waited for."""
 
-    def __init__(self, database: Any, publisher: Any) -> None:
+    def __init__(self, database: Any, publisher: Any, watch: Offers | None = None) -> None:
         self._database = database
         self._publisher = publisher
+        self._watch = watch
 
     async def __call__(self, kind: str, exchange: str, shared: Any) -> None:
         match kind:
@@ -19,6 +23,8 @@ class Sinks:
                     self._publisher.publish_trades.remote(exchange, shared),
                 )
             case "quotes":
+                if self._watch is not None:
+                    self._watch(exchange, shared)
                 await self._publisher.publish_quotes.remote(exchange, shared)
             case "bars":
                 await asyncio.gather(

@@ -16,6 +16,7 @@ from actors.collector import Collector
 from actors.database import Database
 from actors.directory import (
     DATABASE,
+    MARKET_WATCH,
     NAMESPACE,
     PUBLISHER,
     SIMULATOR,
@@ -28,6 +29,8 @@ from actors.directory import (
 from actors.endpoint import Endpoint
 from actors.integrity import combined
 from actors.market_poller import MarketPoller
+from actors.market_watch import Collectors, MarketWatch
+from actors.offers import Offers
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
@@ -39,7 +42,7 @@ from storage.symbol_changes import SymbolChanges
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
-STOP_ORDER = (("collector:", "poller:"), ("shard:",), (DATABASE, PUBLISHER), (SIMULATOR,))
+STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE, PUBLISHER), (SIMULATOR,))
 
 
 def start_actor(name: str, actor: type, *arguments: Any) -> Any:
@@ -92,12 +95,12 @@ class Supervisor:
             raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
         database = self._add(DATABASE, Database, settings)
         publisher = self._add(PUBLISHER, Publisher, settings, self._redis_url)
-        shards = [
-            self._add(
-                shard_name(index), SymbolShard, index, settings, ray.put, Sinks(database, publisher), self._recorded
-            )
-            for index in range(settings.shards)
-        ]
+        watch = self._add(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
+        shards = []
+        for index in range(settings.shards):
+            name = shard_name(index)
+            sinks = Sinks(database, publisher, Offers(watch, name))
+            shards.append(self._add(name, SymbolShard, index, settings, ray.put, sinks, self._recorded))
         for exchange, endpoint in endpoints.items():
             self._add(collector_name(exchange), Collector, exchange, endpoint, settings, shards)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):

@@ -19,11 +19,12 @@ MODULES = [
     "collector",
     "ledger",
     "bars",
+    "quality",
+    "consolidated",
     "indicators",
     "features",
     "backtest",
     "visible",
-    "quality",
     "symbols",
 ]
 #: Those that take minutes run only when they are named.

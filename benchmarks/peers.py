@@ -98,10 +98,10 @@ def tardis(workloads: Mapping[str, Recorded]) -> Iterator[Peer]:
 
 
 @contextmanager
-def duckdb(files: Mapping[str, str]) -> Iterator[Peer]:
-    """DuckDB with these Arrow files."""
+def duckdb(files: Mapping[str, str], script: str = "duckdb_peer.py") -> Iterator[Peer]:
+    """DuckDB with these Arrow files, doing what this script beside us says."""
     python = environment("duckdb-2.0.0", "duckdb==2.0.0", f"pyarrow=={pa.__version__}")
-    with _running(DUCKDB, [python, Path(__file__).with_name("duckdb_peer.py")], 1, files) as peer:
+    with _running(DUCKDB, [python, Path(__file__).with_name(script)], 1, files) as peer:
         yield peer
 
 

@@ -12,12 +12,13 @@ import ray
 from actors.aggregation.activity_bars import activity
 from actors.aggregation.quality import CHECKS
 from actors.aggregation.quality_kernels import HOURS
-from actors.directory import SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.directory import MARKET_WATCH, SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
 from storage.feature_names import NEWEST, VERSIONS
 from storage.ledger_log import Gap
+from storage.schema import QUOTED
 from storage.timeframes import TIMEFRAMES
 
 #: What a row says of quality, before and after how many trades failed each check.
@@ -192,6 +193,18 @@ class Attached:
         cleared: int = ray.get(self.shard(exchange, symbol).clear_quarantine.remote(exchange, symbol))
         return cleared
 
+    def best(self, instrument: str | None = None) -> pd.DataFrame:
+        """One row per instrument: its best bid and ask over all exchanges (docs/consolidated.md). With an instrument,
+        one row per exchange and symbol that has it: its quote, and why it does not count. InstanceError for one that
+        is not collected."""
+        batch: pa.RecordBatch = ray.get(find_actor(MARKET_WATCH).best.remote())
+        return best_frame(batch, instrument)
+
+    def arbitrage(self) -> pd.DataFrame:
+        """One row per episode of arbitrage; times in UTC, `closed` NaT while it is open. Open ones come first."""
+        batch: pa.RecordBatch = ray.get(find_actor(MARKET_WATCH).episodes.remote())
+        return episode_frame(batch)
+
     def _simulated(self, method: str, *arguments: Any, **options: Any) -> Any:
         if self.details.source == "live":
             raise InstanceError("this instance runs on real exchanges: only simulated ones can be told to fail")
@@ -233,6 +246,33 @@ def quality_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     # Not as numbers from the start: one that is unknown would make floats of all.
     frame["last_trade"] = _times(pd.Series([row["last_trade"] for row in rows], dtype=object))
     return frame.set_index(["exchange", "symbol"])
+
+
+def best_frame(best: pa.RecordBatch, instrument: str | None) -> pd.DataFrame:
+    """What the market watch says of the best quotes; see `Attached.best`."""
+    rows = best.to_pylist()
+    if instrument is None:
+        frame = pd.DataFrame(rows, columns=[name for name in best.schema.names if name != "quotes"])
+        return frame.set_index("instrument")
+    quotes = next((row["quotes"] for row in rows if row["instrument"] == instrument), None)
+    if quotes is None:
+        known = ", ".join(row["instrument"] for row in rows)
+        raise InstanceError(f"{instrument!r} is collected nowhere; there are {known or 'no instruments yet'}")
+    frame = pd.DataFrame(quotes, columns=[field.name for field in QUOTED], dtype=object)
+    for name in ("ts_event", "ts_recv"):
+        frame[name] = _times(frame[name])
+    for name in ("bid_price", "bid_size", "ask_price", "ask_size"):
+        frame[name] = frame[name].astype(float)
+    return frame.set_index(["exchange", "symbol"])
+
+
+def episode_frame(episodes: pa.RecordBatch) -> pd.DataFrame:
+    """Rows of arbitrage with `lasted`, the time from open to close, NaT while it is open."""
+    frame: pd.DataFrame = episodes.to_pandas()
+    for name in ("opened", "closed", "peak"):
+        frame[name] = _times(pd.Series(episodes.column(name).to_pylist(), dtype=object))
+    frame["lasted"] = frame["closed"] - frame["opened"]
+    return frame
 
 
 def _times(ns: "pd.Series[Any]") -> "pd.Series[Any]":

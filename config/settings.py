@@ -52,6 +52,10 @@ Symbol = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:/.\-]{0,99}$")]
 #: Stocks, indices (^GSPC) and futures (GC=F) as Yahoo and Polygon name them.
 StockSymbol = Annotated[str, Field(pattern=r"^[A-Za-z0-9^][A-Za-z0-9^=_:.\-]{0,49}$")]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
+#: 0.001 is 0.1 %.
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,20}$")]
+ExchangeName = Literal["binance", "bitfinex", "bybit", "coinbase", "deribit", "kraken", "okx"]
 #: Taken as text whatever it looks like: a message about a value that does not fit would show it.
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: str(value).strip())]
 
@@ -135,6 +139,29 @@ class SinkSettings(_Part):
     max_pending: Positive
 
 
+class ConsolidatedSettings(_Part):
+    """A quote no longer counts when it is older than `max_age_s`, or nothing came from its exchange for `silence_s`."""
+
+    max_age_s: Seconds
+    silence_s: Seconds
+
+
+def _one_step(same: dict[str, str]) -> dict[str, str]:
+    if again := sorted(same.keys() & {other for one, other in same.items() if one != other}):
+        raise ValueError(f"{again[0]} cannot both count as another currency and be one that others count as")
+    return same
+
+
+class ArbitrageSettings(_Part):
+    """What counts as an opportunity: limits are inclusive, `fees` are what takers pay, as fractions."""
+
+    min_spread: Fraction
+    min_profit: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    fees: dict[ExchangeName, dict[Literal["spot", "perpetual"], Fraction]]
+    same: Annotated[dict[Currency, Currency], AfterValidator(_one_step)]
+    keep: Annotated[int, Field(ge=1, le=100_000)]
+
+
 class SimulatorSettings(_Part):
     """Made-up markets of all enabled exchanges and their symbols; `trades_per_second` of each exchange."""
 
@@ -212,13 +239,15 @@ class Settings(BaseSettings):
     tls_port: Port
     shards: Annotated[int, Field(ge=1, le=256)]
     journal: bool
-    exchanges: dict[Literal["binance", "bitfinex", "bybit", "coinbase", "deribit", "kraken", "okx"], ExchangeSettings]
+    exchanges: dict[ExchangeName, ExchangeSettings]
     collector: CollectorSettings
     shard: ShardSettings
     bars: BarSettings
     features: FeatureSettings
     quality: QualitySettings
     sinks: SinkSettings
+    consolidated: ConsolidatedSettings
+    arbitrage: ArbitrageSettings
     simulator: SimulatorSettings
     replay: ReplaySettings
     serving: ServingSettings

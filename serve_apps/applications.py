@@ -5,7 +5,7 @@ folder as their argument.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
-from actors.directory import DATABASE, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from config import Settings, SettingsError, load
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.books import BOOKS, BooksApp
 from serve_apps.charts import CHARTS, ChartsApp, live_then_stored
+from serve_apps.consolidated import ARBITRAGE, BBO, ArbitrageApp, BestApp
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
 from serve_apps.features import FEATURES, FeaturesApp
@@ -32,6 +33,9 @@ from storage.column_reader import ColumnReader
 
 WEB = Path(__file__).parent / "web" / "dist"
 READINESS_TIMEOUT_S = 2.0
+#: The best quotes change all the time: who asks again within this time gets the same.
+BEST_FRESH_S = 0.1
+WATCH_TIMEOUT_S = 2.0
 #: The supervisor itself waits 5 s for an actor that does not answer, and says so in its rows.
 LOOK_TIMEOUT_S = 8.0
 
@@ -119,6 +123,8 @@ def market_application(settings: Settings) -> Any:
                 Resource(INTEGRITY, ("GET", "HEAD"), IntegrityApp(Shared(supervised.integrity))),
                 Resource(GAPS, ("GET", "HEAD"), GapsApp(supervised.gaps)),
                 Resource(QUALITY, ("GET", "HEAD"), QualityApp(supervised.quality)),
+                Resource(BBO, ("GET", "HEAD"), BestApp(Shared(_watched("best"), BEST_FRESH_S))),
+                Resource(ARBITRAGE, ("GET", "HEAD"), ArbitrageApp(Shared(_watched("episodes"), BEST_FRESH_S))),
             ]
         )
 
@@ -183,6 +189,20 @@ async def _answer(reference: Any) -> Any:
         if isinstance(error.cause, ValueError):
             raise error.cause from None
         raise
+
+
+def _watched(method: str) -> Callable[[], Awaitable[pa.RecordBatch]]:
+    """Asks the market watch."""
+
+    async def ask() -> pa.RecordBatch:
+        try:
+            asked = getattr(find_actor(MARKET_WATCH), method).remote()
+            rows: pa.RecordBatch = await asyncio.wait_for(asked, WATCH_TIMEOUT_S)
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer("Whoever watches the quotes does not answer now; ask again in a moment.") from None
+        return rows
+
+    return ask
 
 
 async def readiness() -> tuple[bool, dict[str, Any]]:

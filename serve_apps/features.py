@@ -4,12 +4,21 @@ import datetime
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 import pyarrow as pa
 
-from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
+from serve_apps.asgi import (
+    ANY_ORIGIN,
+    BadRequest,
+    Receive,
+    Scope,
+    Send,
+    known_query,
+    last_segment,
+    send_problem,
+    send_whole,
+)
 from serve_apps.symbol_names import Symbols, find_symbol
 from storage.feature_names import NEWEST, VERSIONS
 from storage.timeframes import MINUTE, TIMEFRAMES
@@ -17,6 +26,7 @@ from storage.timeframes import MINUTE, TIMEFRAMES
 FEATURES: Final = "/api/v1/features/"
 #: Rows of one answer.
 LONGEST: Final = 5000
+_PARAMETERS: Final = {"exchange", "timeframe", "version", "format", "mode", "limit", "start_time", "end_time"}
 #: The years of the column files.
 _FIRST: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _AFTER: Final = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
@@ -54,7 +64,7 @@ class FeaturesApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            asked = self._parse(last_segment(scope, FEATURES), scope["query_string"])
+            asked = self._parse(last_segment(scope, FEATURES), known_query(scope, _PARAMETERS))
             found = (await self._find(asked)).select(["symbol", "timeframe", "time", *VERSIONS[asked.version]])
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
@@ -62,8 +72,7 @@ class FeaturesApp:
         kind, body = (_ARROW, _stream(found)) if asked.as_arrow else (_JSON, _json(asked, found))
         await send_whole(send, 200, (*_HEADERS, kind), body)
 
-    def _parse(self, symbol: str, query_string: bytes) -> _Question:
-        query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
+    def _parse(self, symbol: str, query: Mapping[str, str]) -> _Question:
         timeframe = _one_of(query, "timeframe", MINUTE, TIMEFRAMES)
         version = _one_of(query, "version", NEWEST, VERSIONS)
         limit, span = query.get("limit", "1"), None

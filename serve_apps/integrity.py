@@ -4,11 +4,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
-from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
+from serve_apps.asgi import (
+    ANY_ORIGIN,
+    BadRequest,
+    Receive,
+    Scope,
+    Send,
+    known_query,
+    last_segment,
+    send_problem,
+    send_whole,
+)
 
 INTEGRITY: Final = "/api/v1/integrity"
 GAPS: Final = "/api/v1/gaps"
@@ -61,7 +70,7 @@ class IntegrityApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             wanted = last_segment(scope, INTEGRITY)
-            exchange = query_of(scope, {"exchange"}).get("exchange")
+            exchange = known_query(scope, {"exchange"}).get("exchange")
             rows = [row for row in await self._integrity() if exchange in (None, row["exchange"])]
             if wanted in ("", "/"):
                 await send_json(send, rows)
@@ -83,7 +92,7 @@ class GapsApp:
         try:
             if last_segment(scope, GAPS) not in ("", "/"):
                 raise BadRequest(404, f"There is nothing here; {GAPS} lists gaps.")
-            query = query_of(scope, {"exchange", "symbol", "open", "limit"})
+            query = known_query(scope, {"exchange", "symbol", "open", "limit"})
             only_open, limit = query.get("open", "0"), query.get("limit", str(DEFAULT_GAPS))
             if only_open not in ("0", "1"):
                 raise BadRequest(400, "open must be 1 (only open gaps) or 0 (all).")
@@ -111,15 +120,6 @@ def only_one(rows: Sequence[dict[str, Any]], wanted: str, exchange: str | None, 
         having = ", ".join(sorted(row["exchange"] for row in found))
         raise BadRequest(400, f"Several exchanges have {symbol}; add exchange= one of: {having}.")
     return found[0]
-
-
-def query_of(scope: Scope, known: set[str]) -> dict[str, str]:
-    """The query by name; `BadRequest` for a name nobody knows."""
-    # A misspelt filter must not answer with everything, as if nothing were wrong with a symbol.
-    query = dict(parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True))
-    if unknown := query.keys() - known:
-        raise BadRequest(400, f"There is no {', '.join(sorted(unknown))} here, only {', '.join(sorted(known))}.")
-    return query
 
 
 async def send_json(send: Send, said: Any) -> None:

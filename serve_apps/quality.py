@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_problem
-from serve_apps.integrity import NoAnswer, only_one, query_of, send_json
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, known_query, last_segment, send_problem
+from serve_apps.integrity import NoAnswer, only_one, send_json
 
 QUALITY: Final = "/api/v1/quality"
 DEFAULT_HOURS: Final = 24
@@ -24,7 +24,7 @@ class QualityApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             wanted = last_segment(scope, QUALITY)
-            query = query_of(scope, {"exchange", "hours"})
+            query = known_query(scope, {"exchange", "hours"})
             exchange, hours = query.get("exchange"), query.get("hours", str(DEFAULT_HOURS))
             if not (hours.isascii() and hours.isdigit() and len(hours) <= 6 and 1 <= int(hours) <= MOST_HOURS):
                 raise BadRequest(400, f"hours must be a whole number from 1 to {MOST_HOURS}.")

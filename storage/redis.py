@@ -1,7 +1,8 @@
 """What rayfeed keeps in Redis, and the server that comes with it.
 
-Latest trade and quote per symbol, the newest bars with what is computed of the last, and a stream of latest prices.
-Encoding is pure: Arrow rows in, entries out, of which the newest per key wins; `write` puts entries on a pipeline.
+Latest trade and quote per symbol, the best bid and ask per instrument, the newest bars with what is computed of the
+last, and a stream of latest prices. Encoding is pure: Arrow rows in, entries out, of which the newest per key wins;
+`write` puts entries on a pipeline.
 """
 
 import os
@@ -86,6 +87,15 @@ def tickers(exchange: str, quotes: pa.Table) -> list[Entry]:
         order = (row["ts_event"], row["sequence"])
         entries.append(Entry(f"{exchange}:{row['symbol']}:ticker", _encode(value), order, TICKER_SECONDS))
     return entries
+
+
+def best_entries(best: pa.RecordBatch, time_ns: int) -> list[Entry]:
+    """The best bid and ask of each instrument (`storage.schema.CONSOLIDATED`) at that time, as `bbo:{instrument}`."""
+    rows = best.drop_columns(["quotes"]).to_pylist()
+    # Who tells them tells them in order, and a replay that begins anew goes back in time.
+    return [
+        Entry(f"bbo:{row['instrument']}", _encode({**row, "time": time_ns}), (0, 0), LATEST_SECONDS) for row in rows
+    ]
 
 
 def bar_entries(exchange: str, bars: pa.Table) -> list[Entry]:

@@ -317,6 +317,66 @@ _QUARANTINE_FIELDS: Final[list[Any]] = [
 ]
 QUARANTINE: Final = pa.schema(_QUARANTINE_FIELDS)
 
+#: A quote of one exchange beside those of others: sizes are in the base currency, whatever the exchange counts in.
+#: `left_out` says why it does not count: removed, dead, waiting, stale or invalid; "" where it does.
+QUOTED: Final[Any] = pa.struct(
+    [
+        pa.field("exchange", pa.string(), nullable=False),
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("bid_price", pa.float64()),
+        pa.field("bid_size", pa.float64()),
+        pa.field("ask_price", pa.float64()),
+        pa.field("ask_size", pa.float64()),
+        pa.field("ts_event", pa.int64()),
+        pa.field("ts_recv", pa.int64()),
+        pa.field("left_out", pa.string(), nullable=False),
+    ]
+)
+_QUOTED_LIST: Final[Any] = pa.list_(pa.field("item", QUOTED, nullable=False))
+
+#: One row per instrument: the best bid and ask of the `exchanges` whose quote counts, null where none does. `spread` is
+#: ask minus bid, below zero where one exchange bids more than another asks.
+_CONSOLIDATED_FIELDS: Final[list[Any]] = [
+    pa.field("instrument", pa.string(), nullable=False),
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("bid_price", pa.float64()),
+    pa.field("bid_size", pa.float64()),
+    pa.field("bid_exchange", pa.string()),
+    pa.field("ask_price", pa.float64()),
+    pa.field("ask_size", pa.float64()),
+    pa.field("ask_exchange", pa.string()),
+    pa.field("mid", pa.float64()),
+    pa.field("spread", pa.float64()),
+    pa.field("exchanges", pa.int32(), nullable=False),
+    pa.field("quotes", _QUOTED_LIST, nullable=False),
+]
+CONSOLIDATED: Final = pa.schema(_CONSOLIDATED_FIELDS)
+
+#: One row per episode of arbitrage: buying at the ask of one exchange and selling at the bid of another paid from
+#: `opened` to `closed` (ns; null while it does), and most at `peak`. Prices, `size` (base currency), `spread` (fraction
+#: of the ask) and `profit` (quote currency), both after fees, are those of the peak, `last_profit` is the newest.
+#: `ended` says why it is over: prices, or what became of a quote. `revision` counts changes of the row.
+_ARBITRAGE_FIELDS: Final[list[Any]] = [
+    pa.field("instrument", pa.string(), nullable=False),
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("buy_exchange", pa.string(), nullable=False),
+    pa.field("buy_symbol", pa.string(), nullable=False),
+    pa.field("sell_exchange", pa.string(), nullable=False),
+    pa.field("sell_symbol", pa.string(), nullable=False),
+    pa.field("opened", pa.int64(), nullable=False),
+    pa.field("closed", pa.int64()),
+    pa.field("peak", pa.int64(), nullable=False),
+    pa.field("buy_price", pa.float64(), nullable=False),
+    pa.field("sell_price", pa.float64(), nullable=False),
+    pa.field("size", pa.float64(), nullable=False),
+    pa.field("spread", pa.float64(), nullable=False),
+    pa.field("profit", pa.float64(), nullable=False),
+    pa.field("last_profit", pa.float64(), nullable=False),
+    pa.field("ended", pa.string(), nullable=False),
+    pa.field("revision", pa.int32(), nullable=False),
+]
+ARBITRAGE: Final = pa.schema(_ARBITRAGE_FIELDS)
+
 #: The folders of a symbol on disk: `MD` holds quotes, `TRADES` trades.
 RowType = Literal["MD", "TRADES"]
 

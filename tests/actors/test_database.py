@@ -12,7 +12,7 @@ import pytest
 from actors.database import Database
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
-from storage.schema import BARS, GAPS, QUALITY, TRADES
+from storage.schema import ARBITRAGE, BARS, GAPS, QUALITY, TRADES
 from tests.polling import until
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
 
@@ -76,7 +76,7 @@ async def database(
 ) -> AsyncIterator[Database]:
     url = server.url if server is not None and request.param == "server" else None
     opened = Database(settings(tmp_path, url))
-    for table in ("trades", "bars", "gaps", "quality"):
+    for table in ("trades", "bars", "gaps", "quality", "arbitrage"):
         await opened.query(f"TRUNCATE TABLE {table}")
     yield opened
     await opened.stop()
@@ -152,6 +152,18 @@ async def test_of_a_gap_the_newest_revision_stays_whatever_came_last(database: D
     await database.flush()
     rows = await database.query("SELECT gap_id, first_id, closed, revision FROM gaps FINAL ORDER BY gap_id")
     assert rows.to_pydict() == {"gap_id": [1, 2], "first_id": [5, None], "closed": [START, None], "revision": [4, 0]}
+
+
+async def test_an_episode_of_arbitrage_is_open_until_its_end_is_written(database: Database) -> None:
+    texts = ("instrument", "kind", "buy_exchange", "buy_symbol", "sell_exchange", "sell_symbol")
+    opened = dict.fromkeys(ARBITRAGE.names, 1) | dict.fromkeys(texts, "x")
+    opened |= {"opened": START, "peak": START, "closed": None, "ended": "", "revision": 0}
+    closed = opened | {"closed": START + 5, "ended": "prices", "revision": 1}
+    for rows in ([closed, opened | {"sell_symbol": "y"}], [opened]):
+        await database.insert("arbitrage", None, pa.Table.from_pylist(rows, schema=ARBITRAGE))
+    await database.flush()
+    rows = await database.query("SELECT sell_symbol, closed, ended FROM arbitrage FINAL ORDER BY sell_symbol")
+    assert rows.to_pydict() == {"sell_symbol": ["x", "y"], "closed": [START + 5, None], "ended": ["prices", ""]}
 
 
 async def test_a_hostile_symbol_is_data(database: Database) -> None:

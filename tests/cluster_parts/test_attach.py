@@ -3,9 +3,13 @@
 from dataclasses import asdict, replace
 
 import pandas as pd
+import pytest
 
-from cluster.attach import gap_frame, integrity_frame, quality_frame
+from actors.aggregation.arbitrage import Arbitrage, Rules
+from cluster.attach import best_frame, episode_frame, gap_frame, integrity_frame, quality_frame
+from cluster.instance import InstanceError
 from storage.ledger_log import Gap
+from tests.actors.aggregation.plain_consolidated import NOON, Quote, batch, opened
 
 NOW = 1_769_860_800_123_456_789
 ID = (1 << 62) + 1
@@ -46,3 +50,32 @@ def test_integrity_is_found_by_exchange_and_symbol() -> None:
     found = frame.loc[("kraken", "BTC/USD")]
     assert (found["state"], found["first_id"], found["since"].value) == ("gapped", ID, NOW)
     assert pd.isna(frame.loc[("okx", "BTC/USD"), "since"])
+
+
+def test_the_best_quotes_come_by_instrument_and_those_of_one_by_exchange() -> None:
+    book = opened(["binance", "okx"])
+    book.take("okx", batch([Quote("BTC-USDT", NOON, 1, 100.0, 101.0, None)]))
+    best = book.best(book.look(NOON))
+    frame = best_frame(best, None)
+    assert (frame.loc["BTC-USDT", "bid_price"], frame.loc["BTC-USDT", "exchanges"]) == (100.0, 1)
+    assert pd.isna(frame.loc["ETH-USDT", "mid"])
+    quotes = best_frame(best, "BTC-USDT")
+    assert quotes.loc[("okx", "BTC-USDT"), "ts_event"] == pd.Timestamp(NOON, tz="UTC")
+    assert quotes["left_out"].tolist() == ["waiting", ""]
+    assert pd.isna(quotes.loc[("binance", "BTCUSDT"), "bid_price"])
+    with pytest.raises(InstanceError, match="'BTC-EUR' is collected nowhere; there are BTC-PERPETUAL, "):
+        best_frame(best, "BTC-EUR")
+
+
+def test_episodes_of_arbitrage_have_times_and_how_long_they_lasted() -> None:
+    book = opened(["binance", "okx"])
+    arbitrage = Arbitrage(Rules({"binance": {"spot": 0.0}, "okx": {"spot": 0.0}}, 0.0, 0.0, {}), 10)
+    book.take("binance", batch([Quote("BTCUSDT", NOON, 1, 100.0, 101.0)]))
+    for at, bid in ((NOON, 110.0), (NOON + 3, 100.9), (NOON + 5, 110.0)):
+        book.take("okx", batch([Quote("BTC-USDT", at, 1, bid, bid + 1)]))
+        arbitrage.follow(book, book.look(at))
+    frame = episode_frame(arbitrage.episodes(book))
+    assert frame["opened"].map(lambda at: at.value - NOON).tolist() == [5, 0]
+    assert frame["closed"].isna().tolist() == [True, False]
+    assert frame["lasted"].iloc[1] == pd.Timedelta(3, unit="ns")
+    assert episode_frame(Arbitrage(Rules({}, 0.0, 0.0, {}), 1).episodes(book)).empty

@@ -33,6 +33,17 @@ def test_one_value_deep_inside_can_be_changed_alone(tmp_path: Path, monkeypatch:
     assert settings.exchanges["binance"].symbols
 
 
+def test_a_fee_of_one_exchange_is_changed_alone_and_a_currency_set_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load(tmp_path).arbitrage
+    monkeypatch.setenv("RAYFEED_ARBITRAGE__FEES__OKX__SPOT", "0.0008")
+    (tmp_path / "settings.yaml").write_text("arbitrage: {same: {USDT: USDT}}\n")
+    changed = load(tmp_path).arbitrage
+    assert changed.fees == {**before.fees, "okx": {**before.fees["okx"], "spot": 0.0008}}
+    assert changed.same == {**before.same, "USDT": "USDT"}
+
+
 def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLICKHOUSE_URL", "clickhouse://host/market")
     monkeypatch.setenv("REDIS_URL", "redis://host")
@@ -73,6 +84,17 @@ def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: 
         ("RAYFEED_QUALITY__QUARANTINE", "0", "quality.quarantine"),
         ("RAYFEED_QUALITY__QUARANTINE", "1000000", "quality.quarantine"),
         ("RAYFEED_QUALITY__Z_SCORE", "3", "quality.z_score"),
+        ("RAYFEED_CONSOLIDATED__MAX_AGE_S", "0", "consolidated.max_age_s"),
+        ("RAYFEED_ARBITRAGE__FEES__NASDAQ__SPOT", "0.001", "arbitrage.fees.nasdaq"),
+        ("RAYFEED_ARBITRAGE__FEES__OKX__OPTION", "0.001", "arbitrage.fees.okx.option"),
+        ("RAYFEED_ARBITRAGE__FEES__OKX__SPOT", "-0.001", "arbitrage.fees.okx.spot"),
+        ("RAYFEED_ARBITRAGE__FEES__OKX__SPOT", "1", "arbitrage.fees.okx.spot"),
+        ("RAYFEED_ARBITRAGE__FEES__OKX__SPOT", "nan", "arbitrage.fees.okx.spot"),
+        ("RAYFEED_ARBITRAGE__MIN_SPREAD", "-0.1", "arbitrage.min_spread"),
+        ("RAYFEED_ARBITRAGE__MIN_PROFIT", "-1", "arbitrage.min_profit"),
+        ("RAYFEED_ARBITRAGE__MIN_PROFIT", "inf", "arbitrage.min_profit"),
+        ("RAYFEED_ARBITRAGE__SAME", '{"USD": "USDT"}', "arbitrage.same"),
+        ("RAYFEED_ARBITRAGE__SAME", '{"usdt": "USD"}', "arbitrage.same.usdt"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_that_names_it(

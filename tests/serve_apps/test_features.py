@@ -66,6 +66,7 @@ async def test_the_features_of_a_range_as_json_and_as_arrow(app: MarketApp) -> N
         (f"{PATH}?format=csv", 400, "format must be one of"),
         (f"{PATH}?limit=0", 400, "limit"),
         (f"{PATH}?limit=-1", 400, "limit"),
+        (f"{PATH}?limt=5", 400, "There is no limt here"),
         (f"{PATH}?mode=batch", 400, "mode=batch needs start_time"),
         (f"{PATH}?mode=batch&start_time=2024-01-01&end_time=yesterday", 400, "end_time"),
         (f"{PATH}?mode=batch&start_time=2024-01-01&end_time=2023-01-01", 400, "before"),

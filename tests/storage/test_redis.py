@@ -18,6 +18,7 @@ from redis.exceptions import AuthenticationError
 
 from storage import redis
 from storage.schema import BARS, INDICATORS, QUOTES, TRADES
+from tests.actors.aggregation.plain_consolidated import NOON, Quote, batch, opened
 from tests.servers import PASSWORD, RedisServer
 
 MINUTE = 60_000_000_000
@@ -141,6 +142,18 @@ async def test_only_the_newest_thousand_bars_stay(server: RedisServer) -> None:
     members = await client.zrange("bars:binance:BTCUSDT:1m", 0, -1, withscores=True)
     assert len(members) == 1000
     assert members[0][1] == START // 10**9 + 200 * 60
+    await client.aclose()
+
+
+async def test_the_best_of_each_instrument_says_null_where_no_exchange_counts(server: RedisServer) -> None:
+    book = opened(["okx"])
+    book.take("okx", batch([Quote("BTC-USDT", NOON, 1, 100.0, 101.0, None)]))
+    client = await written(server, redis.best_entries(book.best(book.look(NOON)), NOON + 7))
+    best = json.loads(await client.get("bbo:BTC-USDT"))
+    assert (best["bid_price"], best["bid_size"], best["bid_exchange"]) == (100.0, None, "okx")
+    assert (best["mid"], best["exchanges"], best["time"]) == (100.5, 1, NOON + 7)
+    assert json.loads(await client.get("bbo:ETH-USDT"))["ask_price"] is None
+    assert 298 <= await client.ttl("bbo:ETH-USDT") <= 300
     await client.aclose()
 
 
