@@ -12,6 +12,7 @@ SUPERVISOR: Final = "supervisor"
 SIMULATOR: Final = "simulator"
 DATABASE: Final = "database"
 PUBLISHER: Final = "publisher"
+ALERTER: Final = "alerter"
 
 
 def shard_name(index: int) -> str:

@@ -12,10 +12,12 @@ import ray
 from actors.aggregation.activity_bars import activity
 from actors.aggregation.quality import CHECKS
 from actors.aggregation.quality_kernels import HOURS
+from actors.alerting.definitions import shown_fields
 from actors.directory import SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.backfilling import span
 from cluster.instance import Instance, InstanceError
+from storage.alert_log import Attempt
 from storage.feature_names import NEWEST, VERSIONS
 from storage.ledger_log import Gap
 from storage.timeframes import TIMEFRAMES
@@ -107,6 +109,29 @@ class Attached:
     def backfills(self) -> pd.DataFrame:
         """One row per job: its range, how far it is, the trades it found and how many of them were new."""
         return pd.DataFrame(ray.get(self._supervisor.backfills.remote()))
+
+    def add_alert(
+        self, exchange: str, symbol: str, condition: str, threshold: float | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """Be told when something begins to hold (docs/alerts.md has the conditions and what `more` may be: timeframe,
+        channels, metadata, cooldown_seconds, one_time, note); on the live feed where no channels are named. ValueError
+        says what does not fit."""
+        given = {"exchange": exchange, "symbol": symbol, "condition": condition, "threshold": threshold}
+        alert: dict[str, Any] = self._ask("add_alert", {"channels": ["websocket"], **given, **more})
+        return alert
+
+    def remove_alert(self, alert_id: str) -> None:
+        """What fired and is not told yet is not told either. ValueError where there is no such alert."""
+        self._ask("remove_alert", alert_id)
+
+    def alerts(self) -> pd.DataFrame:
+        """One row per alert, the newest first; times in UTC. Whom it tells is left out, as that may be secret."""
+        return alert_frame(ray.get(self._supervisor.alerts.remote()))
+
+    def deliveries(self, alert_id: str | None = None, limit: int = 100) -> pd.DataFrame:
+        """The newest attempts to tell somebody, those first; of one alert or of all."""
+        rows: list[dict[str, Any]] = self._ask("deliveries", alert_id, limit)
+        return delivery_frame(rows)
 
     def fault(self, exchange: str, kind: str, **options: Any) -> Any:
         """Let something go wrong at a simulated exchange, see docs/integrity.md. ValueError names the kinds there are;
@@ -233,6 +258,22 @@ def quality_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     # Not as numbers from the start: one that is unknown would make floats of all.
     frame["last_trade"] = _times(pd.Series([row["last_trade"] for row in rows], dtype=object))
     return frame.set_index(["exchange", "symbol"])
+
+
+def alert_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Alerts by their id, without their targets."""
+    names = [name for name in shown_fields() if name != "metadata"]
+    frame = pd.DataFrame(rows, columns=names, dtype=object)
+    for name in ("created_at", "last_triggered_at"):
+        frame[name] = _times(frame[name])
+    return frame.set_index("alert_id")
+
+
+def delivery_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=Attempt.__struct_fields__, dtype=object)
+    for name in ("began", "ended", "next_at"):
+        frame[name] = _times(frame[name])
+    return frame
 
 
 def _times(ns: "pd.Series[Any]") -> "pd.Series[Any]":

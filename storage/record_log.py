@@ -23,9 +23,7 @@ class RecordLog[Record]:
     """The log `path`, made when it is not there; one process writes it. `decode` gives None for what is no record.
     OSError when the disk fails."""
 
-    def __init__(
-        self, path: Path, encode: Callable[[Record], bytes], decode: Callable[[bytes], Record | None]
-    ) -> None:
+    def __init__(self, path: Path, encode: Callable[[Record], bytes], decode: Callable[[bytes], Record | None]) -> None:
         self._path = path
         self._encode = encode
         self._decode = decode

@@ -1,0 +1,109 @@
+"""Where a shard's rows go: everybody gets them, and an alerter that is dead or slow keeps nobody waiting."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from actors import sinks as module
+from actors.sinks import MOST_WAITING, Sinks
+from tests.polling import until
+
+
+class Method:
+    """One that can be called from elsewhere, as Ray's are."""
+
+    def __init__(self, called: Callable[..., Awaitable[None]]) -> None:
+        self.remote = called
+
+
+class Actor:
+    """Notes how it is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def __getattr__(self, name: str) -> Method:
+        async def called(*arguments: Any) -> None:
+            self.calls.append((name, *arguments))
+
+        return Method(called)
+
+
+class Alerter:
+    """Takes tables while `well` is set; `dead`: calls fail."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+        self.missed = 0
+        self.well = asyncio.Event()
+        self.dead = False
+        self.take = Method(self._take)
+
+    async def _take(self, kind: str, exchange: str, shared: Any, missed: int) -> None:
+        if self.dead:
+            raise RuntimeError("the actor died")
+        await self.well.wait()
+        self.taken.append((kind, exchange, shared))
+        self.missed += missed
+
+
+@pytest.fixture
+def database() -> Actor:
+    return Actor()
+
+
+@pytest.fixture
+def publisher() -> Actor:
+    return Actor()
+
+
+async def test_every_kind_reaches_those_who_want_it(database: Actor, publisher: Actor) -> None:
+    alerter = Alerter()
+    alerter.well.set()
+    sinks = Sinks(database, publisher, alerter)
+    kinds = ("trades", "quotes", "bars", "indicators", "derivatives", "liquidations", "gaps")
+    for kind in kinds:
+        await sinks(kind, "okx", kind.upper())
+    assert [call[1] for call in database.calls] == [kind for kind in kinds if kind != "quotes"]
+    assert [call[0] for call in publisher.calls] == ["publish_trades", "publish_quotes", "publish_bars"]
+    assert alerter.taken == [(kind, "okx", kind.upper()) for kind in ("trades", "bars", "indicators")]
+    with pytest.raises(ValueError, match="no sink for 'pictures'"):
+        await sinks("pictures", "okx", None)
+    await Sinks(database, publisher)("bars", "yahoo", None)
+
+
+async def test_a_silent_alerter_holds_nothing_up_and_hears_what_it_missed(
+    database: Actor, publisher: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    alerter = Alerter()
+    sinks = Sinks(database, publisher, alerter)
+    before = time.monotonic()
+    await asyncio.gather(*(sinks("trades", "okx", number) for number in range(3 * MOST_WAITING)))
+    assert time.monotonic() - before < 2
+    assert len(database.calls) == 3 * MOST_WAITING
+    assert alerter.taken == []
+    alerter.well.set()
+    await until(lambda: len(alerter.taken) == MOST_WAITING)
+    assert [shared for _, _, shared in alerter.taken] == list(range(MOST_WAITING)), "in order"
+    await sinks("trades", "okx", "next")
+    assert alerter.taken[-1] == ("trades", "okx", "next")
+    assert alerter.missed == 2 * MOST_WAITING
+
+
+async def test_a_dead_alerter_costs_the_others_nothing_and_hears_what_it_missed(
+    database: Actor, publisher: Actor
+) -> None:
+    alerter = Alerter()
+    alerter.well.set()
+    alerter.dead = True
+    sinks = Sinks(database, publisher, alerter)
+    for number in range(5):
+        await sinks("indicators", "okx", number)
+    assert len(database.calls) == 5
+    alerter.dead = False
+    await sinks("indicators", "okx", 5)
+    assert (alerter.taken, alerter.missed) == ([("indicators", "okx", 5)], 5)
