@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace
 
-from actors.alerting.conditions import CONDITIONS
+from actors.alerting.conditions import CONDITIONS, Columns
 from actors.alerting.definitions import AlertError, Rules, UnknownAlert, changed_alert, new_alert
 from actors.alerting.edges import firings
 from actors.alerting.messages import firing_of
@@ -84,8 +84,12 @@ class AlertBook:
         records: list[Record] = []
         if kind == "trades" and (wanted := self._of_trades.get(exchange)):
             for symbol, events in trades(table, wanted):
+                last, extremes = events.place(len(events) - 1), events.extremes
                 for alert in list(wanted[symbol]):
-                    records += self._look(alert, events, now_ns)
+                    if _stays(alert, extremes):
+                        alert.seen = max(alert.seen, last)
+                    else:
+                        records += self._look(alert, events, now_ns)
         elif kind == "bars" and (series := self._of_bars.get(exchange)):
             self._closed.setdefault(exchange, ClosedBars()).add(table, series)
         elif kind == "indicators" and (series := self._of_bars.get(exchange)):
@@ -196,3 +200,9 @@ class AlertBook:
             waiting.left.pop(attempt.channel, None)
             if not waiting.left:
                 del self.waiting[attempt.delivery_id]
+
+
+def _stays(alert: Alert, extremes: Columns) -> bool:
+    """Whether its condition, one about prices, is at every price as it was before."""
+    holds, _ = CONDITIONS[alert.condition].judge(extremes, alert.threshold or 0.0)
+    return bool(holds[0] == holds[1] == alert.holds)

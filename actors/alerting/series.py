@@ -37,6 +37,11 @@ class Events:
     def place(self, position: int) -> Place:
         return int(self.at[position]), int(self.order[position])
 
+    @property
+    def extremes(self) -> Columns:
+        """The lowest and the highest price."""
+        return {"price": np.array([self.price.min(), self.price.max()])}
+
     def after(self, seen: Place) -> int:
         """The position of the first event behind that place."""
         if not len(self) or self.place(0) > seen:
@@ -50,12 +55,14 @@ class Events:
 
 
 def trades(table: pa.Table, wanted: Collection[str]) -> Iterator[tuple[str, Events]]:
-    """Of `storage.schema.TRADES` those of the wanted symbols."""
+    """Of `storage.schema.TRADES` those of the wanted symbols; what is no price is left out."""
+    columns = [table[name].to_numpy() for name in ("ts_event", "trade_id", "price")]
     for symbol, rows in _rows_of(table, wanted):
-        at, order = (table["ts_event"].to_numpy()[rows], table["trade_id"].to_numpy()[rows])
+        at, order, price = (values[rows] for values in columns)
         sorted_by = np.lexsort((order, at))
-        price = table["price"].to_numpy()[rows][sorted_by]
-        yield symbol, Events(at[sorted_by], order[sorted_by], price, {"price": price})
+        sorted_by = sorted_by[~np.isnan(price[sorted_by])]
+        if len(sorted_by):
+            yield symbol, Events(at[sorted_by], order[sorted_by], price[sorted_by], {"price": price[sorted_by]})
 
 
 class ClosedBars:
@@ -93,9 +100,14 @@ class ClosedBars:
 
 def _rows_of(table: pa.Table, wanted: Collection[str]) -> Iterator[tuple[str, Numbers]]:
     names, codes = symbols_of(table)
-    for code, name in enumerate(names):
-        if name in wanted and len(rows := np.flatnonzero(codes == code)):
-            yield name, rows
+    places = [code for code, name in enumerate(names) if name in wanted]
+    if not places:
+        return
+    rows = np.flatnonzero(np.isin(codes, places))
+    rows = rows[np.argsort(codes[rows], kind="stable")]
+    for own in np.split(rows, np.flatnonzero(np.diff(codes[rows])) + 1):
+        if len(own):
+            yield names[codes[own[0]]], own
 
 
 def _series_of(table: pa.Table, wanted: Collection[SeriesName]) -> Iterator[tuple[SeriesName, Numbers]]:
