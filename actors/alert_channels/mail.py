@@ -35,7 +35,7 @@ class Mail:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _hand_over(self, mail: EmailMessage) -> Outcome:
-        settings = self._settings
+        settings, taken = self._settings, False
         try:
             # Told our name, it does not look it up.
             with smtplib.SMTP(settings.host, settings.port, socket.gethostname(), timeout=ANSWER_S) as server:
@@ -44,16 +44,24 @@ class Mail:
                 if settings.user is not None and settings.password is not None:
                     server.login(settings.user, settings.password.get_secret_value())
                 server.send_message(mail)
-        except smtplib.SMTPRecipientsRefused as error:
-            code, said = next(iter(error.recipients.values()))
-            return _refused(code, said)
-        except smtplib.SMTPResponseException as error:
-            return _refused(error.smtp_code, error.smtp_error)
-        except smtplib.SMTPNotSupportedError as error:
-            return Outcome("final", error=f"the mail server cannot do what the settings ask for: {error}")
+                taken = True
         except (smtplib.SMTPException, OSError) as error:
-            return Outcome("passing", error=f"no mail server: {type(error).__name__}")
+            # Nobody minds how the goodbye went.
+            if not taken:
+                return _failure(error)
         return Outcome("delivered", 250)
+
+
+def _failure(error: Exception) -> Outcome:
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            return _refused(*next(iter(error.recipients.values())))
+        case smtplib.SMTPResponseException():
+            return _refused(error.smtp_code, error.smtp_error)
+        case smtplib.SMTPNotSupportedError():
+            return Outcome("final", error=f"the mail server cannot do what the settings ask for: {error}")
+        case _:
+            return Outcome("passing", error=f"no mail server: {type(error).__name__}")
 
 
 def _refused(code: int, said: bytes | str) -> Outcome:

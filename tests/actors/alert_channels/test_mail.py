@@ -72,6 +72,11 @@ async def test_what_a_refusal_means(server: MailServer, says: dict[str, list[str
     assert server.mails == []
 
 
+async def test_what_was_taken_is_not_sent_again_whatever_the_goodbye(server: MailServer) -> None:
+    server.says = {"QUIT": ["421 go away"]}
+    assert (await sent(server)).status == "delivered"
+
+
 async def test_a_wrong_password_is_final_and_not_shown(server: MailServer) -> None:
     server.says = {"AUTH": ["535 bad credentials", "535 bad credentials"]}
     outcome = await sent(server, user="me", password="hunter2")
