@@ -76,6 +76,8 @@ class Alerter:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="alerts-log")
         self._unwritten: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
+        #: Notified when alerts may have changed.
+        self._changed = asyncio.Condition()
         self._writer: asyncio.Task[None] | None = None
         self._stopped = False
         self._counts: Counter[str] = Counter()
@@ -99,6 +101,13 @@ class Alerter:
             return
         if records:
             await self._commit(records)
+
+    async def wants(self, known: frozenset[tuple[str, str]] | None) -> frozenset[tuple[str, str]]:
+        """Kind and exchange of the tables I look at: others need not be sent. Answers once that is not `known`."""
+        self._start()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._book.wanted != known)
+        return self._book.wanted
 
     async def add(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Make an alert of what a user said (docs/alerts.md); gives it as it is. `AlertError` for what cannot be one,
@@ -196,6 +205,8 @@ class Alerter:
             self._arrived.clear()
             batch, self._unwritten = self._unwritten, []
             await self._write([record for records, _ in batch for record in records])
+            async with self._changed:
+                self._changed.notify_all()
             for records, written in batch:
                 if not written.done():
                     written.set_result(None)

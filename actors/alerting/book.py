@@ -34,6 +34,7 @@ class AlertBook:
         self.waiting: dict[str, Waiting] = {}
         #: The newest attempts, oldest first.
         self._attempts: dict[tuple[str, str, int], Attempt] = {}
+        #: The active ones, by exchange and what they look at there.
         self._of_trades: dict[str, dict[str, list[Alert]]] = {}
         self._of_bars: dict[str, dict[SeriesName, list[Alert]]] = {}
         self._closed: dict[str, ClosedBars] = {}
@@ -42,6 +43,16 @@ class AlertBook:
         for alert in self.alerts.values():
             alert.seen = max(alert.seen, self._since(now_ns - RECALL_NS))
             self._watch(alert)
+
+    @property
+    def wanted(self) -> frozenset[tuple[str, str]]:
+        """Kind and exchange of the tables that some alert looks at."""
+        looks: list[tuple[str, dict[str, Any]]] = [
+            ("trades", self._of_trades),
+            ("bars", self._of_bars),
+            ("indicators", self._of_bars),
+        ]
+        return frozenset((kind, exchange) for kind, index in looks for exchange, own in index.items() if own)
 
     def alert(self, alert_id: str) -> Alert:
         """`UnknownAlert` where there is none of that id."""

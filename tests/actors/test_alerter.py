@@ -377,6 +377,27 @@ async def test_of_a_removed_alert_nobody_is_told_any_more(tmp_path: Path, server
             await alerter.deliveries("nobody", 10)
 
 
+async def test_it_says_at_once_what_it_looks_at(tmp_path: Path) -> None:
+    async with running(tmp_path) as alerter:
+        nothing = await alerter.wants(None)
+        assert nothing == frozenset()
+        asked = asyncio.create_task(alerter.wants(nothing))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        made = await alerter.add({**PRICE, "one_time": True})
+        prices = frozenset({("trades", EXCHANGE)})
+        assert await asyncio.wait_for(asked, 5) == prices
+        rsi = await alerter.add({**PRICE, "condition": "rsi_above", "threshold": 70})
+        both = prices | {("bars", EXCHANGE), ("indicators", EXCHANGE)}
+        assert await alerter.wants(prices) == both
+        await alerter.remove(rsi["alert_id"])
+        assert await alerter.wants(both) == prices
+        await trade(alerter, 101)
+        assert await alerter.wants(prices) == nothing, "it fires once"
+        await alerter.change(made["alert_id"], {"is_active": True})
+        assert await alerter.wants(nothing) == prices
+
+
 async def test_a_mistake_is_said_and_nothing_is_kept_of_it(tmp_path: Path) -> None:
     async with running(tmp_path) as alerter:
         with pytest.raises(AlertError, match="threshold is -1"):

@@ -33,14 +33,22 @@ class Actor:
 
 
 class Alerter:
-    """Takes tables while `well` is set; `dead`: calls fail."""
+    """Takes tables while `well` is set, and says what it wants once that is known; `dead`: calls fail."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: frozenset[tuple[str, str]] | None = None) -> None:
         self.taken: list[Any] = []
         self.missed = 0
+        self.wanted = wanted
         self.well = asyncio.Event()
         self.dead = False
         self.take = Method(self._take)
+        self.wants = Method(self._wants)
+
+    async def _wants(self, known: frozenset[tuple[str, str]] | None) -> Any:
+        if self.dead:
+            raise RuntimeError("the actor died")
+        await until(lambda: self.wanted != known, within_s=60)
+        return self.wanted
 
     async def _take(self, kind: str, exchange: str, shared: Any, missed: int) -> None:
         if self.dead:
@@ -61,18 +69,51 @@ def publisher() -> Actor:
 
 
 async def test_every_kind_reaches_those_who_want_it(database: Actor, publisher: Actor) -> None:
-    alerter = Alerter()
+    looked_at = ("trades", "bars", "indicators")
+    alerter = Alerter(frozenset((kind, "okx") for kind in looked_at))
     alerter.well.set()
     sinks = Sinks(database, publisher, alerter)
+    await sinks("gaps", "okx", "first")
+    await until(lambda: sinks._looked_at is not None)
+    database.calls.clear()
+    alerter.taken.clear()
     kinds = ("trades", "quotes", "bars", "indicators", "derivatives", "liquidations", "gaps")
     for kind in kinds:
         await sinks(kind, "okx", kind.upper())
     assert [call[1] for call in database.calls] == [kind for kind in kinds if kind != "quotes"]
     assert [call[0] for call in publisher.calls] == ["publish_trades", "publish_quotes", "publish_bars"]
-    assert alerter.taken == [(kind, "okx", kind.upper()) for kind in ("trades", "bars", "indicators")]
+    assert alerter.taken == [(kind, "okx", kind.upper()) for kind in looked_at]
     with pytest.raises(ValueError, match="no sink for 'pictures'"):
         await sinks("pictures", "okx", None)
     await Sinks(database, publisher)("bars", "yahoo", None)
+
+
+async def test_an_alerter_gets_what_it_looks_at_as_soon_as_it_does(database: Actor, publisher: Actor) -> None:
+    alerter = Alerter()
+    alerter.well.set()
+    sinks = Sinks(database, publisher, alerter)
+
+    async def arrives() -> bool:
+        alerter.taken.clear()
+        await sinks("trades", "okx", "one")
+        await sinks("trades", "kraken", "other")
+        return alerter.taken == wanted
+
+    # What it looks at is not known yet: it may be everything.
+    wanted = [("trades", "okx", "one"), ("trades", "kraken", "other")]
+    assert await arrives()
+    alerter.wanted, wanted = frozenset(), []
+    await until(arrives)
+    alerter.wanted = frozenset({("trades", "okx")})
+    wanted = [("trades", "okx", "one")]
+    await until(arrives)
+    # Another process of it has to be asked anew.
+    alerter.dead = True
+    alerter.wanted = frozenset()
+    await sinks("trades", "okx", "lost")
+    alerter.dead = False
+    wanted = []
+    await until(arrives)
 
 
 async def test_a_silent_alerter_holds_nothing_up_and_hears_what_it_missed(
