@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,11 +108,12 @@ class Alerter:
             await self._changed.wait_for(lambda: self._book.wanted != known)
         return self._book.wanted
 
-    async def add(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Make an alert of what a user said (docs/alerts.md); gives it as it is. `AlertError` for what cannot be one,
-        here and below, `UnknownAlert` for an id that nobody has, `NotWritten` when the disk does not take it."""
-        alert_id = str(uuid.uuid4())
-        await self._change(self._book.add(given, alert_id, self._clock()))
+    async def add(self, alert_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an alert of what a user said (docs/alerts.md); gives it as it is, also when the call comes again after
+        a restart. `AlertError` for what cannot be one, here and below, `UnknownAlert` for an id that nobody has,
+        `NotWritten` when the disk does not take it."""
+        if alert_id not in self._book.alerts:
+            await self._change(self._book.add(given, alert_id, self._clock()))
         return shown(self._book.alert(alert_id))
 
     async def change(self, alert_id: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ others by name again. Ray restarts a process that died, I start its work again a
 
 import asyncio
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -221,7 +222,7 @@ class Supervisor:
     async def add_alert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Make an alert about a collected symbol; see `Alerter.add`, also for what is raised, here and below."""
         collected = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
-        alert: dict[str, Any] = await self._actors[ALERTER].add.remote(placed(given, collected))
+        alert: dict[str, Any] = await self._actors[ALERTER].add.remote(str(uuid.uuid4()), placed(given, collected))
         return alert
 
     async def change_alert(self, alert_id: str, given: Mapping[str, Any]) -> dict[str, Any]:

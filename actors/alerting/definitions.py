@@ -74,7 +74,7 @@ def placed(given: Mapping[str, Any], collected: Mapping[str, Collection[str]]) -
         if len(having) > 1:
             raise AlertError(f"exchange: {symbol} is on {', '.join(sorted(having))}; say which one is meant")
         exchange = having[0] if having else None
-    elif exchange not in collected:
+    elif not isinstance(exchange, str) or exchange not in collected:
         raise AlertError(_unknown("exchange", exchange, sorted(collected)))
     if exchange not in having:
         known = sorted({one for name in ([exchange] if exchange else collected) for one in collected[name]})

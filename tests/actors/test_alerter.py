@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -63,6 +64,10 @@ def hook(server: WebServer, **more: Any) -> dict[str, Any]:
     return {**PRICE, "channels": ["webhook"], "metadata": {"webhook_url": server.url}, "cooldown_seconds": 0, **more}
 
 
+async def add(alerter: Alerter, given: Mapping[str, Any]) -> dict[str, Any]:
+    return await alerter.add(str(uuid.uuid4()), given)
+
+
 async def trade(alerter: Alerter, *prices: float) -> None:
     """Trades of this moment."""
     now = time.time_ns()
@@ -94,7 +99,7 @@ async def test_everybody_an_alert_names_is_told_at_once(tmp_path: Path, server: 
                     "email": "me@example.org",
                 }
                 channels = ["websocket", "webhook", "slack", "email"]
-                made = await alerter.add({**PRICE, "channels": channels, "metadata": targets})
+                made = await add(alerter, {**PRICE, "channels": channels, "metadata": targets})
                 before = time.time_ns()
                 await trade(alerter, 99, 101)
                 said = await settled(alerter)
@@ -122,7 +127,7 @@ async def test_what_fails_for_the_moment_is_tried_again_with_the_same_key(
 ) -> None:
     server.answers = [status(500), status(503)]
     async with running(tmp_path) as alerter:
-        await alerter.add(hook(server))
+        await add(alerter, hook(server))
         await trade(alerter, 101)
         said = await settled(alerter)
         assert (said["delivered"], said["retrying"], said["failed"]) == (1, 2, 0)
@@ -138,7 +143,7 @@ async def test_what_fails_for_the_moment_is_tried_again_with_the_same_key(
 async def test_a_receiver_that_asks_for_a_rest_gets_it(tmp_path: Path, server: WebServer, impatient: None) -> None:
     server.answers = [status(429, Retry_After="1")]
     async with running(tmp_path) as alerter:
-        await alerter.add(hook(server))
+        await add(alerter, hook(server))
         await trade(alerter, 101)
         await settled(alerter)
     first, second = server.times
@@ -149,7 +154,7 @@ async def test_a_receiver_that_asks_for_a_rest_gets_it(tmp_path: Path, server: W
 async def test_a_refusal_is_not_tried_again(tmp_path: Path, server: WebServer, answer: Any, impatient: None) -> None:
     server.answers = [answer]
     async with running(tmp_path) as alerter:
-        await alerter.add(hook(server))
+        await add(alerter, hook(server))
         with capture_logs() as logs:
             await trade(alerter, 101)
             said = await settled(alerter)
@@ -162,7 +167,7 @@ async def test_a_refusal_is_not_tried_again(tmp_path: Path, server: WebServer, a
 async def test_who_is_away_is_given_up_after_five_attempts(tmp_path: Path, impatient: None) -> None:
     nobody = WebServer(port=free_port())
     async with running(tmp_path) as alerter:
-        await alerter.add(hook(nobody))
+        await add(alerter, hook(nobody))
         await trade(alerter, 101)
         assert (await settled(alerter))["failed"] == 1
         assert [row[1:3] for row in await attempts(alerter)] == [
@@ -181,7 +186,7 @@ async def test_one_that_never_answers_keeps_no_other_channel_waiting(
     async with WebServer() as other, running(tmp_path) as alerter:
         targets = {"webhook_url": server.url, "slack_webhook_url": other.url}
         for _ in range(20):
-            await alerter.add({**PRICE, "channels": ["webhook", "slack"], "metadata": targets})
+            await add(alerter, {**PRICE, "channels": ["webhook", "slack"], "metadata": targets})
         before = time.monotonic()
         await trade(alerter, 101)
         await until(lambda: len(other.posts) == 20)
@@ -196,7 +201,7 @@ async def test_redis_that_was_away_hears_of_it_when_it_is_back(tmp_path: Path, i
     with RedisServer(tmp_path / "redis") as redis_server:
         redis_server.stop()
         async with running(tmp_path, redis_server.url) as alerter:
-            await alerter.add(PRICE)
+            await add(alerter, PRICE)
             await trade(alerter, 101)
 
             async def refused() -> bool:
@@ -209,8 +214,8 @@ async def test_redis_that_was_away_hears_of_it_when_it_is_back(tmp_path: Path, i
 
 async def test_alerts_and_what_they_know_survive_a_restart(tmp_path: Path, server: WebServer) -> None:
     async with running(tmp_path) as alerter:
-        made = await alerter.add(hook(server, note="mine"))
-        gone = await alerter.add(hook(server))
+        made = await add(alerter, hook(server, note="mine"))
+        gone = await add(alerter, hook(server))
         await alerter.remove(gone["alert_id"])
         await trade(alerter, 101)
         await settled(alerter)
@@ -237,7 +242,7 @@ from pathlib import Path
 async def main(data, url):
     alerter = Alerter(settings(Path(data)), NO_REDIS, recorded=False)
     given = {**PRICE, "channels": ["webhook"], "metadata": {"webhook_url": url}, "cooldown_seconds": 0}
-    await alerter.add(given)
+    await alerter.add("a0", given)
     await alerter.take("trades", EXCHANGE, trades([(time.time_ns(), 1, 101.0)]))
     print("fired", flush=True)
     while (await alerter.status())["waiting"]:
@@ -308,7 +313,7 @@ async def test_nobody_is_told_before_it_is_in_the_log(
     monkeypatch.setattr(module, "RETRY_S", 0.05)
     monkeypatch.setattr(module, "WRITE_S", 0.2)
     async with running(tmp_path) as alerter:
-        made = await alerter.add(hook(server))
+        made = await add(alerter, hook(server))
         write = AlertLog.append
 
         def full(*_: Any) -> None:
@@ -336,7 +341,7 @@ async def test_nobody_is_told_before_it_is_in_the_log(
 async def test_the_log_stays_short(tmp_path: Path, server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMPACT_BYTES", 20_000)
     async with running(tmp_path, delivery_log=5) as alerter:
-        made = await alerter.add(hook(server))
+        made = await add(alerter, hook(server))
         for _ in range(100):
             await trade(alerter, 99, 101)
         await settled(alerter)
@@ -354,7 +359,7 @@ async def test_a_changed_address_is_used_for_what_is_not_told_yet(
 ) -> None:
     wrong = WebServer(port=free_port())
     async with running(tmp_path) as alerter:
-        made = await alerter.add(hook(wrong))
+        made = await add(alerter, hook(wrong))
         await trade(alerter, 101)
         await alerter.change(made["alert_id"], {"metadata": {"webhook_url": server.url}})
         await settled(alerter)
@@ -364,7 +369,7 @@ async def test_a_changed_address_is_used_for_what_is_not_told_yet(
 async def test_of_a_removed_alert_nobody_is_told_any_more(tmp_path: Path, server: WebServer, impatient: None) -> None:
     server.answers = [status(500)] * 100
     async with running(tmp_path) as alerter:
-        made = await alerter.add(hook(server))
+        made = await add(alerter, hook(server))
         await trade(alerter, 101)
         await until(lambda: len(server.posts) > 0)
         await alerter.remove(made["alert_id"])
@@ -384,10 +389,10 @@ async def test_it_says_at_once_what_it_looks_at(tmp_path: Path) -> None:
         asked = asyncio.create_task(alerter.wants(nothing))
         await asyncio.sleep(0)
         assert not asked.done()
-        made = await alerter.add({**PRICE, "one_time": True})
+        made = await add(alerter, {**PRICE, "one_time": True})
         prices = frozenset({("trades", EXCHANGE)})
         assert await asyncio.wait_for(asked, 5) == prices
-        rsi = await alerter.add({**PRICE, "condition": "rsi_above", "threshold": 70})
+        rsi = await add(alerter, {**PRICE, "condition": "rsi_above", "threshold": 70})
         both = prices | {("bars", EXCHANGE), ("indicators", EXCHANGE)}
         assert await alerter.wants(prices) == both
         await alerter.remove(rsi["alert_id"])
@@ -398,18 +403,26 @@ async def test_it_says_at_once_what_it_looks_at(tmp_path: Path) -> None:
         assert await alerter.wants(nothing) == prices
 
 
+async def test_a_call_that_comes_again_after_a_restart_makes_no_other_alert(tmp_path: Path) -> None:
+    async with running(tmp_path) as alerter:
+        made = await alerter.add("a0", PRICE)
+    async with running(tmp_path) as alerter:
+        assert await alerter.add("a0", PRICE) == made
+        assert len(await alerter.alerts()) == 1
+
+
 async def test_a_mistake_is_said_and_nothing_is_kept_of_it(tmp_path: Path) -> None:
     async with running(tmp_path) as alerter:
         with pytest.raises(AlertError, match="threshold is -1"):
-            await alerter.add({**PRICE, "threshold": -1})
+            await add(alerter, {**PRICE, "threshold": -1})
         with pytest.raises(AlertError, match=r"no e-mail can be sent, as the settings have no alerts.smtp"):
-            await alerter.add({**PRICE, "channels": ["email"], "metadata": {"email": "me@example.org"}})
+            await add(alerter, {**PRICE, "channels": ["email"], "metadata": {"email": "me@example.org"}})
         assert await alerter.alerts() == []
 
 
 async def test_a_table_that_is_none_is_counted_and_the_next_one_is_looked_at(tmp_path: Path, server: WebServer) -> None:
     async with running(tmp_path) as alerter:
-        await alerter.add(hook(server))
+        await add(alerter, hook(server))
         await alerter.take("trades", EXCHANGE, trades([]).drop_columns(["price", "symbol"]))
         await alerter.take("trades", EXCHANGE, trades([]), missed=3)
         said = await alerter.status()

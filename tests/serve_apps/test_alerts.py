@@ -1,6 +1,7 @@
 """Alerts over HTTP, without Ray: the application asks a real alerter."""
 
 import json
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Supervised:
     async def add_alert(self, given: dict[str, Any]) -> dict[str, Any]:
         if self.fails is not None:
             raise self.fails
-        return await self.alerter.add(placed(given, {EXCHANGE: (SYMBOL,)}))
+        return await self.alerter.add(str(uuid.uuid4()), placed(given, {EXCHANGE: (SYMBOL,)}))
 
     async def change_alert(self, alert_id: str, given: dict[str, Any]) -> dict[str, Any]:
         return await self.alerter.change(alert_id, given)

@@ -167,6 +167,8 @@ COLLECTED = {"binance": ("BTCUSDT", "ETHUSDT"), "bybit": ("BTCUSDT",), "kraken":
         ({"exchange": "kraken", "symbol": "?" * 500}, "not collected on kraken; see rayfeed symbols list"),
         ({"exchange": "binance", "symbol": 5}, "symbol: expected a name"),
         ({"exchange": 5, "symbol": "BTCUSDT"}, "exchange: there is no 5"),
+        ({"exchange": [], "symbol": "BTCUSDT"}, "exchange: there is no []"),
+        ({"exchange": "binance", "symbol": ["BTCUSDT"]}, "symbol: expected a name"),
         ({"symbol": "BTCUSDT"}, "exchange: BTCUSDT is on binance, bybit; say which one is meant"),
         ({"symbol": "BTCUSDX"}, "'BTCUSDX' is not collected; did you mean BTCUSDT"),
         ({}, "symbol: expected a name"),
