@@ -13,12 +13,12 @@ from actors.alerting.book import AlertBook
 from storage.alert_log import Attempt, Fired, Record
 from tests.actors.alerting.tables import EXCHANGE, NOW, PRICE, RULES, SECOND, Trade, book_with, fired, prices, trades
 
-#: Ascending by time and id, some at the same time.
+#: Ascending by time, some at the same time by ids that have nothing to do with the time else.
 streams = st.lists(st.tuples(st.integers(0, 2), st.integers(98, 102)), max_size=40).map(
-    lambda steps: [
-        (NOW + 1 + sum(step for step, _ in steps[: place + 1]) * SECOND // 2, place, float(price))
+    lambda steps: sorted(
+        (NOW + 1 + sum(step for step, _ in steps[: place + 1]) * SECOND // 2, place * 7 % 41, float(price))
         for place, (_, price) in enumerate(steps)
-    ]
+    )
 )
 cuts = st.lists(st.integers(0, 40), max_size=8)
 alerts = st.fixed_dictionaries(
@@ -82,11 +82,11 @@ def test_what_comes_late_or_twice_changes_nothing(alert, stream, where, random) 
     book, records = book_with(alert), list[Record]()
     came: list[Trade] = []
     for part in parts(stream, where):
+        came += part
         again = random.sample(came, min(5, len(came)))
         late = [(at - 1, order, random.choice([90.0, 110.0])) for at, order, _ in again]
         records += book.take("trades", EXCHANGE, trades(part), NOW)
         records += book.take("trades", EXCHANGE, trades(again + late), NOW)
-        came += part
     assert told(records) == expected(alert, stream)
 
 
@@ -168,6 +168,14 @@ def test_one_that_fires_once_is_inactive_then_and_may_be_made_active_again() -> 
 
 def test_what_happened_before_the_alert_was_made_is_not_its_business() -> None:
     assert book_with(PRICE).take("trades", EXCHANGE, prices(101, 102, start=NOW - 2 * SECOND), NOW) == []
+
+
+def test_one_that_is_active_again_does_not_look_back() -> None:
+    book = book_with({**PRICE, "one_time": True}, rules=replace(RULES, recorded=True))
+    again = prices(99, 101, 102)
+    assert fired(book.take("trades", EXCHANGE, again, NOW)) == [(2, 101)]
+    book.change("a0", {"is_active": True}, NOW)
+    assert fired(book.take("trades", EXCHANGE, again, NOW)) == [(3, 102)]
 
 
 def test_in_a_replay_it_fires_however_long_ago_that_was() -> None:
