@@ -13,6 +13,7 @@ SIMULATOR: Final = "simulator"
 DATABASE: Final = "database"
 PUBLISHER: Final = "publisher"
 MARKET_WATCH: Final = "market_watch"
+ALERTER: Final = "alerter"
 
 
 def shard_name(index: int) -> str:

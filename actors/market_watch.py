@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -96,8 +96,6 @@ class MarketWatch:
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
         self._states: dict[str, str] = {}
-        #: By source, how many tables were dropped on their way here.
-        self._missed: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
         consolidated.warm_up()
         arbitrage.warm_up()
@@ -111,9 +109,10 @@ class MarketWatch:
             self._failure = ""
             self._task = asyncio.create_task(self._run())
 
-    async def take(self, exchange: str, quotes: pa.Table, source: str, dropped: int) -> None:
-        """Quotes of an exchange (`storage.schema.QUOTES`) from a source that had to drop so many tables before."""
-        self._missed[source] = dropped
+    async def take(self, kind: Literal["quotes"], exchange: str, quotes: pa.Table, missed: int = 0) -> None:
+        """Quotes of an exchange (`storage.schema.QUOTES`); `missed`: tables that the sender could not give me since the
+        last one."""
+        self._counts["missed"] += missed
         self._counts["quotes"] += quotes.num_rows
         if self._recorded and quotes.num_rows:
             self._recorded_ns = max(self._recorded_ns, int(np.max(quotes.column("ts_recv").to_numpy())))
@@ -148,7 +147,7 @@ class MarketWatch:
             "episodes": self._arbitrage.opened,
             "beyond": self._arbitrage.beyond,
             "unsaid": self._arbitrage.unsaid,
-            "missed": sum(self._missed.values()),
+            "missed": self._counts["missed"],
             "quotes": self._counts["quotes"],
         }
 

@@ -4,17 +4,21 @@ others by name again. Ray restarts a process that died, I start its work again a
 
 import asyncio
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 import ray
 
+from actors.alerter import Alerter
+from actors.alerting.definitions import placed
 from actors.collector import Collector
 from actors.database import Database
 from actors.directory import (
+    ALERTER,
     DATABASE,
     MARKET_WATCH,
     NAMESPACE,
@@ -30,7 +34,7 @@ from actors.endpoint import Endpoint
 from actors.integrity import combined
 from actors.market_poller import MarketPoller
 from actors.market_watch import Collectors, MarketWatch
-from actors.offers import Offers
+from actors.offers import Offers, WantedOffers
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
@@ -42,7 +46,7 @@ from storage.symbol_changes import SymbolChanges
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
-STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE, PUBLISHER), (SIMULATOR,))
+STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE, PUBLISHER, ALERTER), (SIMULATOR,))
 
 
 def start_actor(name: str, actor: type, *arguments: Any) -> Any:
@@ -96,11 +100,12 @@ class Supervisor:
         database = self._add(DATABASE, Database, settings)
         publisher = self._add(PUBLISHER, Publisher, settings, self._redis_url)
         watch = self._add(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
-        shards = []
-        for index in range(settings.shards):
-            name = shard_name(index)
-            sinks = Sinks(database, publisher, Offers(watch, name))
-            shards.append(self._add(name, SymbolShard, index, settings, ray.put, sinks, self._recorded))
+        alerter = self._add(ALERTER, Alerter, settings, self._redis_url, self._recorded)
+        sinks = Sinks(database, publisher, Offers(watch), WantedOffers(alerter))
+        shards = [
+            self._add(shard_name(index), SymbolShard, index, settings, ray.put, sinks, self._recorded)
+            for index in range(settings.shards)
+        ]
         for exchange, endpoint in endpoints.items():
             self._add(collector_name(exchange), Collector, exchange, endpoint, settings, shards)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
@@ -217,6 +222,31 @@ class Supervisor:
         """End a backfill; False when it does not run."""
         cancelled: bool = await self._collector(exchange).cancel_backfill.remote(job)
         return cancelled
+
+    async def add_alert(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an alert about a collected symbol; see `Alerter.add`, also for what is raised, here and below."""
+        collected = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
+        alert: dict[str, Any] = await self._actors[ALERTER].add.remote(str(uuid.uuid4()), placed(given, collected))
+        return alert
+
+    async def change_alert(self, alert_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._actors[ALERTER].change.remote(alert_id, given)
+        return alert
+
+    async def remove_alert(self, alert_id: str) -> None:
+        await self._actors[ALERTER].remove.remote(alert_id)
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._actors[ALERTER].alerts.remote()
+        return found
+
+    async def alert(self, alert_id: str) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._actors[ALERTER].alert.remote(alert_id)
+        return alert
+
+    async def deliveries(self, alert_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._actors[ALERTER].deliveries.remote(alert_id, limit)
+        return found
 
     async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""

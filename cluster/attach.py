@@ -1,31 +1,30 @@
 """For notebooks: attach this process to a running instance and look at its live actors."""
 
 import time
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import ray
 
 from actors.aggregation.activity_bars import activity
-from actors.aggregation.quality import CHECKS
 from actors.aggregation.quality_kernels import HOURS
 from actors.directory import MARKET_WATCH, SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head
 from cluster.backfilling import span
+from cluster.frames import (
+    alert_frame,
+    best_frame,
+    delivery_frame,
+    episode_frame,
+    gap_frame,
+    integrity_frame,
+    quality_frame,
+)
 from cluster.instance import Instance, InstanceError
 from storage.feature_names import NEWEST, VERSIONS
-from storage.ledger_log import Gap
-from storage.schema import QUOTED
 from storage.timeframes import TIMEFRAMES
-
-#: What a row says of quality, before and after how many trades failed each check.
-_QUALITY_BEFORE: Final = ("quality_score", "score", "total_checks", "passed_checks", "failed_checks")
-_QUALITY_AFTER: Final = (
-    "zero_sizes", "duplicates", "level_shifts", "silences", "completeness", "lateness_ms", "last_trade"
-)  # fmt: skip
 
 
 class Attached:
@@ -108,6 +107,29 @@ class Attached:
     def backfills(self) -> pd.DataFrame:
         """One row per job: its range, how far it is, the trades it found and how many of them were new."""
         return pd.DataFrame(ray.get(self._supervisor.backfills.remote()))
+
+    def add_alert(
+        self, exchange: str, symbol: str, condition: str, threshold: float | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """Be told when something begins to hold (docs/alerts.md has the conditions and what `more` may be: timeframe,
+        channels, metadata, cooldown_seconds, one_time, note); on the live feed where no channels are named. ValueError
+        says what does not fit."""
+        given = {"exchange": exchange, "symbol": symbol, "condition": condition, "threshold": threshold}
+        alert: dict[str, Any] = self._ask("add_alert", {"channels": ["websocket"], **given, **more})
+        return alert
+
+    def remove_alert(self, alert_id: str) -> None:
+        """What fired and is not told yet is not told either. ValueError where there is no such alert."""
+        self._ask("remove_alert", alert_id)
+
+    def alerts(self) -> pd.DataFrame:
+        """One row per alert, the newest first; times in UTC. Whom it tells is left out, as that may be secret."""
+        return alert_frame(ray.get(self._supervisor.alerts.remote()))
+
+    def deliveries(self, alert_id: str | None = None, limit: int = 100) -> pd.DataFrame:
+        """The newest attempts to tell somebody, those first; of one alert or of all."""
+        rows: list[dict[str, Any]] = self._ask("deliveries", alert_id, limit)
+        return delivery_frame(rows)
 
     def fault(self, exchange: str, kind: str, **options: Any) -> Any:
         """Let something go wrong at a simulated exchange, see docs/integrity.md. ValueError names the kinds there are;
@@ -216,67 +238,6 @@ class Attached:
     def _shards(self) -> int:
         said: dict[str, Any] = ray.get(self._supervisor.status.remote())
         return sum(name.startswith("shard:") for name in said)
-
-
-def integrity_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """What the supervisor says of integrity, by exchange and symbol."""
-    # Not as numbers from the start: one that is unknown would make floats of all.
-    frame = pd.DataFrame(rows, dtype=object).set_index(["exchange", "symbol"]).sort_index()
-    frame["since"] = _times(frame["since"])
-    for name in ("first_id", "last_id", "trades", "missing", "gaps_open", "gaps_closed"):
-        frame[name] = frame[name].astype("Int64")
-    return frame
-
-
-def gap_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of gaps by their id; `from_ns` and `to_ns` become the times `from` and `to`."""
-    frame = pd.DataFrame(rows, columns=[field.name for field in fields(Gap)], dtype=object)
-    for name in ("from_ns", "to_ns", "opened", "closed"):
-        frame[name] = _times(frame[name])
-    for name in ("gap_id", "first_id", "last_id", "missing", "attempts", "backfilled", "revision"):
-        frame[name] = frame[name].astype("Int64")
-    return frame.rename(columns={"from_ns": "from", "to_ns": "to"}).set_index("gap_id").sort_index()
-
-
-def quality_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """What the shards say of quality, by exchange and symbol; a column for each check that can fail."""
-    flat = [{**row, **row["failed"]} for row in rows]
-    columns = ["exchange", "symbol", *(_QUALITY_BEFORE), *CHECKS.values(), *(_QUALITY_AFTER)]
-    frame = pd.DataFrame(flat, columns=columns)
-    # Not as numbers from the start: one that is unknown would make floats of all.
-    frame["last_trade"] = _times(pd.Series([row["last_trade"] for row in rows], dtype=object))
-    return frame.set_index(["exchange", "symbol"])
-
-
-def best_frame(best: pa.RecordBatch, instrument: str | None) -> pd.DataFrame:
-    """What the market watch says of the best quotes; see `Attached.best`."""
-    rows = best.to_pylist()
-    if instrument is None:
-        frame = pd.DataFrame(rows, columns=[name for name in best.schema.names if name != "quotes"])
-        return frame.set_index("instrument")
-    quotes = next((row["quotes"] for row in rows if row["instrument"] == instrument), None)
-    if quotes is None:
-        known = ", ".join(row["instrument"] for row in rows)
-        raise InstanceError(f"{instrument!r} is collected nowhere; there are {known or 'no instruments yet'}")
-    frame = pd.DataFrame(quotes, columns=[field.name for field in QUOTED], dtype=object)
-    for name in ("ts_event", "ts_recv"):
-        frame[name] = _times(frame[name])
-    for name in ("bid_price", "bid_size", "ask_price", "ask_size"):
-        frame[name] = frame[name].astype(float)
-    return frame.set_index(["exchange", "symbol"])
-
-
-def episode_frame(episodes: pa.RecordBatch) -> pd.DataFrame:
-    """Rows of arbitrage with `lasted`, the time from open to close, NaT while it is open."""
-    frame: pd.DataFrame = episodes.to_pandas()
-    for name in ("opened", "closed", "peak"):
-        frame[name] = _times(pd.Series(episodes.column(name).to_pylist(), dtype=object))
-    frame["lasted"] = frame["closed"] - frame["opened"]
-    return frame
-
-
-def _times(ns: "pd.Series[Any]") -> "pd.Series[Any]":
-    return pd.to_datetime(ns.astype("Int64"), unit="ns", utc=True)
 
 
 def _answer(reference: Any) -> Any:

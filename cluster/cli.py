@@ -14,7 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from cluster import audit, backfilling, recording, simulating, symbols
+from cluster import alerts, audit, backfilling, recording, simulating, symbols
 from cluster.asking import supervisor
 from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
@@ -33,6 +33,7 @@ app = typer.Typer(
 notes = Console(stderr=True)
 
 app.add_typer(symbols.app, name="symbols")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(simulating.app, name="sim")
 app.command()(recording.record)
 app.command()(audit.audit)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -188,6 +189,31 @@ class LiveSettings(_Part):
     answer_timeout_s: Annotated[float, Field(gt=0)]
 
 
+class SmtpSettings(_Part):
+    """The server that alerts by e-mail are handed to."""
+
+    host: str = Field(min_length=1)
+    port: Port = 587
+    starttls: bool = True
+    user: str | None = None
+    password: Secret | None = None
+    #: Who they are from.
+    from_address: str = Field(pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        return self
+
+
+class AlertSettings(_Part):
+    max_alerts: Positive
+    delivery_log: Positive
+    allow_private_targets: bool
+    smtp: SmtpSettings | None = None
+
+
 class BreakerSettings(_Part):
     failures: Positive
     successes: Positive
@@ -254,6 +280,7 @@ class Settings(BaseSettings):
     ray: RaySettings
     live: LiveSettings
     pollers: PollersSettings
+    alerts: AlertSettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
     ray_address: str | None = Field(None, validation_alias=_plain_name("ray_address"))
@@ -330,7 +357,9 @@ def _one_line(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
         return f"unknown setting {key!r}"
-    return f"setting {key!r} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    # Of several values together one may be a secret.
+    found = "" if isinstance(first["input"], Mapping) else f" is {first['input']!r}"
+    return f"setting {key!r}{found}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _check_environment() -> None:

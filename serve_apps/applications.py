@@ -14,8 +14,10 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
+from actors.alerting.definitions import AlertError
 from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from config import Settings, SettingsError, load
+from serve_apps.alerts import ALERTS, AlertsApp
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.books import BOOKS, BooksApp
 from serve_apps.charts import CHARTS, ChartsApp, live_then_stored
@@ -113,7 +115,8 @@ def market_application(settings: Settings) -> Any:
         symbols = ColumnReader(settings.columns).symbols
         charts = ChartsApp(live_then_stored(live, stored), indicators, symbols)
         supervised = _Supervised()
-        changes = SubscriptionsApp(supervised, api_token(settings))
+        token = api_token(settings)
+        changes = SubscriptionsApp(supervised, token)
         return MarketApp(
             [
                 Resource(CHARTS, ("GET", "HEAD"), charts),
@@ -125,6 +128,7 @@ def market_application(settings: Settings) -> Any:
                 Resource(QUALITY, ("GET", "HEAD"), QualityApp(supervised.quality)),
                 Resource(BBO, ("GET", "HEAD"), BestApp(Shared(_watched("best"), BEST_FRESH_S))),
                 Resource(ARBITRAGE, ("GET", "HEAD"), ArbitrageApp(Shared(_watched("episodes"), BEST_FRESH_S))),
+                Resource(ALERTS, ("GET", "HEAD", "POST", "PUT", "DELETE"), AlertsApp(_Alerts(), token)),
             ]
         )
 
@@ -203,6 +207,44 @@ def _watched(method: str) -> Callable[[], Awaitable[pa.RecordBatch]]:
         return rows
 
     return ask
+
+
+class _Alerts:
+    """Alerts, by the supervisor; see `serve_apps.alerts.Alerts`."""
+
+    async def add_alert(self, given: dict[str, Any]) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._ask("add_alert", given)
+        return alert
+
+    async def change_alert(self, alert_id: str, given: dict[str, Any]) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._ask("change_alert", alert_id, given)
+        return alert
+
+    async def remove_alert(self, alert_id: str) -> None:
+        await self._ask("remove_alert", alert_id)
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._ask("alerts")
+        return found
+
+    async def alert(self, alert_id: str) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._ask("alert", alert_id)
+        return alert
+
+    async def deliveries(self, alert_id: str | None, limit: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._ask("deliveries", alert_id, limit)
+        return found
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            asked = getattr(find_actor(SUPERVISOR), method).remote(*arguments)
+            return await asyncio.wait_for(asked, LOOK_TIMEOUT_S)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, AlertError):
+                raise error.cause from None
+            raise
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer("The actors that know do not answer now; ask again in a moment.") from None
 
 
 async def readiness() -> tuple[bool, dict[str, Any]]:

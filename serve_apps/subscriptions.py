@@ -2,12 +2,12 @@
 folder of the instance, so that no page a user happens to visit can do it.
 """
 
-import hmac
 from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
 from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, read_body, send_problem, send_whole
+from serve_apps.token import challenge, check_token
 
 SUBSCRIPTIONS: Final = "/api/v1/subscriptions"
 MOST_BYTES: Final = 64 << 10
@@ -41,7 +41,7 @@ class SubscriptionsApp:
             if scope["method"] in ("GET", "HEAD"):
                 await _send(send, 200, await self._collection.symbols())
                 return
-            self._authorize(scope)
+            check_token(scope, self._token, "Changing what is collected")
             change = _change(await read_body(receive, MOST_BYTES))
             if scope["method"] == "POST":
                 said = await self._collection.add(change.exchange, change.symbols)
@@ -53,19 +53,9 @@ class SubscriptionsApp:
                 removed = await self._collection.remove(change.exchange, change.symbols)
                 await _send(send, 200, {"removed": removed})
         except BadRequest as error:
-            challenge = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
-            await send_problem(send, error.status, str(error), challenge)
+            await send_problem(send, error.status, str(error), challenge(error))
         except LookupError as error:
             await send_problem(send, 404, str(error.args[0]))
-
-    def _authorize(self, scope: Scope) -> None:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
-            raise BadRequest(
-                401,
-                "Changing what is collected needs the token in secrets/api_token of the data folder: "
-                "Authorization: Bearer TOKEN.",
-            )
 
 
 def _change(body: bytes) -> _Change:

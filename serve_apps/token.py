@@ -1,10 +1,12 @@
 """The token that allows to change an instance over HTTP: whoever can read the data folder can operate the instance."""
 
+import hmac
 import os
 import secrets
 from pathlib import Path
 
 from config import Settings
+from serve_apps.asgi import BadRequest, Headers, Scope
 
 
 def api_token(settings: Settings) -> str:
@@ -18,6 +20,21 @@ def api_token(settings: Settings) -> str:
         own.write_text(secrets.token_urlsafe(32))
         _keep_first(own, path)
     return path.read_text()
+
+
+def check_token(scope: Scope, token: str, doing: str) -> None:
+    """`BadRequest` for a request without the token, which `doing` (Changing what is collected) needs."""
+    given = dict(scope["headers"]).get(b"authorization", b"")
+    if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+        raise BadRequest(
+            401,
+            f"{doing} needs the token in secrets/api_token of the data folder: Authorization: Bearer TOKEN.",
+        )
+
+
+def challenge(error: BadRequest) -> Headers:
+    """What an answer to that has to carry besides."""
+    return [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
 
 
 def _keep_first(own: Path, path: Path) -> None:

@@ -22,6 +22,9 @@ from storage.timeframes import TIMEFRAMES
 
 STREAM: Final = "market_data_stream"
 STREAM_LENGTH: Final = 1000
+#: The channel that alerts are published on, and the stream that holds the newest of them.
+ALERTS: Final = "alerts"
+ALERT_STREAM: Final = "alerts_stream"
 BARS_LENGTH: Final = 1000
 LAST_TRADE_SECONDS: Final = 60
 TICKER_SECONDS: Final = 300
@@ -136,6 +139,12 @@ def write(pipeline: Pipeline, entries: Iterable[Entry]) -> None:
             pipeline.xadd(STREAM, {"data": entry.summary}, maxlen=STREAM_LENGTH, approximate=True)
     for key in sorted(trimmed):
         pipeline.zremrangebyrank(key, 0, -BARS_LENGTH - 1)
+
+
+def write_alert(pipeline: Pipeline, alert: bytes) -> None:
+    """Put on a transaction that an alert fired (JSON): into the stream, as `data`, and to those who listen."""
+    pipeline.xadd(ALERT_STREAM, {"data": alert}, maxlen=STREAM_LENGTH, approximate=True)
+    pipeline.publish(ALERTS, alert)
 
 
 def embedded_command(folder: Path, port: int, password: str) -> list[str]:

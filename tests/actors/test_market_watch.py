@@ -126,7 +126,7 @@ class Around:
     async def quote(self, exchange: str, bid: float, ask: float, at: int | None = None) -> None:
         at = self.clock() if at is None else at
         quotes = batch([Quote(SYMBOL[exchange], at, at - NOON, bid, ask)])
-        await self.watch.take(exchange, pa.Table.from_batches([quotes]), "shard:0", 0)
+        await self.watch.take("quotes", exchange, pa.Table.from_batches([quotes]))
 
     async def row(self) -> dict[str, Any]:
         """Of BTC-USDT; empty while it is not known."""
@@ -300,8 +300,8 @@ async def test_status_says_what_is_left_out_and_what_was_missed(tmp_path: Path) 
     async with around(tmp_path) as one:
         await until(lambda: one.living(0))
         quotes = pa.Table.from_batches([batch([Quote("BTC-USDT", one.clock(), 1, 5.0, 4.0)])])
-        for source, dropped in (("shard:0", 2), ("shard:1", 3), ("shard:0", 4)):
-            await one.watch.take("okx", quotes, source, dropped)
+        for missed in (2, 0, 5):
+            await one.watch.take("quotes", "okx", quotes, missed)
         status = await one.watch.status()
     assert (status["missed"], status["quotes"], status["instruments"]) == (7, 3, 4)
     assert status["left_out"]["invalid"] == 1
@@ -359,7 +359,7 @@ async def test_from_real_connections_to_redis_and_clickhouse_and_without_a_dead_
     with RedisServer(tmp_path / "redis") as server:
         publisher, database = Publisher(settings, server.url), Database(settings)
         watch = MarketWatch(settings, collectors, Handle(publisher), Handle(database), recorded=False)
-        sinks = Sinks(Handle(database), Handle(publisher), Offers(Handle(watch), "shard:0"))
+        sinks = Sinks(Handle(database), Handle(publisher), Offers(Handle(watch)))
         shard = Shard(settings, sinks, recorded=False)
         endpoints = {name: Endpoint(*await one.start(), (SYMBOL[name],)) for name, one in servers.items()}
         binance = collecting(settings, endpoints["binance"], shard, exchange="binance")

@@ -41,6 +41,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "10",
         # A list of instruments that is older than this is read again for a symbol nobody knows.
         "RAYFEED_COLLECTOR__LIST_RETRY_S": "1",
+        # Receivers of alerts are on this machine.
+        "RAYFEED_ALERTS__ALLOW_PRIVATE_TARGETS": "true",
     }
     data = tmp_path_factory.mktemp("simulated") / "data"
     with rayfeed_up(data, environment=chosen) as instance:

@@ -110,7 +110,8 @@ class FrontDoor:
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:
-                return answer.status, json.load(answer)
+                said = answer.read()
+                return answer.status, json.loads(said) if said else None
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 

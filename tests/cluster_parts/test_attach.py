@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from actors.aggregation.arbitrage import Arbitrage, Rules
-from cluster.attach import best_frame, episode_frame, gap_frame, integrity_frame, quality_frame
+from cluster.frames import best_frame, episode_frame, gap_frame, integrity_frame, quality_frame
 from cluster.instance import InstanceError
 from storage.ledger_log import Gap
 from tests.actors.aggregation.plain_consolidated import NOON, Quote, batch, opened

@@ -40,6 +40,14 @@ def test_exchanges_are_counted_and_what_is_not_synced_is_named() -> None:
     ]
 
 
+def test_what_alerts_could_not_look_at_is_said() -> None:
+    console = Console(width=200)
+    with console.capture() as capture:
+        said = {"alerter": {"answers": True, "missed": 1200}, "database": {"answers": True}}
+        console.print(table(Details("127.0.0.1", 1, 2), said, []))
+    assert "1,200 tables not looked at for alerts" in capture.get()
+
+
 def test_of_many_only_the_newest_are_named() -> None:
     lines = shown([row("okx", f"S{number}", "gapped", since=number) for number in range(MOST_SYMBOLS + 5)])
     assert len(lines) == 3 + MOST_SYMBOLS + 1

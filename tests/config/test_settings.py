@@ -95,6 +95,10 @@ def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: 
         ("RAYFEED_ARBITRAGE__MIN_PROFIT", "inf", "arbitrage.min_profit"),
         ("RAYFEED_ARBITRAGE__SAME", '{"USD": "USDT"}', "arbitrage.same"),
         ("RAYFEED_ARBITRAGE__SAME", '{"usdt": "USD"}', "arbitrage.same.usdt"),
+        ("RAYFEED_ALERTS__MAX_ALERTS", "0", "alerts.max_alerts"),
+        ("RAYFEED_ALERTS__SMTP__HOST", "mail.example.org", "alerts.smtp.from_address"),
+        ("RAYFEED_ALERTS__SMTP", '{"host": "h", "from_address": "a@b.c, d@e.f"}', "alerts.smtp.from_address"),
+        ("RAYFEED_ALERTS__SMTP", '{"host": "h", "from_address": "a@b.c", "user": "me"}', "user and password"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_that_names_it(
@@ -122,6 +126,19 @@ def test_a_mistake_in_the_file_is_one_line_that_names_it(tmp_path: Path, text: s
         load(tmp_path)
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_password_of_the_mail_server_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smtp = '{"host": "h", "from_address": "a@b.c", "user": "me", "password": "hunter2"}'
+    monkeypatch.setenv("RAYFEED_ALERTS__SMTP", smtp)
+    settings = load(tmp_path)
+    assert settings.alerts.smtp is not None and settings.alerts.smtp.password is not None
+    assert settings.alerts.smtp.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in f"{settings!r} {settings}"
+    monkeypatch.setenv("RAYFEED_ALERTS__SMTP", smtp.replace('"user": "me", ', ""))
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path)
+    assert "hunter2" not in str(error.value)
 
 
 def test_settings_travel_to_other_processes(tmp_path: Path) -> None:
