@@ -1,0 +1,41 @@
+"""Features of a running instance: of its newest bars and of a range the same, and those of the last bar in Redis."""
+
+import datetime
+import json
+from typing import Any
+
+import redis
+
+from tests.cluster.running import Instance
+from tests.polling import wait_until
+
+PATH = "/api/v1/features/BTCUSDT?exchange=binance"
+
+
+def test_features_are_the_same_live_and_of_a_range_and_in_redis(simulated: Instance) -> None:
+    def newest() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = simulated.json(f"{PATH}&timeframe=1s&limit=30").get("features", [])
+        return found
+
+    wait_until(lambda: len(newest()) == 30 and newest()[-1]["quoted_seconds_60s"] > 5, 90)
+    # Of seconds in which whatever was late has come.
+    live = newest()[:-3]
+    begin, end = (
+        datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC).isoformat().replace("+", "%2B")
+        for ms in (live[0]["time"], live[-1]["time"] + 1000)
+    )
+    past = simulated.json(f"{PATH}&timeframe=1s&mode=batch&start_time={begin}&end_time={end}")
+    assert past["features"] == live
+    assert past["count"] == len(live)
+    assert any(row["spread"] is not None for row in live)
+
+    server = redis.Redis.from_url(simulated.details["redis_url"])
+
+    def of_minute() -> Any:
+        return server.get("features:binance:BTCUSDT:1m")
+
+    wait_until(lambda: of_minute() is not None, 90)
+    stored = json.loads(of_minute())
+    served = simulated.json(f"{PATH}&timeframe=1m&limit=5")["features"]
+    assert stored["time"] * 1000 in [row["time"] for row in served]
+    assert stored.keys() == served[-1].keys()
