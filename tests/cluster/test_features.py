@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 
+from cluster.instance import Instance as Running
 from tests.cluster.running import Instance
 from tests.polling import wait_until
 
@@ -14,8 +15,8 @@ PATH = "/api/v1/features/BTCUSDT?exchange=binance"
 
 def test_features_are_the_same_live_and_of_a_range_and_in_redis(simulated: Instance) -> None:
     def newest() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = simulated.json(f"{PATH}&timeframe=1s&limit=30").get("features", [])
-        return found
+        status, _, body = simulated.get(f"{PATH}&timeframe=1s&limit=30")
+        return json.loads(body)["features"] if status == 200 else []
 
     wait_until(lambda: len(newest()) == 30 and newest()[-1]["quoted_seconds_60s"] > 5, 90)
     # Of seconds in which whatever was late has come.
@@ -29,13 +30,17 @@ def test_features_are_the_same_live_and_of_a_range_and_in_redis(simulated: Insta
     assert past["count"] == len(live)
     assert any(row["spread"] is not None for row in live)
 
-    server = redis.Redis.from_url(simulated.details["redis_url"])
+    running = Running.read(simulated.data)
+    assert running is not None
+    assert running.details is not None
+    assert running.details.redis_url is not None
+    with redis.Redis.from_url(running.details.redis_url) as server:
 
-    def of_minute() -> Any:
-        return server.get("features:binance:BTCUSDT:1m")
+        def of_minute() -> Any:
+            return server.get("features:binance:BTCUSDT:1m")
 
-    wait_until(lambda: of_minute() is not None, 90)
-    stored = json.loads(of_minute())
+        wait_until(lambda: of_minute() is not None, 90)
+        stored = json.loads(of_minute())
     served = simulated.json(f"{PATH}&timeframe=1m&limit=5")["features"]
     assert stored["time"] * 1000 in [row["time"] for row in served]
     assert stored.keys() == served[-1].keys()
