@@ -276,25 +276,21 @@ class SymbolShard:
                 continue
             stored: list[pa.RecordBatch] = []
             unjudged: list[pa.RecordBatch] = []
-            for symbol, trades in trades_by_symbol(*found):
-                write = partial(self._write, exchange, symbol, "TRADES")
-                new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
-                if kind == "trades":
-                    known = trades.rows.num_rows - new.num_rows
-                    self._counts["duplicates"] += known
-                    unjudged.append(self._quality.unjudged(exchange, symbol, trades.rows, new) if known else new)
-                if new.num_rows:
-                    self._counts["TRADES"] += new.num_rows
-                    self._unshared.setdefault(("trades", exchange), []).append(new)
-                    stored.append(new)
-            # Nearly always all of them are new, and need not be put together again.
-            everything = sum(new.num_rows for new in stored) == found[0].num_rows
-            if stored:
-                told = found[0] if everything else whole(pa.Table.from_batches(stored))
-                for revised in self._bars.update(exchange, told):
-                    self._unshared.setdefault(("bars", exchange), []).append(revised)
-            if unjudged:
-                self._quality.judge(exchange, told if everything else whole(pa.Table.from_batches(unjudged)))
+            try:
+                for symbol, trades in trades_by_symbol(*found):
+                    write = partial(self._write, exchange, symbol, "TRADES")
+                    new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
+                    if kind == "trades":
+                        known = trades.rows.num_rows - new.num_rows
+                        self._counts["duplicates"] += known
+                        unjudged.append(self._quality.unjudged(exchange, symbol, trades.rows, new) if known else new)
+                    if new.num_rows:
+                        self._counts["TRADES"] += new.num_rows
+                        self._unshared.setdefault(("trades", exchange), []).append(new)
+                        stored.append(new)
+            finally:
+                # Also when the disk was full on the way: what is in the files counts as known when it comes again.
+                self._take_stored(exchange, found[0], stored, unjudged)
         for symbol, rows in by_symbol(one.batches.get("quotes") for one in mine):
             is_new = self._write(exchange, symbol, "MD", rows)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
@@ -303,6 +299,19 @@ class SymbolShard:
             if kept.num_rows:
                 self._unshared.setdefault(("quotes", exchange), []).append(kept)
         self._keeper.finish()
+
+    def _take_stored(
+        self, exchange: str, given: pa.RecordBatch, stored: list[pa.RecordBatch], unjudged: list[pa.RecordBatch]
+    ) -> None:
+        """Let bars have what was stored of the given trades, and judge them."""
+        # Nearly always all of them are new, and need not be put together again.
+        everything = sum(new.num_rows for new in stored) == given.num_rows
+        if stored:
+            told = given if everything else whole(pa.Table.from_batches(stored))
+            for revised in self._bars.update(exchange, told):
+                self._unshared.setdefault(("bars", exchange), []).append(revised)
+        if unjudged:
+            self._quality.judge(exchange, given if everything else whole(pa.Table.from_batches(unjudged)))
 
     def _write(self, exchange: str, symbol: str, row_type: RowType, rows: pa.RecordBatch) -> Any:
         return self._writer.append(exchange, symbol, row_type, to_columns(row_type, rows))

@@ -11,6 +11,7 @@ import pytest
 from actors.stored_bars import StoredBars
 from config import Settings, load
 from storage.column_reader import ColumnReader
+from storage.column_writer import ColumnWriter
 from storage.timeframes import TIMEFRAMES
 from tests.actors.batches import NOON, SECOND, quotes, trades
 from tests.actors.shards import Shard, Taken, stored_ids
@@ -231,6 +232,29 @@ async def test_a_full_disk_delays_the_acknowledgement_and_loses_nothing(
     await sending
     assert (await shard.status())["failure"] == ""
     assert stored_ids(settings, "binance", "BTCUSDT") == [1]
+    await shard.stop()
+
+
+async def test_a_disk_that_is_full_for_one_symbol_costs_the_bars_of_others_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.symbol_shard.RETRY_S", 0.01)
+    shard, append, full = Shard(settings, Taken()), ColumnWriter.append, ["BTCUSDT"] * 3
+
+    def appended(self: ColumnWriter, exchange: str, symbol: str, *rows: Any) -> Any:
+        if symbol in full:
+            full.remove(symbol)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return append(self, exchange, symbol, *rows)
+
+    monkeypatch.setattr(ColumnWriter, "append", appended)
+    rows = [(symbol, NOON + n, n, 1.0, 1.0, 0) for symbol in ("ADAUSDT", "BTCUSDT", "XRPUSDT") for n in range(5)]
+    await shard.send("binance", {"trades": trades(rows)}, NOON)
+    assert full == []
+    for symbol in ("ADAUSDT", "BTCUSDT", "XRPUSDT"):
+        assert (await shard.bars("binance", symbol, "1m", 5)).column("trade_count").to_pylist() == [5]
+    (row,) = [row for row in await shard.quality("binance", "ADAUSDT", 1) if row["symbol"] == "ADAUSDT"]
+    assert row["total_checks"] == 5
     await shard.stop()
 
 
