@@ -141,7 +141,8 @@ class Alerter:
         return [msgspec.structs.asdict(attempt) for attempt in found]
 
     async def status(self) -> dict[str, Any]:
-        """`missed` counts tables that nobody looked at, `waiting` what fired and somebody is to be told of."""
+        """`missed` counts tables that nobody looked at, `waiting` what fired and somebody is to be told of, or was and
+        that is not in the log yet."""
         self._start()
         alerts = self._book.alerts.values()
         return {
@@ -150,7 +151,7 @@ class Alerter:
             "failure": self._blocked or self._failure,
             "alerts": len(alerts),
             "active": sum(alert.is_active for alert in alerts),
-            "waiting": len(self._book.waiting),
+            "waiting": len(self._book.waiting.keys() | {delivery_id for delivery_id, _ in self._telling}),
             "damaged": self._log.damaged,
             **{name: self._counts[name] for name in ("fired", "delivered", "retrying", "failed", "missed")},
         }

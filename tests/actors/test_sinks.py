@@ -79,11 +79,11 @@ async def test_every_kind_reaches_those_who_want_it(database: Actor, publisher: 
     await until(lambda: offers._wanted is not None)
     database.calls.clear()
     alerter.taken.clear()
-    kinds = ("trades", "quotes", "bars", "indicators", "derivatives", "liquidations", "gaps")
+    kinds = ("trades", "quotes", "bars", "indicators", "features", "derivatives", "liquidations", "gaps", "quality")
     for kind in kinds:
         await sinks(kind, "okx", kind.upper())
-    assert [call[1] for call in database.calls] == [kind for kind in kinds if kind != "quotes"]
-    published = ["publish_trades", "publish_quotes", "publish_bars", "publish_of_bars"]
+    assert [call[1] for call in database.calls] == [kind for kind in kinds if kind not in ("quotes", "features")]
+    published = ["publish_trades", "publish_quotes", "publish_bars", "publish_of_bars", "publish_of_bars"]
     assert [call[0] for call in publisher.calls] == published
     assert alerter.taken == [(kind, "okx", kind.upper()) for kind in looked_at]
     with pytest.raises(ValueError, match="no sink for 'pictures'"):
