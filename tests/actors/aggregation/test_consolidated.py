@@ -65,6 +65,24 @@ def test_each_side_is_the_best_of_any_exchange_with_its_size_and_the_spread_betw
     ]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "first"),
+    [
+        ((1.0, 2.0), "okx"),
+        ((2.0, 1.0), "binance"),
+        ((1.0, 1.0), "binance"),
+        ((None, 1.0), "okx"),
+        ((1.0, None), "binance"),
+    ],
+)
+def test_of_equal_prices_the_larger_size_is_best_and_then_the_exchange_by_name(sizes: Any, first: str) -> None:
+    book = opened()
+    for (exchange, symbol), size in zip((("binance", "BTCUSDT"), ("okx", "BTC-USDT")), sizes, strict=True):
+        book.take(exchange, batch([Quote(symbol, NOON, 1, 100.0, 101.0, size, size)]))
+    bid, ask, *_ = looked(book, NOON)["BTC-USDT"]
+    assert (bid.exchange, ask.exchange) == (first, first)
+
+
 def test_a_bid_above_the_ask_of_another_exchange_is_shown_and_one_above_its_own_ask_is_not() -> None:
     book = opened()
     book.take("binance", batch([Quote("BTCUSDT", NOON, 1, 105.0, 106.0)]))
