@@ -17,10 +17,11 @@ log = structlog.get_logger(__name__)
 
 class Offers:
     """Offers of rows of a kind and an exchange to an actor with `take.remote(kind, exchange, table, missed)`; `missed`:
-    how many could not be given to it since the last one."""
+    how many could not be given to it since the last one. No more than `most` wait to be taken."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, most: int = MOST) -> None:
         self._actor = actor
+        self._most = most
         self._in_order = asyncio.Lock()
         self._waiting: set[asyncio.Task[None]] = set()
         self._refused = False
@@ -28,7 +29,7 @@ class Offers:
 
     def __call__(self, kind: str, exchange: str, shared: Any) -> asyncio.Task[None] | None:
         """Offer a table, or what stands for it in the object store; what is returned is done once it was taken."""
-        if len(self._waiting) >= MOST:
+        if len(self._waiting) >= self._most:
             self.missed += 1
             return None
         task = asyncio.create_task(self._hand_over(kind, exchange, shared))

@@ -46,6 +46,8 @@ from storage.symbol_changes import SymbolChanges
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
+#: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
+QUOTES_WAITING = 8
 STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE, PUBLISHER, ALERTER), (SIMULATOR,))
 
 
@@ -101,7 +103,7 @@ class Supervisor:
         publisher = self._add(PUBLISHER, Publisher, settings, self._redis_url)
         watch = self._add(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
         alerter = self._add(ALERTER, Alerter, settings, self._redis_url, self._recorded)
-        sinks = Sinks(database, publisher, Offers(watch), WantedOffers(alerter))
+        sinks = Sinks(database, publisher, Offers(watch, QUOTES_WAITING), WantedOffers(alerter))
         shards = [
             self._add(shard_name(index), SymbolShard, index, settings, ray.put, sinks, self._recorded)
             for index in range(settings.shards)

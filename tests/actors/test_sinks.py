@@ -164,3 +164,18 @@ async def test_who_watches_quotes_is_offered_them_and_nothing_else(database: Act
         await sinks(kind, "okx", kind.upper())
     assert watch.taken == [("quotes", "okx", "QUOTES")]
     assert [call[0] for call in publisher.calls] == ["publish_trades", "publish_quotes", "publish_bars"]
+
+
+async def test_of_quotes_only_as_many_tables_wait_as_may(
+    database: Actor, publisher: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    watch = Alerter()
+    sinks = Sinks(database, publisher, Offers(watch, most=3))
+    await asyncio.gather(*(sinks("quotes", "okx", number) for number in range(10)))
+    assert len(publisher.calls) == 10, "it is published all the same"
+    watch.well.set()
+    await until(lambda: len(watch.taken) == 3)
+    await sinks("quotes", "okx", "next")
+    assert watch.taken[-1] == ("quotes", "okx", "next")
+    assert watch.missed == 7
