@@ -1,5 +1,5 @@
 """MarketWatch: I know the best bid and ask of every instrument over all exchanges, and when buying at one exchange and
-selling at another pays. Shards offer me their quotes and never wait for me; collectors tell me four times a second
+selling at another pays. Shards offer me their quotes and never wait for me; collectors tell me once a second
 which connections live. I own no data: when I die, quotes and collectors tell me everything again, and the episodes of
 arbitrage that were open are closed as lost.
 """
@@ -27,7 +27,7 @@ from storage.schema import ARBITRAGE
 
 #: Each collector is asked this often how its exchange is received, and has so long to answer: within both together a
 #: connection that was lost is known.
-ASK_INTERVAL_S: Final = 0.25
+ASK_INTERVAL_S: Final = 1.0
 ANSWER_TIMEOUT_S: Final = 1.0
 #: A list of instruments is asked for this often while symbols are not in it.
 LIST_INTERVAL_S: Final = 5.0

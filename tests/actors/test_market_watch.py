@@ -201,7 +201,11 @@ async def test_an_exchange_without_a_collector_costs_the_others_nothing(tmp_path
         assert (status["running"], "no actor" in status["states"]["binance"]) == (True, True)
 
 
-async def test_a_quote_is_too_old_by_the_clock_also_where_nothing_comes_any_more(tmp_path: Path) -> None:
+async def test_a_quote_is_too_old_by_the_clock_also_where_nothing_comes_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The clock makes leaps that are nearly a silence.
+    monkeypatch.setattr("actors.market_watch.ASK_INTERVAL_S", 0.1)
     async with around(tmp_path) as one:
         await until(lambda: one.living(0))
         await one.quote("okx", 100.0, 101.0)

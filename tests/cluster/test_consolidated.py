@@ -15,7 +15,7 @@ from tests.cluster.running import Instance, rayfeed_up
 from tests.polling import wait_until
 
 BBO = "/api/v1/bbo"
-#: A lost connection is known within a quarter of a second, where nobody else wants the processors.
+#: A lost connection is known within a second, where nobody else wants the processors.
 DROP_S = 3.0
 BACK_S = 60.0
 #: Shards hand quotes on four times a second.
