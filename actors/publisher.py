@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -39,6 +40,7 @@ class Publisher:
             retry=Retry(NoBackoff(), 0),  # retrying is our own business
         )
         self._max_pending = settings.sinks.max_pending
+        self._timeframes = pa.array(settings.features.timeframes, pa.string())
         self._pending: dict[tuple[str, int | None], Entry] = {}
         # Of each latest value, so that a late or backfilled row never replaces a newer one.
         self._newest: dict[str, tuple[int, int]] = {}
@@ -65,8 +67,10 @@ class Publisher:
         self._publish(redis.bar_entries(exchange, table))
 
     async def publish_of_bars(self, kind: Literal["indicators", "features"], exchange: str, table: pa.Table) -> None:
-        """Those of the newest bar per series; `table` has schema INDICATORS or FEATURES."""
-        self._publish(redis.of_newest_bars(kind, exchange, table))
+        """Those of the newest bar per series, of the timeframes in `features.timeframes`; `table` has schema INDICATORS
+        or FEATURES."""
+        wanted = pc.is_in(table["timeframe"], self._timeframes)
+        self._publish(redis.of_newest_bars(kind, exchange, table.filter(wanted)))
 
     async def status(self) -> dict[str, Any]:
         """available (null until first tried), written, pending, superseded (replaced by newer ones before they

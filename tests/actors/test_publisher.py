@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from actors.publisher import Publisher
 from config.settings import Settings, load
 from storage import redis
-from storage.schema import BARS, QUOTES, TRADES
+from storage.schema import BARS, INDICATORS, QUOTES, TRADES
 from tests.polling import until
 from tests.servers import PASSWORD, RedisServer, free_port
 
@@ -104,6 +104,16 @@ async def test_trades_quotes_and_bars_appear(publisher: Publisher, client: Redis
     assert json.loads(fields[b"data"])["price"] == 2.0
     health = await publisher.status()
     assert (health["available"], health["written"], health["rejected"]) == (True, 4, 0)
+
+
+async def test_indicators_are_there_of_the_timeframes_of_the_settings(publisher: Publisher, client: Redis) -> None:
+    rows = [
+        {"symbol": "BTCUSDT", "timeframe": timeframe, "time": 60 * 10**9, "rsi_14": 50.0} for timeframe in ("1s", "1m")
+    ]
+    await publisher.publish_of_bars("indicators", "binance", pa.Table.from_pylist(rows, schema=INDICATORS))
+    await written(publisher)
+    assert json.loads(await client.get("indicators:binance:BTCUSDT:1m"))["rsi_14"] == 50.0
+    assert await client.keys("indicators:*") == [b"indicators:binance:BTCUSDT:1m"]
 
 
 async def test_a_late_trade_never_replaces_a_newer_one(publisher: Publisher, client: Redis) -> None:
