@@ -5,6 +5,7 @@ arbitrage that were open are closed as lost.
 """
 
 import asyncio
+import contextlib
 import math
 import os
 import time
@@ -183,21 +184,27 @@ class MarketWatch:
             try:
                 while not (await asyncio.wait({asked}, timeout=ANSWER_TIMEOUT_S))[0]:
                     self._lose(exchange, "its collector does not answer")
-                self._receive(exchange, asked.result())
+                receptions = asked.result()
+            except ValueError:
+                self._lose(exchange, "it has no collector")
+            except ray.exceptions.RayError as error:
+                self._lose(exchange, f"its collector fails: {str(error).partition('\n')[0][:200]}")
+            else:
+                self._receive(exchange, receptions)
                 if time.monotonic() - listed_at >= LIST_INTERVAL_S and self._book.unlisted(exchange):
                     listed_at = time.monotonic()
-                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                        instruments = await self._exchanges.instruments(exchange)
-                    if instruments is not None:
-                        self._book.list_is(exchange, instruments)
-                        self._look()
-            except TimeoutError:
-                pass
-            except (ValueError, ray.exceptions.RayError) as error:
-                self._lose(exchange, f"nothing is known of it: {str(error).partition('\n')[0][:200]}")
+                    await self._read_list(exchange)
             finally:
                 asked.cancel()
             await asyncio.sleep(ASK_INTERVAL_S)
+
+    async def _read_list(self, exchange: str) -> None:
+        with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                instruments = await self._exchanges.instruments(exchange)
+            if instruments is not None:
+                self._book.list_is(exchange, instruments)
+                self._look()
 
     def _lose(self, exchange: str, why: str) -> None:
         self._states[exchange] = why

@@ -198,7 +198,7 @@ async def test_an_exchange_without_a_collector_costs_the_others_nothing(tmp_path
         await one.quote("okx", 100.0, 101.0)
         assert await one.living(1)
         status = await one.watch.status()
-        assert (status["running"], "no actor" in status["states"]["binance"]) == (True, True)
+        assert (status["running"], status["states"]["binance"]) == (True, "it has no collector")
 
 
 async def test_a_quote_is_too_old_by_the_clock_also_where_nothing_comes_any_more(
