@@ -1,6 +1,7 @@
 """Instances shared by the tests that leave them as they were."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,21 @@ from tests.polling import wait_until
 _EITHER = frozenset(("replayed", "simulated"))
 _SHARED = (frozenset(), frozenset(("replayed",)), _EITHER, frozenset(("simulated",)))
 
+#: What runs over the recordings, if anything does.
+_replayed = ExitStack()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Shared instances run from their first test to the end and slow down what comes after: first the tests with
     instances of their own, then those over recordings, where nothing happens any more once they are played."""
     items.sort(key=lambda item: _SHARED.index(frozenset(_EITHER.intersection(item.fixturenames))))
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_that_nobody_needs(request: pytest.FixtureRequest) -> None:
+    """Tests that need the simulated instance alone come last."""
+    if "replayed" not in request.fixturenames:
+        _replayed.close()
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +39,8 @@ def no_process_is_left_behind() -> None:
 def replayed(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """Over the real recordings of six exchanges."""
     data = tmp_path_factory.mktemp("replayed") / "data"
-    with rayfeed_up(data, "--source", f"replay:{recordings}") as instance:
-        yield instance
+    with _replayed:
+        yield _replayed.enter_context(rayfeed_up(data, "--source", f"replay:{recordings}"))
 
 
 @pytest.fixture(scope="session")
