@@ -94,7 +94,7 @@ def _remarks(actor: dict[str, Any]) -> str:
         actor.get("last_error"),
         f"{rejected:,} rejected" if rejected else "",
         f"{actor['unsunk']:,} rows not in the sinks" if actor.get("unsunk") else "",
-        f"{actor['missed']:,} tables not looked at for alerts" if actor.get("missed") else "",
+        f"{actor['missed']:,} tables missed" if actor.get("missed") else "",
         f"not played: {skipped}" if skipped else "",
     ]
     return "; ".join(remark for remark in remarks if remark)

@@ -45,7 +45,7 @@ def test_what_alerts_could_not_look_at_is_said() -> None:
     with console.capture() as capture:
         said = {"alerter": {"answers": True, "missed": 1200}, "database": {"answers": True}}
         console.print(table(Details("127.0.0.1", 1, 2), said, []))
-    assert "1,200 tables not looked at for alerts" in capture.get()
+    assert "1,200 tables missed" in capture.get()
 
 
 def test_of_many_only_the_newest_are_named() -> None:
