@@ -71,5 +71,9 @@ class WantedOffers(Offers):
         while True:
             try:
                 self._wanted = await self._actor.wants.remote(self._wanted)
-            except Exception:  # noqa: BLE001 - it may come back
+            except Exception as error:  # noqa: BLE001 - it may come back
+                if self._wanted is not None:
+                    log.warning("nobody says what is looked at: everything is offered", error=repr(error))
+                # Another process of it may look at something else.
+                self._wanted = None
                 await asyncio.sleep(ASK_AGAIN_S)

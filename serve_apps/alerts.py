@@ -3,13 +3,13 @@ folder, as alerts hold addresses that are secrets.
 """
 
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from actors.alerting.definitions import AlertError, NotWritten, UnknownAlert
 from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, read_body, send_problem, send_whole
-from serve_apps.integrity import NoAnswer
+from serve_apps.parameters import known_query, whole_number
+from serve_apps.shared_answer import NoAnswer
 from serve_apps.token import challenge, check_token
 
 ALERTS: Final = "/api/v1/alerts"
@@ -89,10 +89,4 @@ async def _body(receive: Receive) -> dict[str, Any]:
 
 
 def _limit(scope: Scope) -> int:
-    query = dict(parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True))
-    if unknown := query.keys() - {"limit"}:
-        raise BadRequest(400, f"There is no {', '.join(sorted(unknown))} here, only limit.")
-    limit = query.get("limit", str(DEFAULT_DELIVERIES))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_DELIVERIES):
-        raise BadRequest(400, f"limit must be a whole number from 1 to {MOST_DELIVERIES}.")
-    return int(limit)
+    return whole_number(known_query(scope, ("limit",)), "limit", DEFAULT_DELIVERIES, MOST_DELIVERIES)

@@ -25,10 +25,11 @@ from serve_apps.consolidated import ARBITRAGE, BBO, ArbitrageApp, BestApp
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
 from serve_apps.features import FEATURES, FeaturesApp
-from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp, NoAnswer, Shared
+from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp
 from serve_apps.market import MarketApp, Resource
 from serve_apps.pages import PagesApp
 from serve_apps.quality import QUALITY, QualityApp
+from serve_apps.shared_answer import NoAnswer, Shared
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
 from serve_apps.token import api_token
 from storage.column_reader import ColumnReader

@@ -8,7 +8,7 @@ import http
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 type Scope = MutableMapping[str, Any]
 type Message = MutableMapping[str, Any]
@@ -36,16 +36,6 @@ def last_segment(scope: Scope, prefix: str) -> str:
     """What follows `prefix` in the path; `%2F` is part of it."""
     raw = scope.get("raw_path") or scope["path"].encode()
     return unquote(raw.decode("ascii", "replace").partition("?")[0].removeprefix(prefix))
-
-
-def known_query(scope: Scope, known: set[str]) -> dict[str, str]:
-    """The parameters of a request; `BadRequest` for one nobody knows: a misspelt filter must not answer with
-    everything, as if there were none."""
-    query = dict(parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True))
-    if unknown := query.keys() - known:
-        only = f"only {', '.join(sorted(known))}" if known else "and no other"
-        raise BadRequest(400, f"There is no {', '.join(sorted(unknown))} here, {only}.")
-    return query
 
 
 async def read_body(receive: Receive, most: int) -> bytes:

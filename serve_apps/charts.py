@@ -2,16 +2,17 @@
 ones from ClickHouse; where both have a bar, the shard's is newer.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.aggregation.activity_bars import activity
-from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
+from serve_apps.bodies import HEADERS, JSON
+from serve_apps.parameters import known_query, whole_number
 from serve_apps.symbol_names import Symbols, find_symbol
 from storage.schema import BARS, INDICATOR_FIELDS
 from storage.timeframes import MINUTE, TIMEFRAMES
@@ -20,12 +21,8 @@ CHARTS: Final = "/api/v1/charts/"
 LONGEST: Final = 5000
 DEFAULT_LIMIT: Final = 1000
 DEFAULT_TIMEFRAME: Final = MINUTE
+_PARAMETERS: Final = ("exchange", "timeframe", "limit", "indicators")
 _BAR_FIELDS: Final = tuple(name for name in BARS.names if name not in ("symbol", "timeframe", "time"))
-_HEADERS: Final = (
-    ANY_ORIGIN,
-    (b"content-type", b"application/json"),
-    (b"cache-control", b"no-cache"),
-)
 
 #: (exchange, symbol, timeframe, limit) -> the newest bars, ascending (`storage.schema.BARS`).
 Charts = Callable[[str, str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
@@ -44,7 +41,7 @@ class ChartsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         symbol = last_segment(scope, CHARTS)
         try:
-            exchange, symbol, timeframe, limit, fields = self._parse(symbol, scope["query_string"])
+            exchange, symbol, timeframe, limit, fields = self._parse(symbol, known_query(scope, _PARAMETERS))
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
             return
@@ -69,18 +66,15 @@ class ChartsApp:
                 "indicators": indicators,
             }
         )
-        await send_whole(send, 200, _HEADERS, body)
+        await send_whole(send, 200, (*HEADERS, JSON), body)
 
-    def _parse(self, symbol: str, query_string: bytes) -> tuple[str, str, str, int, Sequence[str]]:
-        query = dict(parse_qsl(query_string.decode("ascii", "replace"), keep_blank_values=True))
+    def _parse(self, symbol: str, query: Mapping[str, str]) -> tuple[str, str, str, int, Sequence[str]]:
         timeframe = query.get("timeframe", DEFAULT_TIMEFRAME)
         try:
             activity(timeframe)
         except ValueError as error:
             raise BadRequest(400, str(error)) from None
-        limit = query.get("limit", str(DEFAULT_LIMIT))
-        if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= LONGEST):
-            raise BadRequest(400, f"limit must be a whole number from 1 to {LONGEST}.")
+        limit = whole_number(query, "limit", DEFAULT_LIMIT, LONGEST)
         fields = [name for name in query.get("indicators", "").split(",") if name]
         if fields == ["all"]:
             fields = list(INDICATOR_FIELDS)
@@ -89,7 +83,7 @@ class ChartsApp:
         if fields and timeframe not in TIMEFRAMES:
             raise BadRequest(400, f"There are indicators of {', '.join(TIMEFRAMES)} only.")
         exchange, symbol = find_symbol(self._symbols(), symbol, query.get("exchange"))
-        return exchange, symbol, timeframe, int(limit), fields
+        return exchange, symbol, timeframe, limit, fields
 
 
 def live_then_stored(

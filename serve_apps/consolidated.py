@@ -5,29 +5,26 @@ selling at another pays.
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve_apps.asgi import (
-    ANY_ORIGIN,
     BadRequest,
     Receive,
     Scope,
     Send,
-    known_query,
     last_segment,
     send_problem,
-    send_whole,
 )
-from serve_apps.integrity import NoAnswer
+from serve_apps.bodies import send_json
+from serve_apps.parameters import known_query, whole_number
+from serve_apps.shared_answer import NoAnswer
 
 BBO: Final = "/api/v1/bbo"
 ARBITRAGE: Final = "/api/v1/arbitrage"
 MOST_EPISODES: Final = 5000
 DEFAULT_EPISODES: Final = 1000
 KINDS: Final = ("spot", "perpetual")
-_HEADERS: Final = (ANY_ORIGIN, (b"content-type", b"application/json"), (b"cache-control", b"no-cache"))
 
 #: `storage.schema.CONSOLIDATED`, of all instruments; raises `NoAnswer`.
 Best = Callable[[], Awaitable[pa.RecordBatch]]
@@ -51,10 +48,10 @@ class BestApp:
                 rows = _with_values(await self._best(), {"kind": query.get("kind")}).to_pylist()
                 if (exchange := query.get("exchange")) is not None:
                     rows = [row for row in rows if exchange in (quote["exchange"] for quote in row["quotes"])]
-                await _send(send, rows)
+                await send_json(send, rows)
             else:
                 known_query(scope, set())
-                await _send(send, _one(await self._best(), wanted))
+                await send_json(send, _one(await self._best(), wanted))
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except NoAnswer as error:
@@ -74,15 +71,13 @@ class ArbitrageApp:
                 raise BadRequest(404, f"There is nothing here; {ARBITRAGE} lists opportunities, {BBO} the best quotes.")
             equal = ("instrument", "buy_exchange", "sell_exchange")
             query = known_query(scope, {*equal, "open", "limit"})
-            only_open, limit = query.get("open", "0"), query.get("limit", str(DEFAULT_EPISODES))
-            if only_open not in ("0", "1"):
+            limit = whole_number(query, "limit", DEFAULT_EPISODES, MOST_EPISODES)
+            if (only_open := query.get("open", "0")) not in ("0", "1"):
                 raise BadRequest(400, "open must be 1 (only what is open) or 0 (all).")
-            if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= MOST_EPISODES):
-                raise BadRequest(400, f"limit must be a whole number from 1 to {MOST_EPISODES}.")
             found = _with_values(await self._episodes(), {name: query.get(name) for name in equal})
             if only_open == "1":
                 found = found.filter(pc.is_null(found.column("closed")))
-            await _send(send, found.slice(0, int(limit)).to_pylist())
+            await send_json(send, found.slice(0, limit).to_pylist())
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except NoAnswer as error:
@@ -103,7 +98,3 @@ def _one(rows: pa.RecordBatch, wanted: str) -> dict[str, Any]:
     if not wanted.startswith("/") or not found:
         raise BadRequest(404, f"{name[:100]} is collected nowhere; {BBO} lists what is.")
     return found[0]
-
-
-async def _send(send: Send, said: Any) -> None:
-    await send_whole(send, 200, _HEADERS, msgspec.json.encode(said))

@@ -1,7 +1,7 @@
 """Features of one symbol: of its newest bars, or of a range of time."""
 
 import datetime
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,16 +9,16 @@ import msgspec
 import pyarrow as pa
 
 from serve_apps.asgi import (
-    ANY_ORIGIN,
     BadRequest,
     Receive,
     Scope,
     Send,
-    known_query,
     last_segment,
     send_problem,
     send_whole,
 )
+from serve_apps.bodies import ARROW, HEADERS, JSON, arrow_stream
+from serve_apps.parameters import known_query, one_of, whole_number
 from serve_apps.symbol_names import Symbols, find_symbol
 from storage.feature_names import NEWEST, VERSIONS
 from storage.timeframes import MINUTE, TIMEFRAMES
@@ -31,9 +31,6 @@ _PARAMETERS: Final = {"exchange", "timeframe", "version", "format", "mode", "lim
 _FIRST: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _AFTER: Final = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_HEADERS: Final = (ANY_ORIGIN, (b"cache-control", b"no-cache"))
-_JSON: Final = (b"content-type", b"application/json")
-_ARROW: Final = (b"content-type", b"application/vnd.apache.arrow.stream")
 
 #: (exchange, symbol, timeframe, limit) -> `storage.schema.FEATURES` of the newest bars.
 Newest = Callable[[str, str, str, int], Awaitable[pa.RecordBatch]]
@@ -69,24 +66,22 @@ class FeaturesApp:
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
             return
-        kind, body = (_ARROW, _stream(found)) if asked.as_arrow else (_JSON, _json(asked, found))
-        await send_whole(send, 200, (*_HEADERS, kind), body)
+        kind, body = (ARROW, arrow_stream(found)) if asked.as_arrow else (JSON, _json(asked, found))
+        await send_whole(send, 200, (*HEADERS, kind), body)
 
     def _parse(self, symbol: str, query: Mapping[str, str]) -> _Question:
-        timeframe = _one_of(query, "timeframe", MINUTE, TIMEFRAMES)
-        version = _one_of(query, "version", NEWEST, VERSIONS)
-        limit, span = query.get("limit", "1"), None
-        if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= LONGEST):
-            raise BadRequest(400, f"limit must be a whole number from 1 to {LONGEST}.")
-        if _one_of(query, "mode", "realtime", ("realtime", "batch")) == "batch":
+        timeframe = one_of(query, "timeframe", MINUTE, TIMEFRAMES)
+        version = one_of(query, "version", NEWEST, VERSIONS)
+        limit, span = whole_number(query, "limit", 1, LONGEST), None
+        if one_of(query, "mode", "realtime", ("realtime", "batch")) == "batch":
             span = _time(query, "start_time"), _time(query, "end_time")
             if span[0] >= span[1]:
                 raise BadRequest(400, "start_time must be before end_time.")
             if (span[1] - span[0]) // TIMEFRAMES[timeframe] > LONGEST:
                 raise BadRequest(400, f"That are more than {LONGEST} bars of {timeframe}; ask for a shorter range.")
-        as_arrow = _one_of(query, "format", "json", ("json", "arrow")) == "arrow"
+        as_arrow = one_of(query, "format", "json", ("json", "arrow")) == "arrow"
         exchange, symbol = find_symbol(self._symbols(), symbol, query.get("exchange"))
-        return _Question(exchange, symbol, timeframe, version, int(limit), span, as_arrow)
+        return _Question(exchange, symbol, timeframe, version, limit, span, as_arrow)
 
     async def _find(self, asked: _Question) -> pa.RecordBatch:
         series = (asked.exchange, asked.symbol, asked.timeframe)
@@ -102,13 +97,6 @@ class FeaturesApp:
         return found
 
 
-def _stream(found: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, found.schema) as writer:
-        writer.write_batch(found)
-    return sink.getvalue().to_pybytes()
-
-
 def _json(asked: _Question, found: pa.RecordBatch) -> bytes:
     rows: list[dict[str, Any]] = found.drop_columns(["symbol", "timeframe"]).to_pylist()
     said: dict[str, Any] = {
@@ -122,12 +110,6 @@ def _json(asked: _Question, found: pa.RecordBatch) -> bytes:
         said |= {"start": asked.span[0] // 1_000_000, "end": asked.span[1] // 1_000_000}
     said |= {"count": len(rows), "features": [{**row, "time": row["time"] // 1_000_000} for row in rows]}
     return msgspec.json.encode(said)
-
-
-def _one_of(query: Mapping[str, str], name: str, default: str, known: Iterable[str]) -> str:
-    if (value := query.get(name, default)) not in known:
-        raise BadRequest(400, f"{name} must be one of: {', '.join(known)}.")
-    return value
 
 
 def _time(query: Mapping[str, str], name: str) -> int:

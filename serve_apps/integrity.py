@@ -1,64 +1,29 @@
 """What is known to be missing: the integrity of every symbol, and the gaps that are open or were."""
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from serve_apps.asgi import (
-    ANY_ORIGIN,
     BadRequest,
     Receive,
     Scope,
     Send,
-    known_query,
     last_segment,
     send_problem,
-    send_whole,
 )
+from serve_apps.bodies import HEADERS_OF_A_SECOND, send_json
+from serve_apps.parameters import known_query, whole_number
+from serve_apps.shared_answer import NoAnswer
 
 INTEGRITY: Final = "/api/v1/integrity"
 GAPS: Final = "/api/v1/gaps"
 MOST_GAPS: Final = 5000
 DEFAULT_GAPS: Final = 1000
-#: Many may look every second: the edge and each replica answer them all with what they heard within this time.
-FRESH_S: Final = 0.5
-_HEADERS: Final = (ANY_ORIGIN, (b"content-type", b"application/json"), (b"cache-control", b"public, max-age=1"))
 
 #: One row per symbol, see `actors.supervisor.Supervisor.integrity`.
 Integrity = Callable[[], Awaitable[Sequence[dict[str, Any]]]]
 #: (exchange or None, symbol or None, only open ones) -> rows of `storage.schema.GAPS` with their exchange.
 Gaps = Callable[[str | None, str | None, bool], Awaitable[Sequence[dict[str, Any]]]]
-
-
-class NoAnswer(Exception):
-    """Those who know cannot be asked now."""
-
-
-class Shared[Value]:
-    """`ask` for all who want to know at about the same time: one question at once, its answer good for `fresh_s`."""
-
-    def __init__(
-        self,
-        ask: Callable[[], Awaitable[Value]],
-        fresh_s: float = FRESH_S,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._ask = ask
-        self._fresh_s = fresh_s
-        self._clock = clock
-        self._asked: asyncio.Task[Value] | None = None
-        self._asked_at = 0.0
-
-    async def __call__(self) -> Value:
-        if self._asked is None or (self._asked.done() and self._clock() - self._asked_at > self._fresh_s):
-            self._asked = asyncio.ensure_future(self._ask())
-            self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
-            self._asked_at = self._clock()
-        # One who goes away does not take the answer from the others.
-        return await asyncio.shield(self._asked)
 
 
 class IntegrityApp:
@@ -73,9 +38,9 @@ class IntegrityApp:
             exchange = known_query(scope, {"exchange"}).get("exchange")
             rows = [row for row in await self._integrity() if exchange in (None, row["exchange"])]
             if wanted in ("", "/"):
-                await send_json(send, rows)
+                await send_json(send, rows, headers=HEADERS_OF_A_SECOND)
             else:
-                await send_json(send, only_one(rows, wanted, exchange, INTEGRITY))
+                await send_json(send, only_one(rows, wanted, exchange, INTEGRITY), headers=HEADERS_OF_A_SECOND)
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except NoAnswer as error:
@@ -93,13 +58,13 @@ class GapsApp:
             if last_segment(scope, GAPS) not in ("", "/"):
                 raise BadRequest(404, f"There is nothing here; {GAPS} lists gaps.")
             query = known_query(scope, {"exchange", "symbol", "open", "limit"})
-            only_open, limit = query.get("open", "0"), query.get("limit", str(DEFAULT_GAPS))
-            if only_open not in ("0", "1"):
+            limit = whole_number(query, "limit", DEFAULT_GAPS, MOST_GAPS)
+            if (only_open := query.get("open", "0")) not in ("0", "1"):
                 raise BadRequest(400, "open must be 1 (only open gaps) or 0 (all).")
-            if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= MOST_GAPS):
-                raise BadRequest(400, f"limit must be a whole number from 1 to {MOST_GAPS}.")
             found = await self._gaps(query.get("exchange"), query.get("symbol"), only_open == "1")
-            await send_json(send, sorted(found, key=lambda gap: gap["opened"], reverse=True)[: int(limit)])
+            await send_json(
+                send, sorted(found, key=lambda gap: gap["opened"], reverse=True)[:limit], headers=HEADERS_OF_A_SECOND
+            )
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except LookupError as error:
@@ -120,8 +85,3 @@ def only_one(rows: Sequence[dict[str, Any]], wanted: str, exchange: str | None, 
         having = ", ".join(sorted(row["exchange"] for row in found))
         raise BadRequest(400, f"Several exchanges have {symbol}; add exchange= one of: {having}.")
     return found[0]
-
-
-async def send_json(send: Send, said: Any) -> None:
-    """Answer with what may be a second old."""
-    await send_whole(send, 200, _HEADERS, msgspec.json.encode(said))

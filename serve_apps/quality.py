@@ -3,8 +3,11 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, known_query, last_segment, send_problem
-from serve_apps.integrity import NoAnswer, only_one, send_json
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_problem
+from serve_apps.bodies import HEADERS_OF_A_SECOND, send_json
+from serve_apps.integrity import only_one
+from serve_apps.parameters import known_query, whole_number
+from serve_apps.shared_answer import NoAnswer
 
 QUALITY: Final = "/api/v1/quality"
 DEFAULT_HOURS: Final = 24
@@ -25,14 +28,12 @@ class QualityApp:
         try:
             wanted = last_segment(scope, QUALITY)
             query = known_query(scope, {"exchange", "hours"})
-            exchange, hours = query.get("exchange"), query.get("hours", str(DEFAULT_HOURS))
-            if not (hours.isascii() and hours.isdigit() and len(hours) <= 6 and 1 <= int(hours) <= MOST_HOURS):
-                raise BadRequest(400, f"hours must be a whole number from 1 to {MOST_HOURS}.")
+            exchange, hours = query.get("exchange"), whole_number(query, "hours", DEFAULT_HOURS, MOST_HOURS)
             if wanted in ("", "/"):
-                await send_json(send, await self._quality(exchange, None, int(hours)))
+                await send_json(send, await self._quality(exchange, None, hours), headers=HEADERS_OF_A_SECOND)
             else:
-                rows = await self._quality(exchange, wanted.removeprefix("/"), int(hours))
-                await send_json(send, only_one(rows, wanted, exchange, QUALITY))
+                rows = await self._quality(exchange, wanted.removeprefix("/"), hours)
+                await send_json(send, only_one(rows, wanted, exchange, QUALITY), headers=HEADERS_OF_A_SECOND)
         except BadRequest as error:
             await send_problem(send, error.status, str(error))
         except NoAnswer as error:

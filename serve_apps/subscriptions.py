@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
-from serve_apps.asgi import ANY_ORIGIN, BadRequest, Receive, Scope, Send, read_body, send_problem, send_whole
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, read_body, send_problem
+from serve_apps.bodies import send_json
 from serve_apps.token import challenge, check_token
 
 SUBSCRIPTIONS: Final = "/api/v1/subscriptions"
 MOST_BYTES: Final = 64 << 10
-_JSON: Final = (b"content-type", b"application/json")
 
 
 class Collection(Protocol):
@@ -39,19 +39,18 @@ class SubscriptionsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["method"] in ("GET", "HEAD"):
-                await _send(send, 200, await self._collection.symbols())
+                await send_json(send, await self._collection.symbols())
                 return
             check_token(scope, self._token, "Changing what is collected")
             change = _change(await read_body(receive, MOST_BYTES))
             if scope["method"] == "POST":
                 said = await self._collection.add(change.exchange, change.symbols)
                 refused = {symbol: reason for symbol, reason in said.items() if reason}
-                await _send(
-                    send, 422 if refused else 200, {"added": [one for one in said if not said[one]], "refused": refused}
-                )
+                added = [symbol for symbol in said if symbol not in refused]
+                await send_json(send, {"added": added, "refused": refused}, 422 if refused else 200)
             else:
                 removed = await self._collection.remove(change.exchange, change.symbols)
-                await _send(send, 200, {"removed": removed})
+                await send_json(send, {"removed": removed})
         except BadRequest as error:
             await send_problem(send, error.status, str(error), challenge(error))
         except LookupError as error:
@@ -63,7 +62,3 @@ def _change(body: bytes) -> _Change:
         return msgspec.json.decode(body, type=_Change)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(400, f'The body must be {{"exchange": ..., "symbols": [...]}}: {error}.') from None
-
-
-async def _send(send: Send, status: int, said: Any) -> None:
-    await send_whole(send, status, (ANY_ORIGIN, _JSON, (b"cache-control", b"no-cache")), msgspec.json.encode(said))

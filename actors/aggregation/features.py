@@ -13,7 +13,7 @@ import pyarrow as pa
 from numba import njit
 
 from actors.aggregation import indicators, quote_features
-from actors.aggregation.indicators import _remembered, _smoothed
+from actors.aggregation.indicators import remembered, smoothed
 from actors.aggregation.kernel_cache import compile_anew_with
 from actors.aggregation.quote_features import Quotes
 from storage.feature_names import NEWEST, VERSIONS
@@ -159,14 +159,14 @@ def _momentum(close, at, count, value):  # type: ignore[no-untyped-def]
         # MACD is about differences: of equal prices it is exactly 0.
         price = close[first + place] - close[first]
         change = close[first + place] - close[first + place - 1] if place else 0.0
-        gain = _remembered(gain, max(change, 0.0), place)
-        loss = _remembered(loss, max(-change, 0.0), place)
-        fast = _smoothed(fast, price, place + 1, 12, 2.0 / 13.0)
-        slow = _smoothed(slow, price, place + 1, 26, 2.0 / 27.0)
+        gain = remembered(gain, max(change, 0.0), place)
+        loss = remembered(loss, max(-change, 0.0), place)
+        fast = smoothed(fast, price, place + 1, 12, 2.0 / 13.0)
+        slow = smoothed(slow, price, place + 1, 26, 2.0 / 27.0)
         difference_before = difference
         if place >= 25:
             macd = fast - slow
-            signal = _smoothed(signal, macd, place - 24, 9, 0.2)
+            signal = smoothed(signal, macd, place - 24, 9, 0.2)
             if place >= 33:
                 difference = macd - signal
         if place >= 14 and (place == count - 15 or place == count - 1):

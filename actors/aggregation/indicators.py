@@ -74,21 +74,21 @@ def advance(high, low, close, volume, known, before, states, values):  # type: i
             value[1] = state.ema_12 - state.ema_26
         if count >= 50:
             value[13] = state.ema_50
-        state.signal = _smoothed(previous.signal, value[1], count - 25, 9, 0.2) if count >= 26 else 0.0
+        state.signal = smoothed(previous.signal, value[1], count - 25, 9, 0.2) if count >= 26 else 0.0
         if count >= 34:
             value[2] = state.signal
             value[3] = value[1] - state.signal
 
         change = price - last
-        state.gain = _remembered(previous.gain, max(change, 0.0), count - 1)
-        state.loss = _remembered(previous.loss, max(-change, 0.0), count - 1)
+        state.gain = remembered(previous.gain, max(change, 0.0), count - 1)
+        state.loss = remembered(previous.loss, max(-change, 0.0), count - 1)
         if count >= 15 and state.gain + state.loss > 0.0:
             value[0] = 100.0 * (state.gain / (state.gain + state.loss))
 
         true_range = (
             max(high[at] - low[at], abs(high[at] - last), abs(last - low[at])) if count > 1 else high[at] - low[at]
         )
-        state.true_range = _smoothed(previous.true_range, true_range, count, 14, 1.0 / 14.0)
+        state.true_range = smoothed(previous.true_range, true_range, count, 14, 1.0 / 14.0)
         if count >= 14:
             value[17] = state.true_range
         _direct(high, low, at, count, true_range, previous, state, value)
@@ -207,13 +207,13 @@ def _direct(high, low, at, count, true_range, previous, state, value):  # type: 
         state.moved_range = state.plus = state.minus = 0.0
         return
     up, down = high[at] - high[at - 1], low[at - 1] - low[at]
-    state.plus = _remembered(previous.plus, up if up > down and up > 0.0 else 0.0, count - 1)
-    state.minus = _remembered(previous.minus, down if down > up and down > 0.0 else 0.0, count - 1)
-    state.moved_range = _smoothed(previous.moved_range, true_range, count - 1, 13, 1.0 / 14.0)
+    state.plus = remembered(previous.plus, up if up > down and up > 0.0 else 0.0, count - 1)
+    state.minus = remembered(previous.minus, down if down > up and down > 0.0 else 0.0, count - 1)
+    state.moved_range = smoothed(previous.moved_range, true_range, count - 1, 13, 1.0 / 14.0)
     moved = state.plus + state.minus
     if count >= 14 and moved > 0.0:
         state.directed += 1
-        state.adx = _remembered(previous.adx, 100.0 * abs(state.plus - state.minus) / moved, state.directed)
+        state.adx = remembered(previous.adx, 100.0 * abs(state.plus - state.minus) / moved, state.directed)
     if count >= 28 and state.directed > 0:
         value[18] = state.adx
 
@@ -235,11 +235,11 @@ def _stochastic(high, low, close, at):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _ema(close, at, count, length, previous):  # type: ignore[no-untyped-def]
     """An exponential average of closes, seeded with the simple one; 0 before."""
-    return _smoothed(previous, close[at], count, length, 2.0 / (length + 1.0))
+    return smoothed(previous, close[at], count, length, 2.0 / (length + 1.0))
 
 
 @njit(cache=True, nogil=True)
-def _smoothed(previous, x, count, length, weight):  # type: ignore[no-untyped-def]
+def smoothed(previous, x, count, length, weight):  # type: ignore[no-untyped-def]
     """The sum of fewer than `length` numbers, the average of so many, and an exponential one from then on."""
     if count < length:
         return previous + x if count > 1 else x
@@ -249,7 +249,7 @@ def _smoothed(previous, x, count, length, weight):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _remembered(previous, x, count):  # type: ignore[no-untyped-def]
+def remembered(previous, x, count):  # type: ignore[no-untyped-def]
     """Wilder's average over 14, seeded with the first of them; 0 before."""
     if count <= 1:
         return x if count == 1 else 0.0

@@ -70,3 +70,10 @@ async def ask(
         {name.decode().lower(): value.decode() for name, value in start["headers"]},
         b"".join(message.get("body", b"") for message in rest),
     )
+
+
+async def check_problem(app: Any, target: str, status: int, says: str) -> None:
+    """A GET is answered with this error."""
+    answer = await ask(app, target)
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert says in answer.json["detail"]

@@ -12,8 +12,8 @@ from actors.alerter import Alerter
 from actors.alerting.definitions import NotWritten, placed
 from config import load
 from serve_apps.alerts import ALERTS, AlertsApp
-from serve_apps.integrity import NoAnswer
 from serve_apps.market import MarketApp, Resource
+from serve_apps.shared_answer import NoAnswer
 from tests.actors.alerting.tables import EXCHANGE, NOW, PRICE, SYMBOL, prices
 from tests.actors.test_alerter import NO_REDIS
 from tests.polling import until

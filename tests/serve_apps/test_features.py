@@ -10,7 +10,7 @@ from serve_apps.market import MarketApp, Resource
 from storage.feature_names import VERSIONS
 from storage.schema import BARS
 from tests.actors.aggregation.test_features import MONDAY, bars, quotes_of
-from tests.serve_apps.asgi_client import ask
+from tests.serve_apps.asgi_client import ask, check_problem
 
 PATH = f"{FEATURES}BTC%2FUSD"
 BATCH = "mode=batch&start_time=2024-01-01T00:00&end_time=2024-01-01T00:10Z"
@@ -80,6 +80,4 @@ async def test_the_features_of_a_range_as_json_and_as_arrow(app: MarketApp) -> N
     ],
 )
 async def test_a_bad_question_says_what_is_wrong(app: MarketApp, path: str, status: int, says: str) -> None:
-    answer = await ask(app, path)
-    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert says in answer.json["detail"]
+    await check_problem(app, path, status, says)

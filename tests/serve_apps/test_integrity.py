@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp, NoAnswer, Shared
+from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp
 from serve_apps.market import MarketApp, Resource
+from serve_apps.shared_answer import NoAnswer, Shared
 from storage.ledger_log import Gap
 from tests.polling import until
-from tests.serve_apps.asgi_client import ask
+from tests.serve_apps.asgi_client import ask, check_problem
 
 ROWS = [
     {"exchange": "kraken", "symbol": "BTC/USD", "proof": "ids", "state": "gapped", "since": 5, "why": "passed over"},
@@ -85,6 +86,7 @@ async def test_one_symbol_is_found_by_its_native_name_and_by_that_on_disk(app: M
         (f"{GAPS}?limit=0", 400, "limit must be"),
         (f"{GAPS}?limit=99999999", 400, "limit must be"),
         (f"{GAPS}?limit=%C2%B2", 400, "limit must be"),
+        (f"{GAPS}?limit=000001{'9' * 5000}", 400, "limit must be"),
         (f"{GAPS}/BTCUSDT", 404, "There is nothing here"),
         (f"{GAPS}?exchange=nasdaq", 404, "no exchange called 'nasdaq'"),
     ],
@@ -92,9 +94,7 @@ async def test_one_symbol_is_found_by_its_native_name_and_by_that_on_disk(app: M
 async def test_a_question_that_cannot_be_answered_says_what_is_wrong(
     app: MarketApp, target: str, status: int, says: str
 ) -> None:
-    answer = await ask(app, target)
-    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert says in answer.json["detail"]
+    await check_problem(app, target, status, says)
 
 
 async def test_a_symbol_several_exchanges_have_needs_one(app: MarketApp) -> None:

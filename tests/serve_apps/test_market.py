@@ -101,6 +101,8 @@ async def test_a_book_that_cannot_be_trusted_is_never_served(app: MarketApp, sta
         ("exchange=kraken&levels=0", "levels"),
         ("exchange=kraken&levels=1e3", "levels"),
         ("exchange=kraken&levels=99999999999", "levels"),
+        ("exchange=kraken&levels=000001" + "9" * 5000, "levels"),
+        ("exchange=kraken&level=5", "no level here"),
         ("exchange=kraken&format=xml", "format"),
     ],
 )

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from config import load
-from serve_apps.integrity import NoAnswer
 from serve_apps.market import MarketApp, Resource
 from serve_apps.quality import QUALITY, QualityApp
+from serve_apps.shared_answer import NoAnswer
 from tests.actors.aggregation.plain_quality import SECOND, Trade, batch, many
 from tests.actors.batches import NOON
 from tests.actors.shards import Shard
-from tests.serve_apps.asgi_client import ask
+from tests.serve_apps.asgi_client import ask, check_problem
 
 HOUR = 3600 * SECOND
 
@@ -113,9 +113,7 @@ async def test_all_symbols_have_a_row_by_exchange(app: MarketApp) -> None:
 async def test_a_question_that_cannot_be_answered_says_what_is_wrong(
     app: MarketApp, target: str, status: int, says: str
 ) -> None:
-    answer = await ask(app, target)
-    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert says in answer.json["detail"]
+    await check_problem(app, target, status, says)
 
 
 async def test_while_nobody_answers_it_says_when_to_ask_again(app: MarketApp, shards: Shards) -> None:
