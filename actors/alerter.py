@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import pyarrow as pa
 import structlog
 
 from actors.alert_channels.channel import Channel
@@ -26,6 +25,7 @@ from actors.alerting.book import AlertBook
 from actors.alerting.definitions import CHANNELS, NotWritten, Rules, shown
 from actors.alerting.messages import as_json, for_slack
 from actors.alerting.retries import Outcome, wait_after
+from actors.parcels import Parcel, unpacked
 from config import Settings
 from storage.alert_log import Alert, AlertLog, Attempt, Fired, Firing, Record
 
@@ -86,18 +86,19 @@ class Alerter:
     def __repr__(self) -> str:
         return f"Alerter({len(self._book.alerts)} alerts, {len(self._book.waiting)} to be told)"
 
-    async def take(self, kind: str, exchange: str, table: pa.Table, missed: int = 0) -> None:
-        """Look at rows of `storage.schema`; returns when what fired is in the log. `missed`: tables that the sender
+    async def take(self, parcel: Parcel, missed: int = 0) -> None:
+        """Look at rows of `storage.schema`; returns when what fired is in the log. `missed`: parcels that the sender
         could not give me since the last one."""
         self._start()
         self._counts["missed"] += missed
-        try:
-            records = self._book.take(kind, exchange, table, self._clock())
-        except Exception as error:  # noqa: BLE001 - the next table may be better; the status tells
-            self._counts["missed"] += 1
-            self._failure = f"{kind} of {exchange}: {error!r}"
-            log.error("alerts could not look at a table", kind=kind, exchange=exchange, error=repr(error))
-            return
+        records: list[Record] = []
+        for kind, exchange, table in unpacked(parcel, self._book.wanted.__contains__):
+            try:
+                records += self._book.take(kind, exchange, table, self._clock())
+            except Exception as error:  # noqa: BLE001 - the next table may be better; the status tells
+                self._counts["missed"] += 1
+                self._failure = f"{kind} of {exchange}: {error!r}"
+                log.error("alerts could not look at a table", kind=kind, exchange=exchange, error=repr(error))
         if records:
             await self._commit(records)
 

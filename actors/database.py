@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import structlog
 
+from actors.parcels import Parcel, unpacked
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
 from storage.schema import ARBITRAGE, BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, QUALITY, TRADES
@@ -41,7 +42,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
 Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps", "quality", "arbitrage"]
 
 # Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
-GATHER_SECONDS: Final = 0.5
+GATHER_SECONDS: Final = 1.0
 MAX_ROWS: Final = 500_000
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
@@ -84,6 +85,11 @@ class Database:
         self._available: bool | None = None
         self._rows_written = self._tables_dropped = self._tables_rejected = 0
         self._last_error: str | None = None
+
+    async def take(self, parcel: Parcel) -> None:
+        """Insert what there is a table for."""
+        for table, exchange, rows in unpacked(parcel, lambda key: key[0] in SCHEMAS):
+            await self.insert(cast(Table, table), exchange, rows)
 
     async def insert(self, table: Table, exchange: str | None, rows: pa.Table) -> None:
         """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once. `exchange` is None where

@@ -18,6 +18,7 @@ import pyarrow as pa
 from actors.directory import shard_of
 from actors.feeds.feed import Decoded, Proof
 from actors.ledger.origin import Origin
+from actors.parcels import packed
 from config.settings import CollectorSettings
 
 #: What of `Decoded` is sent to the shards, by its name there.
@@ -165,7 +166,8 @@ class Delivery:
             # comes with the same number.
             lane.sequence += 1
             # A shard that dies meanwhile is restarted and gets the call again; it drops what it has.
-            gaps = await self._shards[shard].append.remote(self._exchange, _together(call), call[-1].clock_ns, origin)
+            streams = packed(_together(call))
+            gaps = await self._shards[shard].append.remote(self._exchange, streams, call[-1].clock_ns, origin)
             self._leave(lane, len(call), None)
             self._acknowledged(shard, gaps)
 

@@ -8,15 +8,15 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final, Literal
 
 import aiohttp
-import pyarrow as pa
 import structlog
 from yarl import URL
 
+from actors.parcels import Sink
 from actors.polling import market_hours
 from actors.polling.bars import to_arrow, with_newest_open
 from actors.polling.market_hours import DAY_NS, MarketHours, Session, UnknownCalendar
@@ -39,7 +39,6 @@ CALENDAR_AGE_NS: Final = 30 * DAY_NS
 #: Different reasons for unusable rows counted apart; further ones share a name.
 MAX_REASONS: Final = 50
 
-Sink = Callable[[str, str, pa.Table], Awaitable[object]]
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +46,8 @@ log = structlog.get_logger(__name__)
 class MarketPoller:
     """Polls `provider` with what `settings.pollers` says about it.
 
-    `sink` (kind, exchange, table) gets tables of kind bars (`storage.schema.BARS`) with the provider as exchange; it
-    returns when they are taken. `clock` gives ns UTC.
+    `sink` gets tables of kind bars (`storage.schema.BARS`) with the provider as exchange; it returns when they are
+    taken. `clock` gives ns UTC.
     """
 
     def __init__(
@@ -206,7 +205,7 @@ class MarketPoller:
         if changes:
             try:
                 async with asyncio.timeout(SINK_TIMEOUT_S):
-                    await self._sink("bars", self.name, to_arrow(task.symbol, task.timeframe, changes))
+                    await self._sink({("bars", self.name): to_arrow(task.symbol, task.timeframe, changes)})
             except Exception as error:  # noqa: BLE001 - whatever became of the others, we try again
                 why = self._shown(f"the bars were not taken: {str(error) or type(error).__name__}")
                 plan.undelivered(task, time.monotonic(), why)

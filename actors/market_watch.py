@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,13 @@ from actors.aggregation import arbitrage, consolidated
 from actors.aggregation.arbitrage import Arbitrage, Rules
 from actors.aggregation.consolidated import Consolidated, Reception, View
 from actors.directory import collector_name, find_actor
+from actors.parcels import Parcel, unpacked
 from config import Settings
 from storage.clickhouse import DatabaseUnavailable
 from storage.schema import ARBITRAGE
 
+#: Kinds of rows I look at.
+WATCHED: Final = frozenset({"quotes"})
 #: Each collector is asked this often how its exchange is received, and has so long to answer: within both together a
 #: connection that was lost is known.
 ASK_INTERVAL_S: Final = 1.0
@@ -110,14 +113,15 @@ class MarketWatch:
             self._failure = ""
             self._task = asyncio.create_task(self._run())
 
-    async def take(self, kind: Literal["quotes"], exchange: str, quotes: pa.Table, missed: int = 0) -> None:
-        """Quotes of an exchange (`storage.schema.QUOTES`); `missed`: tables that the sender could not give me since the
+    async def take(self, parcel: Parcel, missed: int = 0) -> None:
+        """Quotes of exchanges (`storage.schema.QUOTES`); `missed`: parcels that the sender could not give me since the
         last one."""
         self._counts["missed"] += missed
-        self._counts["quotes"] += quotes.num_rows
-        if self._recorded and quotes.num_rows:
-            self._recorded_ns = max(self._recorded_ns, int(np.max(quotes.column("ts_recv").to_numpy())))
-        self._book.take(exchange, quotes)
+        for _, exchange, quotes in unpacked(parcel, lambda key: key[0] in WATCHED):
+            self._counts["quotes"] += quotes.num_rows
+            if self._recorded and quotes.num_rows:
+                self._recorded_ns = max(self._recorded_ns, int(np.max(quotes.column("ts_recv").to_numpy())))
+            self._book.take(exchange, quotes)
         self._look()
 
     async def best(self) -> pa.RecordBatch:
@@ -131,7 +135,7 @@ class MarketWatch:
 
     async def status(self) -> dict[str, Any]:
         """`states` says how each exchange is received, `left_out` how many quotes do not count, by reason; `missed` is
-        how many tables of quotes were dropped on their way here, `beyond` how many opportunities there was no room
+        how many parcels of quotes were dropped on their way here, `beyond` how many opportunities there was no room
         for, `unsaid` how many changes of episodes were never stored."""
         view = self._look()
         left_out = np.bincount(view.left_out, minlength=len(consolidated.LEFT_OUT)).tolist()

@@ -17,9 +17,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from actors.parcels import Parcel, unpacked
 from config.settings import Settings
 from storage import redis
 from storage.redis import Entry
+
+#: Kinds of rows that come from shards.
+PUBLISHED: Final = frozenset({"trades", "quotes", "bars", "indicators", "features"})
 
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
@@ -49,6 +53,19 @@ class Publisher:
         self._available: bool | None = None
         self._written = self._superseded = self._dropped = self._rejected = 0
         self._last_error: str | None = None
+
+    async def take(self, parcel: Parcel) -> None:
+        """Publish what there is in it to publish."""
+        for kind, exchange, table in unpacked(parcel, lambda key: key[0] in PUBLISHED):
+            match kind:
+                case "trades":
+                    await self.publish_trades(exchange, table)
+                case "quotes":
+                    await self.publish_quotes(exchange, table)
+                case "bars":
+                    await self.publish_bars(exchange, table)
+                case "indicators" | "features":
+                    await self.publish_of_bars(kind, exchange, table)
 
     async def publish_trades(self, exchange: str, table: pa.Table) -> None:
         """The last trade per symbol, and an entry in the stream for each; `table` has schema TRADES."""

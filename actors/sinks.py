@@ -1,55 +1,36 @@
-"""Where a shard's rows go besides its files. Tables travel as one shared object that every sink reads."""
+"""Where a shard's rows go besides its files: as one object, that every sink reads what it wants of."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from actors.offers import Offers
+import pyarrow as pa
 
-#: The other sinks wait this long for who is offered tables, so that a shard that stops sees its last rows arrive.
+from actors.database import SCHEMAS
+from actors.offers import Offers
+from actors.parcels import Key, packed
+from actors.publisher import PUBLISHED
+
+#: The other sinks wait this long for who is offered parcels, so that a shard that stops sees its last rows arrive.
 PATIENCE_S: Final = 0.5
 
 
 class Sinks:
-    """Sends each kind of rows to the actors that want it; returns when they took it. Who watches the quotes and who
+    """Sends tables by kind and exchange to the actors that want some of them; returns when they took them. `share` puts
+    a parcel where other actors can read it without a copy and gives what to send them. Who watches the quotes and who
     looks for alerts are offered theirs, and not waited for when they are slow."""
 
-    def __init__(
-        self, database: Any, publisher: Any, watch: Offers | None = None, alerter: Offers | None = None
-    ) -> None:
-        self._database = database
-        self._publisher = publisher
-        self._watch = watch
-        self._alerter = alerter
+    def __init__(self, share: Callable[[Any], Any], database: Any, publisher: Any, *offers: Offers) -> None:
+        self._share = share
+        self._takers = ((database, SCHEMAS.keys()), (publisher, PUBLISHED))
+        self._offers = offers
 
-    async def __call__(self, kind: str, exchange: str, shared: Any) -> None:
-        offered = [offers(kind, exchange, shared) for offers in self._offers(kind)]
-        match kind:
-            case "trades":
-                await asyncio.gather(
-                    self._database.insert.remote("trades", exchange, shared),
-                    self._publisher.publish_trades.remote(exchange, shared),
-                )
-            case "quotes":
-                await self._publisher.publish_quotes.remote(exchange, shared)
-            case "bars":
-                await asyncio.gather(
-                    self._database.insert.remote("bars", exchange, shared),
-                    self._publisher.publish_bars.remote(exchange, shared),
-                )
-            case "indicators":
-                await asyncio.gather(
-                    self._database.insert.remote("indicators", exchange, shared),
-                    self._publisher.publish_of_bars.remote("indicators", exchange, shared),
-                )
-            case "features":
-                await self._publisher.publish_of_bars.remote("features", exchange, shared)
-            case "derivatives" | "liquidations" | "gaps" | "quality":
-                await self._database.insert.remote(kind, exchange, shared)
-            case _:
-                raise ValueError(f"no sink for {kind!r}")
+    async def __call__(self, tables: Mapping[Key, pa.Table]) -> None:
+        kinds = {kind for kind, _ in tables}
+        if unknown := kinds - self._takers[0][1] - self._takers[1][1]:
+            raise ValueError(f"no sink for {min(unknown)!r}")
+        shared = self._share(packed(tables))
+        offered = [offers(tables.keys(), shared) for offers in self._offers]
+        await asyncio.gather(*(actor.take.remote(shared) for actor, takes in self._takers if kinds & takes))
         if waiting := [task for task in offered if task is not None]:
             await asyncio.wait(waiting, timeout=PATIENCE_S)
-
-    def _offers(self, kind: str) -> list[Offers]:
-        interested = (self._watch if kind == "quotes" else None, self._alerter)
-        return [offers for offers in interested if offers is not None]

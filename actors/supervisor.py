@@ -33,7 +33,7 @@ from actors.directory import (
 from actors.endpoint import Endpoint
 from actors.integrity import combined
 from actors.market_poller import MarketPoller
-from actors.market_watch import Collectors, MarketWatch
+from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
@@ -103,7 +103,8 @@ class Supervisor:
         publisher = self._add(PUBLISHER, Publisher, settings, self._redis_url)
         watch = self._add(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
         alerter = self._add(ALERTER, Alerter, settings, self._redis_url, self._recorded)
-        sinks = Sinks(database, publisher, Offers(watch, QUOTES_WAITING), WantedOffers(alerter))
+        offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
+        sinks = Sinks(ray.put, database, publisher, *offers)
         shards = [
             self._add(shard_name(index), SymbolShard, index, settings, ray.put, sinks, self._recorded)
             for index in range(settings.shards)
@@ -112,7 +113,7 @@ class Supervisor:
             self._add(collector_name(exchange), Collector, exchange, endpoint, settings, shards)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
             if poller.enabled:
-                self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(database, publisher))
+                self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
         self._collecting = True
         await self._look()

@@ -8,29 +8,29 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from actors.by_symbol import by_symbol, sorted_by_symbol, trades_by_symbol
+from actors.by_symbol import BySymbol, by_symbol
 from actors.directory import shard_of
 from actors.ledger.account import Kind
 from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
+from actors.parcels import Sink, Stream, batches_of
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
 from actors.stored_quality import StoredQuality
 from config import Settings
-from storage.column_layout import to_columns
+from storage.column_layout import Column, to_columns
 from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
-from storage.schema import RowType
 
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
 CLOSE_INTERVAL_S = 0.02
@@ -50,8 +50,6 @@ _PASSED_ON = ("derivatives", "liquidations")
 
 COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "indicators", "features", "unsunk")
 
-Sink = Callable[[str, str, Any], Awaitable[object]]
-
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
@@ -64,8 +62,8 @@ class _Pending:
 class SymbolShard:
     """Shard `index` of `settings.shards`.
 
-    `share` puts a table where other actors can read it without a copy and gives what to send them; `sink`
-    (kind, exchange, shared) takes kinds trades, quotes, derivatives, liquidations, bars, indicators, gaps and quality.
+    `share` puts a table where other actors can read it without a copy and gives what to send them; `sink` takes tables
+    of kinds trades, quotes, derivatives, liquidations, bars, indicators, features, gaps and quality by their exchange.
     With `recorded` the clock is the replayed one.
     """
 
@@ -90,7 +88,8 @@ class SymbolShard:
         self._pending: list[_Pending] = []
         self._unshared: dict[tuple[str, str], list[pa.RecordBatch]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._sinking: set[asyncio.Task[object]] = set()
+        #: How many tables the sinks have not taken yet.
+        self._sinking: dict[asyncio.Future[object], int] = {}
         self._counts: Counter[str] = Counter()
         self._open_due = 0.0
         self._blocked = ""
@@ -116,9 +115,9 @@ class SymbolShard:
         symbols = sum(map(len, self._bars.symbols.values()))
         return f"SymbolShard({self.index}, {symbols} symbols)"
 
-    async def append(self, exchange: str, batches: Mapping[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
-        """Take batches by kind; returns when their rows are in the files (the acknowledgement), and how many gaps of
-        this exchange are open here.
+    async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
+        """Take packed batches by kind; returns when their rows are in the files (the acknowledgement), and how many
+        gaps of this exchange are open here.
 
         Kinds are trades, quotes, derivatives and liquidations; history (trades from before a subscription, stored
         where they fill a gap) and backfill (trades asked for, stored unless they are); merged (MERGED, about the
@@ -127,9 +126,9 @@ class SymbolShard:
         """
         await self.start()
         self._clock_ns[exchange] = max(clock_ns, self._clock_ns.get(exchange, 0))
-        if not self._sequences.setdefault(exchange, Sequences()).take(origin.epoch, origin.sequence):
-            # What came before may still be on its way into the files.
-            batches = {}
+        new = self._sequences.setdefault(exchange, Sequences()).take(origin.epoch, origin.sequence)
+        # What came before may still be on its way into the files.
+        batches = batches_of(streams) if new else {}
         written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pending.append(_Pending(exchange, origin, batches, written))
         return await written
@@ -226,7 +225,7 @@ class SymbolShard:
             "failure": self._blocked or self._failure,
             "symbols": self._bars.symbols,
             "batches_waiting": len(self._pending),
-            "sinks_waiting": len(self._sinking),
+            "sinks_waiting": sum(self._sinking.values()),
             "gaps_open": len(self._ledger.gaps(None, open_only=True)),
             "batches_repeated": sum(known.repeated for known in self._sequences.values()),
             "batches_jumped": sum(known.jumps for known in self._sequences.values()),
@@ -272,13 +271,13 @@ class SymbolShard:
         proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
         self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
         for kind in _TRADES:
-            if (found := sorted_by_symbol(one.batches.get(kind) for one in mine)) is None:
+            if (found := by_symbol(one.batches.get(kind) for one in mine)) is None:
                 continue
             stored: list[pa.RecordBatch] = []
             unjudged: list[pa.RecordBatch] = []
             try:
-                for symbol, trades in trades_by_symbol(*found):
-                    write = partial(self._write, exchange, symbol, "TRADES")
+                for symbol, trades, columns in found.trades():
+                    write = partial(self._write, exchange, symbol, trades.rows, columns)
                     new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
                     if kind == "trades":
                         known = trades.rows.num_rows - new.num_rows
@@ -290,15 +289,19 @@ class SymbolShard:
                         stored.append(new)
             finally:
                 # Also when the disk was full on the way: what is in the files counts as known when it comes again.
-                self._take_stored(exchange, found[0], stored, unjudged)
-        for symbol, rows in by_symbol(one.batches.get("quotes") for one in mine):
-            is_new = self._write(exchange, symbol, "MD", rows)
+                self._take_stored(exchange, found.rows, stored, unjudged)
+        if (quotes := by_symbol(one.batches.get("quotes") for one in mine)) is not None:
+            self._store_quotes(exchange, quotes)
+        self._keeper.finish()
+
+    def _store_quotes(self, exchange: str, quotes: BySymbol) -> None:
+        for symbol, rows, columns in quotes.written("MD"):
+            is_new = self._writer.append(exchange, symbol, "MD", columns)
             kept = rows if is_new.all() else rows.filter(pa.array(is_new))
             self._counts["MD"] += kept.num_rows
             self._counts["duplicates"] += rows.num_rows - kept.num_rows
             if kept.num_rows:
                 self._unshared.setdefault(("quotes", exchange), []).append(kept)
-        self._keeper.finish()
 
     def _take_stored(
         self, exchange: str, given: pa.RecordBatch, stored: list[pa.RecordBatch], unjudged: list[pa.RecordBatch]
@@ -313,8 +316,12 @@ class SymbolShard:
         if unjudged:
             self._quality.judge(exchange, given if everything else whole(pa.Table.from_batches(unjudged)))
 
-    def _write(self, exchange: str, symbol: str, row_type: RowType, rows: pa.RecordBatch) -> Any:
-        return self._writer.append(exchange, symbol, row_type, to_columns(row_type, rows))
+    def _write(
+        self, exchange: str, symbol: str, every: pa.RecordBatch, columns: Mapping[str, Column], rows: pa.RecordBatch
+    ) -> Any:
+        """Store trades of a symbol: all of those that came, which these are the columns of, or some."""
+        own = columns if rows is every else to_columns("TRADES", rows)
+        return self._writer.append(exchange, symbol, "TRADES", own)
 
     async def _close_bars(self) -> None:
         self._bars.close(self._now_ns)
@@ -352,7 +359,7 @@ class SymbolShard:
             self._blocked = f"cannot write the ledger: {error.strerror}"
 
     async def _share_new(self, last: bool = False) -> None:
-        """Hand new rows to the sinks, one shared table for all of them."""
+        """Hand new rows to the sinks."""
         open_too = last or time.monotonic() >= self._open_due
         if open_too:
             self._open_due = time.monotonic() + OPEN_INTERVAL_S
@@ -361,39 +368,42 @@ class SymbolShard:
             self._unshared.setdefault((kind, exchange), []).append(told)
             if kind == "bars":
                 self._featureless.update((exchange, *one) for one in self._closed_series(told))
-        for exchange, told in self._quality.changed(last):
-            self._unshared["quality", exchange] = [told]
+        quality = list(self._quality.changed(last))
+        self._unshared |= {("quality", exchange): [told] for exchange, told in quality}
         unshared, self._unshared = self._unshared, {}
         gaps = self._ledger.to_share()
         unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}
-        for (kind, exchange), batches in unshared.items():
-            again: Callable[[], None] = _nothing
-            if kind == "gaps":
-                again = partial(self._ledger.unshared, gaps[exchange])
-            elif kind == "quality":
-                again = partial(self._quality.untold, exchange, batches[0])
-            if len(self._sinking) >= self._settings.sinks.max_pending:
-                self._counts["unsunk"] += sum(batch.num_rows for batch in batches)
-                again()
-                continue
-            shared = self._share(pa.Table.from_batches(batches).unify_dictionaries().combine_chunks())
-            task = asyncio.ensure_future(self._sink(kind, exchange, shared))
-            self._sinking.add(task)
-            task.add_done_callback(partial(self._sunk, again))
+        if not unshared:
+            return
+        # What must arrive; of the rest the files are the truth.
+        again = [partial(self._ledger.unshared, rows) for rows in gaps.values()]
+        again += [
+            partial(self._quality.untold, *key[1:], rows[0]) for key, rows in unshared.items() if key[0] == "quality"
+        ]
+        if sum(self._sinking.values()) >= self._settings.sinks.max_pending:
+            self._unsunk(sum(batch.num_rows for batches in unshared.values() for batch in batches), again)
+            return
+        tables = {
+            key: pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+            for key, batches in unshared.items()
+        }
+        task = asyncio.ensure_future(self._sink(tables))
+        self._sinking[task] = len(tables)
+        task.add_done_callback(partial(self._sunk, sum(table.num_rows for table in tables.values()), again))
 
-    def _sunk(self, again: Callable[[], None], task: "asyncio.Task[object]") -> None:
-        """Rows of gaps and of quality that did not arrive are told again later."""
-        self._sinking.discard(task)
+    def _sunk(self, rows: int, again: Iterable[Callable[[], None]], task: "asyncio.Future[object]") -> None:
+        del self._sinking[task]
         if not task.cancelled() and task.exception() is not None:
-            self._counts["unsunk"] += 1
-            again()
+            self._unsunk(rows, again)
+
+    def _unsunk(self, rows: int, again: Iterable[Callable[[], None]]) -> None:
+        """Rows of gaps and of quality that did not arrive are told again later."""
+        self._counts["unsunk"] += rows
+        for tell in again:
+            tell()
 
     def _now_ns(self, exchange: str) -> int:
         return self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns()
 
     def _mine(self, exchange: str, symbol: str) -> bool:
         return shard_of(exchange, symbol, self._settings.shards) == self.index
-
-
-def _nothing() -> None:
-    pass

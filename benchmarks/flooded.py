@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from websockets.asyncio.client import connect
 
 from actors.collector import Collector
 from actors.endpoint import Endpoint
 from actors.ledger.origin import Origin
+from actors.parcels import Stream, batches_of
 from actors.symbol_shard import SymbolShard
 from benchmarks.flood import SYMBOLS, numbers, prices
 from config import Settings, load
@@ -32,8 +32,7 @@ HELD_S = 10.0
 #: What has not come by then does not come.
 PATIENCE_S = 90.0
 
-Batches = Mapping[str, pa.RecordBatch]
-Take = Callable[[str, Batches, int, Origin], Awaitable[int]]
+Take = Callable[[str, Mapping[str, Stream], int, Origin], Awaitable[int]]
 
 
 @dataclass
@@ -69,12 +68,12 @@ class Handle:
         self._missing = expected
         self._times_seen = np.ones(expected, np.int8) - 1
 
-    async def remote(self, exchange: str, batches: Batches, clock_ns: int, origin: Origin) -> int:
-        trades = batches.get("trades")
+    async def remote(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
+        trades = batches_of(streams).get("trades")
         if trades is None:
-            return await self._take(exchange, batches, clock_ns, origin)
+            return await self._take(exchange, streams, clock_ns, origin)
         self.offered += trades.num_rows
-        gaps = await self._take(exchange, batches, clock_ns, origin)
+        gaps = await self._take(exchange, streams, clock_ns, origin)
         np.add.at(self._times_seen, numbers(np.asarray(trades["trade_id"])), 1)
         self._missing -= trades.num_rows
         if self._missing <= 0:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from actors.ledger.account import Kind, Mask
 from actors.ledger.keeper import Delivered, Keeper, Trades
 from actors.ledger.origin import Origin
+from actors.parcels import packed
 from actors.symbol_shard import SymbolShard
 from benchmarks.table import Bound, Row, UnavailableError
 from config import load
@@ -90,7 +91,7 @@ class Shard(SymbolShard):
     async def commit(self, trades: pa.RecordBatch, sequence: int) -> float:
         """Seconds of processor time for this batch to be stored and acknowledged."""
         origin = Origin(1, sequence, "ids")
-        stored = asyncio.create_task(self.append(EXCHANGE, {"trades": trades}, 0, origin))
+        stored = asyncio.create_task(self.append(EXCHANGE, packed({"trades": trades}), 0, origin))
         await asyncio.sleep(0)
         with self._looks:
             started = time.process_time()

@@ -105,8 +105,8 @@ class ColumnWriter:
         self._open: OrderedDict[_Day, _OpenDay] = OrderedDict()
         self._unflushed: set[_Day] = set()
         self._new_folders: set[Path] = set()
-        #: Folders whose native name is written down.
-        self._named: set[Path] = set()
+        #: Those that were written to, with their native names written down.
+        self._folders: dict[tuple[str, str, RowType], Path] = {}
         # Identities of rows that a failed append may have stored and that its caller never heard of.
         self._unreported: dict[_Day, Column] = {}
 
@@ -119,11 +119,9 @@ class ColumnWriter:
         when the disk fails; the same rows can then be sent again, and count as new again.
         """
         times = _checked_times(row_type, columns)
-        folder = self._root / folder_name(exchange) / folder_name(symbol) / row_type
         if not times.size:
             return np.zeros(0, bool)
-        if folder.parent.name != symbol and folder.parent not in self._named:
-            self._name(folder.parent, symbol)
+        folder = self._folder(exchange, symbol, row_type)
         first, last = int(times.min()) // SECONDS_PER_DAY, int(times.max()) // SECONDS_PER_DAY
         if first < FIRST_DAY or last > LAST_DAY:
             raise ValueError("a row's time is not in the years 2000 to 2099")
@@ -245,6 +243,15 @@ class ColumnWriter:
             self._unreported[day] = np.intersect1d(self._unreported[day], opened.read(opened.identity))
         return opened
 
+    def _folder(self, exchange: str, symbol: str, row_type: RowType) -> Path:
+        known = self._folders.get((exchange, symbol, row_type))
+        if known is None:
+            known = self._root / folder_name(exchange) / folder_name(symbol) / row_type
+            if known.parent.name != symbol:
+                self._name(known.parent, symbol)
+            self._folders[exchange, symbol, row_type] = known
+        return known
+
     def _name(self, folder: Path, symbol: str) -> None:
         """Write the native name down before any row, so that nobody meets rows of a symbol that cannot be told."""
         if not folder.is_dir():
@@ -252,7 +259,6 @@ class ColumnWriter:
         name = folder / NAME_FILE
         if not name.exists() or not name.stat().st_size:
             name.write_text(symbol, encoding="utf-8")
-        self._named.add(folder)
 
     def _make_folder(self, folder: Path) -> None:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]

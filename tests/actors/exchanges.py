@@ -27,6 +27,7 @@ from actors.collector import Collector
 from actors.endpoint import Endpoint
 from actors.feeds.registry import FEEDS
 from actors.ledger.origin import Origin
+from actors.parcels import Stream, batches_of
 from actors.simulator import wire
 from actors.simulator.captures import Recording, read_capture, recordings
 from actors.simulator.replay import ReplayServer
@@ -71,9 +72,9 @@ class Kept(Whole):
         self.open = asyncio.Event()
         self.open.set()
 
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
+    async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
         await self.open.wait()
-        self.batches.append(batches)
+        self.batches.append(batches_of(streams))
         self.clocks.append(clock_ns)
         self.origins.append(origin)
         return 0
@@ -106,7 +107,7 @@ def numbers(batch: pa.RecordBatch, name: str) -> list[int]:
 
 
 class Shard(Protocol):
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int: ...
+    async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int: ...
 
     async def gaps(self, exchange: str, open_only: bool = True) -> list[Gap]: ...
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from actors.feeds.feed import Proof
 from actors.ledger.origin import Origin
+from actors.parcels import Key, packed
 from actors.symbol_shard import SymbolShard
 from config import Settings
 from storage.column_reader import ColumnReader
@@ -19,8 +20,8 @@ class Taken:
     def __init__(self) -> None:
         self.tables: list[tuple[str, str, pa.Table]] = []
 
-    async def __call__(self, kind: str, exchange: str, shared: Any) -> None:
-        self.tables.append((kind, exchange, shared))
+    async def __call__(self, tables: Mapping[Key, pa.Table]) -> None:
+        self.tables += [(*key, table) for key, table in tables.items()]
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
         return [row for k, _, table in self.tables if k == kind for row in table.to_pylist()]
@@ -43,7 +44,7 @@ class Shard(SymbolShard):
     ) -> int:
         sequence = self._sent[exchange, epoch]
         self._sent[exchange, epoch] += 1
-        return await self.append(exchange, batches, clock_ns, Origin(epoch, sequence, proof))
+        return await self.append(exchange, packed(batches), clock_ns, Origin(epoch, sequence, proof))
 
     def kill(self) -> None:
         """What SIGKILL leaves: nothing is written, flushed or closed any more."""

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -22,6 +23,7 @@ from actors import alerter as module
 from actors.alerter import Alerter
 from actors.alerting import retries
 from actors.alerting.definitions import AlertError, NotWritten, UnknownAlert
+from actors.parcels import packed
 from config import Settings, load
 from storage import redis
 from storage.alert_log import AlertLog
@@ -68,10 +70,14 @@ async def add(alerter: Alerter, given: Mapping[str, Any]) -> dict[str, Any]:
     return await alerter.add(str(uuid.uuid4()), given)
 
 
+async def take(alerter: Alerter, table: pa.Table, missed: int = 0) -> None:
+    await alerter.take(packed({("trades", EXCHANGE): table}), missed)
+
+
 async def trade(alerter: Alerter, *prices: float) -> None:
     """Trades of this moment."""
     now = time.time_ns()
-    await alerter.take("trades", EXCHANGE, trades([(now + n, n, price) for n, price in enumerate(prices)]))
+    await take(alerter, trades([(now + n, n, price) for n, price in enumerate(prices)]))
 
 
 async def attempts(alerter: Alerter, alert_id: str | None = None) -> list[tuple[str, int, str, int | None]]:
@@ -236,14 +242,14 @@ CHILD = """
 import asyncio, sys, time
 from actors.alerter import Alerter
 from tests.actors.alerting.tables import EXCHANGE, PRICE, trades
-from tests.actors.test_alerter import NO_REDIS, settings
+from tests.actors.test_alerter import NO_REDIS, settings, take
 from pathlib import Path
 
 async def main(data, url):
     alerter = Alerter(settings(Path(data)), NO_REDIS, recorded=False)
     given = {**PRICE, "channels": ["webhook"], "metadata": {"webhook_url": url}, "cooldown_seconds": 0}
     await alerter.add("a0", given)
-    await alerter.take("trades", EXCHANGE, trades([(time.time_ns(), 1, 101.0)]))
+    await take(alerter, trades([(time.time_ns(), 1, 101.0)]))
     print("fired", flush=True)
     while (await alerter.status())["waiting"]:
         await asyncio.sleep(0.01)
@@ -423,8 +429,8 @@ async def test_a_mistake_is_said_and_nothing_is_kept_of_it(tmp_path: Path) -> No
 async def test_a_table_that_is_none_is_counted_and_the_next_one_is_looked_at(tmp_path: Path, server: WebServer) -> None:
     async with running(tmp_path) as alerter:
         await add(alerter, hook(server))
-        await alerter.take("trades", EXCHANGE, trades([]).drop_columns(["price", "symbol"]))
-        await alerter.take("trades", EXCHANGE, trades([]), missed=3)
+        await take(alerter, trades([]).drop_columns(["price", "symbol"]))
+        await take(alerter, trades([]), missed=3)
         said = await alerter.status()
         assert said["missed"] == 4
         assert "trades of binance" in said["failure"]

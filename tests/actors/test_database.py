@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from actors.database import Database
+from actors.parcels import packed
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
 from storage.schema import ARBITRAGE, BARS, GAPS, QUALITY, TRADES
@@ -89,6 +90,16 @@ async def test_queued_tables_are_written_and_counted(database: Database) -> None
     health = await database.status()
     assert (health["rows_written"], health["pending"], health["available"]) == (500, 0, True)
     assert await count(database) == 500
+
+
+async def test_what_there_is_a_table_for_in_a_parcel_is_written(database: Database) -> None:
+    tables = {(kind, exchange): trades(3) for kind in ("trades", "quotes") for exchange in ("binance", "okx")}
+    await database.take(packed({**tables, ("bars", "okx"): bars([1, 2])}))
+    assert await database.flush()
+    assert (await database.status())["rows_written"] == 8
+    rows = await database.query("SELECT exchange, count() AS n FROM trades FINAL GROUP BY exchange ORDER BY exchange")
+    assert rows.to_pydict() == {"exchange": ["binance", "okx"], "n": [3, 3]}
+    assert (await database.bars("okx", "BTCUSDT", "1m", 9)).num_rows == 2
 
 
 async def test_the_exchange_is_part_of_a_trades_identity(database: Database) -> None:

@@ -1,6 +1,7 @@
 """What goes to which shard, how much may be on its way, and what a shard that refuses costs."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from actors.feeds.feed import Decoded, decoded
 from actors.feeds.symbol_codes import SymbolCodes
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
+from actors.parcels import Stream
 from config import load
 from tests.actors.batches import NOON, quotes, trades
 from tests.actors.exchanges import Handle, Kept
@@ -227,7 +229,7 @@ async def test_it_is_full_at_so_many_bytes() -> None:
 
 
 class Refusing:
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
+    async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
         raise OSError("No space left on device")
 
 
@@ -274,9 +276,9 @@ async def test_what_follows_a_refused_batch_is_not_taken_for_it() -> None:
             super().__init__()
             self.had = Sequences()
 
-        async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
+        async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
             if self.had.take(origin.epoch, origin.sequence):
-                await super().append(exchange, batches, clock_ns, origin)
+                await super().append(exchange, streams, clock_ns, origin)
             if clock_ns == 1:
                 raise OSError("No space left on device")
             return 0

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -13,6 +12,7 @@ from actors.collector import KEPT_BYTES, Collector
 from actors.endpoint import Endpoint
 from actors.feeds.binance import Binance
 from actors.ledger.origin import Origin
+from actors.parcels import Stream
 from actors.simulator import wire
 from config import Settings, load
 from storage.journal import journal_files, read_journal
@@ -238,7 +238,7 @@ async def test_a_fault_of_our_own_is_told_and_leaves_no_connection_open(
 
 
 class Refusing(Whole):
-    async def append(self, exchange: str, batches: dict[str, pa.RecordBatch], clock_ns: int, origin: Origin) -> int:
+    async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
         raise OSError("No space left on device")
 
 

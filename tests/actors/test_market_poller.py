@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from actors.market_poller import MAX_BODY_BYTES, MarketPoller
+from actors.parcels import Key, packed
 from actors.publisher import Publisher
 from tests.actors.polling.pollers import (
     CLOSE,
@@ -225,8 +226,8 @@ async def test_closed_minutes_arrive_in_redis_with_null_for_what_is_not_known(
         own = settings(tmp_path, server.url)
         publisher = Publisher(own, redis_server.url)
 
-        async def sink(kind: str, exchange: str, table: pa.Table) -> None:
-            await publisher.publish_bars(exchange, table)
+        async def sink(tables: Mapping[Key, pa.Table]) -> None:
+            await publisher.take(packed(tables))
 
         redis = Redis.from_url(redis_server.url)
         try:

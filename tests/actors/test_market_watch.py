@@ -18,8 +18,9 @@ from actors.collector import Collector
 from actors.database import Database
 from actors.endpoint import Endpoint
 from actors.feeds.instruments import instrument_table
-from actors.market_watch import ANSWER_TIMEOUT_S, ASK_INTERVAL_S, MarketWatch
+from actors.market_watch import ANSWER_TIMEOUT_S, ASK_INTERVAL_S, WATCHED, MarketWatch
 from actors.offers import Offers
+from actors.parcels import packed
 from actors.publisher import Publisher
 from actors.simulator.dialects import DIALECTS
 from actors.simulator.exchange_server import ExchangeServer
@@ -126,7 +127,7 @@ class Around:
     async def quote(self, exchange: str, bid: float, ask: float, at: int | None = None) -> None:
         at = self.clock() if at is None else at
         quotes = batch([Quote(SYMBOL[exchange], at, at - NOON, bid, ask)])
-        await self.watch.take("quotes", exchange, pa.Table.from_batches([quotes]))
+        await self.watch.take(packed({("quotes", exchange): pa.Table.from_batches([quotes])}))
 
     async def row(self) -> dict[str, Any]:
         """Of BTC-USDT; empty while it is not known."""
@@ -305,7 +306,7 @@ async def test_status_says_what_is_left_out_and_what_was_missed(tmp_path: Path) 
         await until(lambda: one.living(0))
         quotes = pa.Table.from_batches([batch([Quote("BTC-USDT", one.clock(), 1, 5.0, 4.0)])])
         for missed in (2, 0, 5):
-            await one.watch.take("quotes", "okx", quotes, missed)
+            await one.watch.take(packed({("quotes", "okx"): quotes}), missed)
         status = await one.watch.status()
     assert (status["missed"], status["quotes"], status["instruments"]) == (7, 3, 4)
     assert status["left_out"]["invalid"] == 1
@@ -363,7 +364,7 @@ async def test_from_real_connections_to_redis_and_clickhouse_and_without_a_dead_
     with RedisServer(tmp_path / "redis") as server:
         publisher, database = Publisher(settings, server.url), Database(settings)
         watch = MarketWatch(settings, collectors, Handle(publisher), Handle(database), recorded=False)
-        sinks = Sinks(Handle(database), Handle(publisher), Offers(Handle(watch)))
+        sinks = Sinks(lambda parcel: parcel, Handle(database), Handle(publisher), Offers(Handle(watch), kinds=WATCHED))
         shard = Shard(settings, sinks, recorded=False)
         endpoints = {name: Endpoint(*await one.start(), (SYMBOL[name],)) for name, one in servers.items()}
         binance = collecting(settings, endpoints["binance"], shard, exchange="binance")

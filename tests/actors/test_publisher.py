@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from redis.asyncio import Redis
 
+from actors.parcels import packed
 from actors.publisher import Publisher
 from config.settings import Settings, load
 from storage import redis
@@ -92,10 +93,15 @@ async def publisher(server: RedisServer, client: Redis, tmp_path: Path) -> Async
     await opened.stop()
 
 
-async def test_trades_quotes_and_bars_appear(publisher: Publisher, client: Redis) -> None:
-    await publisher.publish_trades("binance", trades([1.0, 2.0]))
-    await publisher.publish_quotes("coinbase", quotes(9.5))
-    await publisher.publish_bars("binance", bars([0, 1]))
+async def test_trades_quotes_and_bars_of_a_parcel_appear(publisher: Publisher, client: Redis) -> None:
+    tables = {
+        ("trades", "binance"): trades([1.0, 2.0]),
+        ("quotes", "coinbase"): quotes(9.5),
+        ("bars", "binance"): bars([0, 1]),
+        # Nothing of it is for Redis.
+        ("gaps", "binance"): trades([3.0]),
+    }
+    await publisher.take(packed(tables))
     await written(publisher)
     assert json.loads(await client.get("binance:BTCUSDT:last_trade"))["price"] == 2.0
     assert json.loads(await client.get("coinbase:BTC-USD:ticker"))["bid_price"] == 9.5

@@ -1,14 +1,18 @@
-"""Where a shard's rows go: everybody gets them, and an alerter that is dead or slow keeps nobody waiting."""
+"""Where a shard's rows go: everybody gets what they want of them, and an alerter that is dead or slow keeps nobody
+waiting.
+"""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from actors import sinks as module
 from actors.offers import MOST, Offers, WantedOffers
+from actors.parcels import Key, Parcel, unpacked
 from actors.sinks import Sinks
 from tests.polling import until
 
@@ -51,12 +55,28 @@ class Alerter:
         await until(lambda: self.wanted != known, within_s=60)
         return self.wanted
 
-    async def _take(self, kind: str, exchange: str, shared: Any, missed: int) -> None:
+    async def _take(self, parcel: Parcel, missed: int) -> None:
         if self.dead:
             raise RuntimeError("the actor died")
         await self.well.wait()
-        self.taken.append((kind, exchange, shared))
+        self.taken.append(said(parcel))
         self.missed += missed
+
+
+def tables(*keys: Key, number: int = 0) -> dict[Key, pa.Table]:
+    """Each with its place and a number in it."""
+    return {key: pa.table({"place": [place], "number": [number]}) for place, key in enumerate(keys)}
+
+
+def said(parcel: Parcel) -> list[tuple[str, str, int]]:
+    """Kind, exchange and number of its tables."""
+    found = [(kind, exchange, *table.to_pylist()) for kind, exchange, table in unpacked(parcel, lambda _: True)]
+    assert [row["place"] for _, _, row in found] == list(range(len(found)))
+    return [(kind, exchange, row["number"]) for kind, exchange, row in found]
+
+
+def sinks_of(database: Any, publisher: Any, *offers: Offers) -> Sinks:
+    return Sinks(lambda parcel: parcel, database, publisher, *offers)
 
 
 @pytest.fixture
@@ -69,52 +89,68 @@ def publisher() -> Actor:
     return Actor()
 
 
-async def test_every_kind_reaches_those_who_want_it(database: Actor, publisher: Actor) -> None:
-    looked_at = ("trades", "bars", "indicators")
-    alerter = Alerter(frozenset((kind, "okx") for kind in looked_at))
+KINDS = ("trades", "quotes", "bars", "indicators", "features", "derivatives", "liquidations", "gaps", "quality")
+
+
+async def test_one_parcel_with_everything_reaches_everybody(database: Actor, publisher: Actor) -> None:
+    alerter, watch = Alerter(), Alerter()
     alerter.well.set()
+    watch.well.set()
+    every = tables(*((kind, exchange) for kind in KINDS for exchange in ("okx", "kraken")), number=7)
+    await sinks_of(database, publisher, Offers(watch, kinds={"quotes"}), WantedOffers(alerter))(every)
+    expected = [(kind, exchange, 7) for kind, exchange in every]
+    assert [[said(parcel) for _, parcel in one.calls] for one in (database, publisher)] == [[expected], [expected]]
+    assert (alerter.taken, watch.taken) == ([expected], [expected])
+
+
+async def test_nobody_is_called_for_what_they_do_not_want(database: Actor, publisher: Actor) -> None:
+    alerter, watch = Alerter(frozenset({("bars", "okx")})), Alerter()
+    alerter.well.set()
+    watch.well.set()
     offers = WantedOffers(alerter)
-    sinks = Sinks(database, publisher, alerter=offers)
-    await sinks("gaps", "okx", "first")
+    sinks = sinks_of(database, publisher, Offers(watch, kinds={"quotes"}), offers)
+    await sinks(tables(("gaps", "okx")))
     await until(lambda: offers._wanted is not None)
-    database.calls.clear()
-    alerter.taken.clear()
-    kinds = ("trades", "quotes", "bars", "indicators", "features", "derivatives", "liquidations", "gaps", "quality")
-    for kind in kinds:
-        await sinks(kind, "okx", kind.upper())
-    assert [call[1] for call in database.calls] == [kind for kind in kinds if kind not in ("quotes", "features")]
-    published = ["publish_trades", "publish_quotes", "publish_bars", "publish_of_bars", "publish_of_bars"]
-    assert [call[0] for call in publisher.calls] == published
-    assert alerter.taken == [(kind, "okx", kind.upper()) for kind in looked_at]
+    for one in (database.calls, alerter.taken):
+        one.clear()
+    for kind in KINDS:
+        await sinks(tables((kind, "okx")))
+        await sinks(tables((kind, "kraken")))
+    twice = [[(kind, exchange, 0)] for kind in KINDS for exchange in ("okx", "kraken")]
+    assert [said(parcel) for _, parcel in database.calls] == [
+        one for one in twice if one[0][0] not in ("quotes", "features")
+    ]
+    assert [said(parcel) for _, parcel in publisher.calls] == twice[:10]
+    assert alerter.taken == [[("bars", "okx", 0)]]
+    assert watch.taken == [[("quotes", "okx", 0)], [("quotes", "kraken", 0)]]
     with pytest.raises(ValueError, match="no sink for 'pictures'"):
-        await sinks("pictures", "okx", None)
-    await Sinks(database, publisher)("bars", "yahoo", None)
+        await sinks(tables(("trades", "okx"), ("pictures", "okx")))
+    assert len(database.calls) == 14, "nothing of it was sent"
 
 
 async def test_an_alerter_gets_what_it_looks_at_as_soon_as_it_does(database: Actor, publisher: Actor) -> None:
     alerter = Alerter()
     alerter.well.set()
-    offers = WantedOffers(alerter)
-    sinks = Sinks(database, publisher, alerter=offers)
+    sinks = sinks_of(database, publisher, WantedOffers(alerter))
 
     async def arrives() -> bool:
         alerter.taken.clear()
-        await sinks("trades", "okx", "one")
-        await sinks("trades", "kraken", "other")
+        await sinks(tables(("trades", "okx")))
+        await sinks(tables(("trades", "kraken")))
         return alerter.taken == wanted
 
     # What it looks at is not known yet: it may be everything.
-    wanted = [("trades", "okx", "one"), ("trades", "kraken", "other")]
+    wanted = [[("trades", "okx", 0)], [("trades", "kraken", 0)]]
     assert await arrives()
     alerter.wanted, wanted = frozenset(), []
     await until(arrives)
     alerter.wanted = frozenset({("trades", "okx")})
-    wanted = [("trades", "okx", "one")]
+    wanted = [[("trades", "okx", 0)]]
     await until(arrives)
     # Another process of it has to be asked anew.
     alerter.dead = True
     alerter.wanted = frozenset()
-    await sinks("trades", "okx", "lost")
+    await sinks(tables(("trades", "okx")))
     alerter.dead = False
     wanted = []
     await until(arrives)
@@ -125,18 +161,17 @@ async def test_a_silent_alerter_holds_nothing_up_and_hears_what_it_missed(
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.2)
     alerter = Alerter()
-    offers = WantedOffers(alerter)
-    sinks = Sinks(database, publisher, alerter=offers)
+    sinks = sinks_of(database, publisher, WantedOffers(alerter))
     before = time.monotonic()
-    await asyncio.gather(*(sinks("trades", "okx", number) for number in range(3 * MOST)))
+    await asyncio.gather(*(sinks(tables(("trades", "okx"), number=number)) for number in range(3 * MOST)))
     assert time.monotonic() - before < 2
     assert len(database.calls) == 3 * MOST
     assert alerter.taken == []
     alerter.well.set()
     await until(lambda: len(alerter.taken) == MOST)
-    assert [shared for _, _, shared in alerter.taken] == list(range(MOST)), "in order"
-    await sinks("trades", "okx", "next")
-    assert alerter.taken[-1] == ("trades", "okx", "next")
+    assert [one for [(_, _, one)] in alerter.taken] == list(range(MOST)), "in order"
+    await sinks(tables(("trades", "okx"), number=-1))
+    assert alerter.taken[-1] == [("trades", "okx", -1)]
     assert alerter.missed == 2 * MOST
 
 
@@ -146,36 +181,25 @@ async def test_a_dead_alerter_costs_the_others_nothing_and_hears_what_it_missed(
     alerter = Alerter()
     alerter.well.set()
     alerter.dead = True
-    offers = WantedOffers(alerter)
-    sinks = Sinks(database, publisher, alerter=offers)
+    sinks = sinks_of(database, publisher, WantedOffers(alerter))
     for number in range(5):
-        await sinks("indicators", "okx", number)
+        await sinks(tables(("indicators", "okx"), number=number))
     assert len(database.calls) == 5
     alerter.dead = False
-    await sinks("indicators", "okx", 5)
-    assert (alerter.taken, alerter.missed) == ([("indicators", "okx", 5)], 5)
+    await sinks(tables(("indicators", "okx"), number=5))
+    assert (alerter.taken, alerter.missed) == ([[("indicators", "okx", 5)]], 5)
 
 
-async def test_who_watches_quotes_is_offered_them_and_nothing_else(database: Actor, publisher: Actor) -> None:
-    watch = Alerter()
-    sinks = Sinks(database, publisher, Offers(watch))
-    watch.well.set()
-    for kind in ("trades", "quotes", "bars"):
-        await sinks(kind, "okx", kind.upper())
-    assert watch.taken == [("quotes", "okx", "QUOTES")]
-    assert [call[0] for call in publisher.calls] == ["publish_trades", "publish_quotes", "publish_bars"]
-
-
-async def test_of_quotes_only_as_many_tables_wait_as_may(
+async def test_only_as_many_parcels_wait_for_one_who_is_offered_them_as_may(
     database: Actor, publisher: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.2)
     watch = Alerter()
-    sinks = Sinks(database, publisher, Offers(watch, most=3))
-    await asyncio.gather(*(sinks("quotes", "okx", number) for number in range(10)))
+    sinks = sinks_of(database, publisher, Offers(watch, most=3))
+    await asyncio.gather(*(sinks(tables(("quotes", "okx"), number=number)) for number in range(10)))
     assert len(publisher.calls) == 10, "it is published all the same"
     watch.well.set()
     await until(lambda: len(watch.taken) == 3)
-    await sinks("quotes", "okx", "next")
-    assert watch.taken[-1] == ("quotes", "okx", "next")
+    await sinks(tables(("quotes", "okx"), number=-1))
+    assert watch.taken[-1] == [("quotes", "okx", -1)]
     assert watch.missed == 7

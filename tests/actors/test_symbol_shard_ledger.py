@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from actors.ledger.account import AFTER_A_CRASH, NOT_CONTIGUOUS
 from actors.ledger.origin import Origin
+from actors.parcels import Key, packed
 from config import Settings, load
 from storage.ledger_log import Gap
 from storage.schema import GAPS
@@ -72,7 +73,7 @@ def killed_at_write(number: int) -> Iterator[asyncio.Event]:
 async def delivered(shard: Shard, batches: list[dict[str, pa.RecordBatch]], done: int, dead: asyncio.Event) -> int:
     """Send what is not acknowledged yet, one after another, until the end or the shard's death; how many now are."""
     while done < len(batches):
-        sending = asyncio.create_task(shard.append("okx", batches[done], NOON, Origin(7, done, "ids")))
+        sending = asyncio.create_task(shard.append("okx", packed(batches[done]), NOON, Origin(7, done, "ids")))
         dying = asyncio.create_task(dead.wait())
         await asyncio.wait([sending, dying], return_when=asyncio.FIRST_COMPLETED)
         dying.cancel()
@@ -178,10 +179,10 @@ async def test_a_hole_is_a_row_at_once_and_the_sender_is_told(settings: Settings
 async def test_a_batch_that_came_before_is_dropped_and_acknowledged_and_a_jump_is_counted(settings: Settings) -> None:
     shard = Shard(settings)
     origin = Origin(1, 0, "ids")
-    both = [shard.append("binance", {"trades": ids(one)}, NOON, origin) for one in (1, 2)]
+    both = [shard.append("binance", packed({"trades": ids(one)}), NOON, origin) for one in (1, 2)]
     assert await asyncio.gather(*both) == [0, 0]
-    await shard.append("binance", {"trades": ids(2)}, NOON, Origin(1, 5, "ids"))
-    await shard.append("binance", {"trades": ids(3)}, NOON, Origin(1, 4, "ids"))
+    await shard.append("binance", packed({"trades": ids(2)}), NOON, Origin(1, 5, "ids"))
+    await shard.append("binance", packed({"trades": ids(3)}), NOON, Origin(1, 4, "ids"))
     status = await shard.status()
     assert (status["batches_repeated"], status["batches_jumped"]) == (1, 1)
     assert stored_ids(settings, "binance", BTC) == [1, 2, 3]
@@ -256,11 +257,11 @@ async def test_rows_a_sink_refused_are_shown_again(settings: Settings) -> None:
     taken = Taken()
     refused: list[str] = []
 
-    async def sink(kind: str, exchange: str, shared: Any) -> None:
-        if kind == "gaps" and len(refused) < 3:
-            refused.append(kind)
+    async def sink(tables: Mapping[Key, pa.Table]) -> None:
+        if ("gaps", "binance") in tables and len(refused) < 3:
+            refused.append("gaps")
             raise ConnectionError("gone")
-        await taken(kind, exchange, shared)
+        await taken(tables)
 
     shard = Shard(settings, sink)
     await shard.send("binance", {"trades": ids(1, 3)}, NOON)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from actors.aggregation.quality_kernels import HOUR_NS
+from actors.parcels import Key
 from actors.stored_quality import StoredQuality
 from config import Settings, load
 from tests.actors.aggregation.plain_quality import SECOND, Trade, batch, many, walk
@@ -126,21 +128,19 @@ async def test_rows_of_all_symbols_or_of_those_of_an_exchange_or_of_a_name(setti
 async def test_hours_reach_the_sink_when_they_are_due_and_at_the_end_and_again_when_it_failed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink, away = Taken(), True
+    sink, away, refused = Taken(), True, 0
 
-    async def sometimes(kind: str, exchange: str, shared: Any) -> None:
-        if kind == "quality" and away:
+    async def sometimes(tables: Mapping[Key, pa.Table]) -> None:
+        nonlocal refused
+        if ("quality", EXCHANGE) in tables and away:
+            refused += 1
             raise ConnectionError("gone")
-        await sink(kind, exchange, shared)
+        await sink(tables)
 
     monkeypatch.setattr("actors.stored_quality.TELL_INTERVAL_S", 0.02)
     shard = Shard(settings, sometimes)
     await shard.send(EXCHANGE, {"trades": batch(many(SYMBOL, [100.0] * 5, NOON))}, NOON)
-
-    async def failed() -> bool:
-        return (await shard.status())["unsunk"] >= 2
-
-    await until(failed)
+    await until(lambda: refused >= 2)
     away = False
     await until(lambda: bool(sink.rows("quality")))
     monkeypatch.setattr("actors.stored_quality.TELL_INTERVAL_S", 60.0)

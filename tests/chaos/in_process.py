@@ -205,5 +205,5 @@ class _Deaf:
         return SimpleNamespace(remote=lambda *_: asyncio.Event().wait())
 
 
-async def _nowhere(_kind: str, _exchange: str, _shared: Any) -> None:
+async def _nowhere(_tables: object) -> None:
     """No sink."""

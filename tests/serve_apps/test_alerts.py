@@ -10,6 +10,7 @@ import pytest
 
 from actors.alerter import Alerter
 from actors.alerting.definitions import NotWritten, placed
+from actors.parcels import packed
 from config import load
 from serve_apps.alerts import ALERTS, AlertsApp
 from serve_apps.market import MarketApp, Resource
@@ -90,7 +91,7 @@ async def test_an_alert_is_made_seen_changed_and_removed(app: MarketApp) -> None
 
 async def test_who_was_told_can_be_seen(app: MarketApp, supervised: Supervised) -> None:
     made = (await send(app, "POST", body=PRICE)).json
-    await supervised.alerter.take("trades", EXCHANGE, prices(101))
+    await supervised.alerter.take(packed({("trades", EXCHANGE): prices(101)}))
 
     async def tried() -> bool:
         return bool((await send(app, "GET", "/deliveries")).json)

@@ -1,7 +1,7 @@
 """Pollers for the tests: quick ones, at a time of their own at which New York is open."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from actors.market_poller import MarketPoller
+from actors.parcels import Key
 from config.settings import Settings, load
 from storage.schema import BARS
 from tests.actors.polling.provider_server import Row
@@ -51,7 +52,8 @@ class Bars:
         self.tables: list[pa.Table] = []
         self.broken = False
 
-    async def __call__(self, kind: str, exchange: str, table: pa.Table) -> None:
+    async def __call__(self, tables: Mapping[Key, pa.Table]) -> None:
+        [((kind, exchange), table)] = tables.items()
         assert kind == "bars"
         assert table.schema == BARS
         if self.broken:
