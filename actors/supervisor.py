@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -35,6 +36,7 @@ from actors.integrity import combined
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
+from actors.priority import COLLECTOR, TOLD, giving_way
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
@@ -51,10 +53,11 @@ QUOTES_WAITING = 8
 STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE, PUBLISHER, ALERTER), (SIMULATOR,))
 
 
-def start_actor(name: str, actor: type, *arguments: Any) -> Any:
-    """The actor of that name, made now if it does not run yet. Restarted for ever; calls to it wait meanwhile."""
+def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
+    """The actor of that name, made now if it does not run yet. Restarted for ever; calls to it wait meanwhile.
+    `gives_way`: by so many steps of priority, see `actors.priority`."""
     return (
-        ray.remote(actor)
+        ray.remote(giving_way(actor, gives_way))
         .options(
             name=name,
             namespace=NAMESPACE,
@@ -99,10 +102,11 @@ class Supervisor:
         self._endpoints = endpoints = await self._find_endpoints()
         if not endpoints:
             raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
-        database = self._add(DATABASE, Database, settings)
-        publisher = self._add(PUBLISHER, Publisher, settings, self._redis_url)
-        watch = self._add(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
-        alerter = self._add(ALERTER, Alerter, settings, self._redis_url, self._recorded)
+        add_told = partial(self._add, gives_way=TOLD)
+        database = add_told(DATABASE, Database, settings)
+        publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url)
+        watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
+        alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
         sinks = Sinks(ray.put, database, publisher, *offers)
         shards = [
@@ -110,7 +114,8 @@ class Supervisor:
             for index in range(settings.shards)
         ]
         for exchange, endpoint in endpoints.items():
-            self._add(collector_name(exchange), Collector, exchange, endpoint, settings, shards)
+            name = collector_name(exchange)
+            self._add(name, Collector, exchange, endpoint, settings, shards, gives_way=COLLECTOR)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
             if poller.enabled:
                 self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))
@@ -306,8 +311,8 @@ class Supervisor:
             change(exchange, symbols)
             self._endpoints[exchange] = self._changed(exchange, self._endpoints[exchange])
 
-    def _add(self, name: str, actor: type, *arguments: Any) -> Any:
-        self._actors[name] = handle = start_actor(name, actor, *arguments)
+    def _add(self, name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
+        self._actors[name] = handle = start_actor(name, actor, *arguments, gives_way=gives_way)
         return handle
 
     async def _find_endpoints(self) -> dict[str, Endpoint]:
@@ -318,7 +323,7 @@ class Supervisor:
                 name: self._changed(name, Endpoint(exchange.websocket, exchange.rest, tuple(exchange.symbols)))
                 for name, exchange in wanted.items()
             }
-        simulator = self._add(SIMULATOR, Simulator, self._settings)
+        simulator = self._add(SIMULATOR, Simulator, self._settings, gives_way=COLLECTOR)
         endpoints: dict[str, Endpoint] = await simulator.start.remote()
         return {name: self._changed(name, endpoint) for name, endpoint in endpoints.items() if name in wanted}
 

@@ -67,6 +67,8 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            # Those that may wait give way by themselves; by default all workers do, to Ray's own processes.
+            "RAY_worker_niceness": "0",
         }
     )
     if is_joined(settings):
