@@ -6,6 +6,7 @@ acknowledgements, never my files' integrity; slow or dead sinks (ClickHouse, Red
 
 import asyncio
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -32,6 +33,9 @@ from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
 
+#: To write to a file lets other threads run, a commit does that a thousand times, and one that computes features keeps
+#: the interpreter for as long as this each time.
+SWITCH_S = 0.0002
 #: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
 CLOSE_INTERVAL_S = 0.02
 #: The ledger's log is looked at this often.
@@ -75,6 +79,7 @@ class SymbolShard:
         sink: Sink,
         recorded: bool,
     ) -> None:
+        sys.setswitchinterval(SWITCH_S)
         self.index = index
         self._settings = settings
         self._share = share
