@@ -13,12 +13,12 @@ import pyarrow as pa
 from actors.aggregation import bars as bar_kernels
 from actors.aggregation.activity_bars import Activity, activity, activity_bars
 from actors.aggregation.bar_kernels import NEVER
-from actors.aggregation.bars import Bars, rebuilt
+from actors.aggregation.bars import Bars, Bucket, rebuilt
 from config import Settings
 from storage.bar_history import BarHistory, read_history, write_history
 from storage.column_days import Stamp, stored_days
 from storage.column_layout import NANOS_PER_DAY, from_columns
-from storage.column_reader import ColumnReader, Selection
+from storage.column_reader import BeingRewritten, ColumnReader, Selection
 from storage.schema import BARS, COLUMNS
 from storage.timeframes import TIMEFRAMES
 
@@ -42,6 +42,8 @@ class StoredBars:
         self._settings = settings
         self._reader = reader
         self._bars: dict[str, Bars] = {}
+        #: By exchange, what is to be read from the files because its bar is no longer in memory.
+        self._unread: dict[str, dict[Bucket, None]] = {}
         #: The days whose bars are kept, with the stamps of their trades.
         self._history_days: dict[tuple[str, str], Mapping[int, Stamp]] = {}
         #: One at a time: each may read all trades of a day.
@@ -56,9 +58,17 @@ class StoredBars:
 
     def update(self, exchange: str, trades: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Take trades that have just been stored. Gives the bars (`storage.schema.BARS`) they revise that are no longer
-        in memory."""
-        for symbol, timeframe, begin in self._of(exchange).update(trades):
-            yield rebuilt(self._trades(exchange, symbol, begin, begin + TIMEFRAMES[timeframe]), timeframe)
+        in memory; those whose trades cannot be read just then are given by a later call."""
+        for bucket in self._of(exchange).update(trades):
+            self._unread.setdefault(exchange, {})[bucket] = None
+        for bucket in list(self._unread.get(exchange, ())):
+            symbol, timeframe, begin = bucket
+            try:
+                found = self._trades(exchange, symbol, begin, begin + TIMEFRAMES[timeframe])
+            except (BeingRewritten, OSError):
+                continue
+            del self._unread[exchange][bucket]
+            yield rebuilt(found, timeframe)
 
     def close(self, now_ns: Callable[[str], int]) -> None:
         """Close what is over by the clock of each exchange."""

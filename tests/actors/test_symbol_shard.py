@@ -10,7 +10,7 @@ import pytest
 
 from actors.stored_bars import StoredBars
 from config import Settings, load
-from storage.column_reader import ColumnReader
+from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.timeframes import TIMEFRAMES
 from tests.actors.batches import NOON, SECOND, quotes, trades
@@ -72,7 +72,10 @@ async def test_a_restarted_shard_has_its_bars_again_and_knows_what_it_stored(set
     await second.stop()
 
 
-async def test_a_trade_older_than_the_bars_in_memory_still_revises_its_bar(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unreadable", [0, 1, 3])
+async def test_a_trade_older_than_the_bars_in_memory_still_revises_its_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unreadable: int
+) -> None:
     shard_settings = {"commit_interval_ms": 5, "share_interval_ms": 5, "recent_bars": 2}
     settings = load(tmp_path, {"shards": 1, "shard": shard_settings})
     sink = Taken()
@@ -84,8 +87,23 @@ async def test_a_trade_older_than_the_bars_in_memory_still_revises_its_bar(tmp_p
         return (await shard.bars("binance", "BTCUSDT", "1m", 10)).num_rows == 2
 
     await until(forgotten)
+    # The bars of its second and of its minute are read back.
+    select, failures = ColumnReader.select, [OSError(errno.EMFILE, os.strerror(errno.EMFILE)), BeingRewritten()]
+    failures *= unreadable
+
+    def sometimes(self: ColumnReader, *what: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return select(self, *what)
+
+    monkeypatch.setattr(ColumnReader, "select", sometimes)
     late = trades([("BTCUSDT", NOON + 30 * SECOND, 9, 500.0, 2.0, 1)])
     await shard.send("binance", {"trades": late}, NOON + 3600 * SECOND)
+    for number in range(unreadable):
+        # Whatever comes next.
+        other = trades([("ETHUSDT", NOON + 3600 * SECOND, number, 1.0, 1.0, 0)])
+        await shard.send("binance", {"trades": other}, NOON + 3600 * SECOND)
+    assert failures == []
     await shard.stop()
     revised = [bar for bar in sink.rows("bars") if (bar["timeframe"], bar["time"]) == ("1m", NOON)][-1]
     assert (revised["high"], revised["trade_count"], revised["revision"]) == (500.0, 2, 1)
