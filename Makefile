@@ -41,7 +41,7 @@ test-fast: install
 
 # The whole system, started as a user would.
 test-cluster: install
-	$(BIN)/pytest tests/cluster
+	$(BIN)/pytest tests/cluster --durations=20
 
 # Faults of all kinds at seven simulated exchanges under load, processes killed and sinks stopped meanwhile, and then
 # every trade is accounted for: make chaos SEED=1

@@ -36,7 +36,7 @@ from actors.integrity import combined
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
-from actors.priority import COLLECTOR, TOLD, giving_way
+from actors.own_process import COLLECTOR, TOLD, in_own_process
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
@@ -55,9 +55,9 @@ STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE
 
 def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
     """The actor of that name, made now if it does not run yet. Restarted for ever; calls to it wait meanwhile.
-    `gives_way`: by so many steps of priority, see `actors.priority`."""
+    `gives_way`: by so many steps of priority, see `actors.own_process`."""
     return (
-        ray.remote(giving_way(actor, gives_way))
+        ray.remote(in_own_process(actor, gives_way))
         .options(
             name=name,
             namespace=NAMESPACE,

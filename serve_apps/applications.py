@@ -5,6 +5,7 @@ folder as their argument.
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ray import serve
 
 from actors.alerting.definitions import AlertError
 from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.own_process import keep_what_there_is
 from config import Settings, SettingsError, load
 from serve_apps.alerts import ALERTS, AlertsApp
 from serve_apps.asgi import Receive, Scope, Send
@@ -43,6 +45,12 @@ WATCH_TIMEOUT_S = 2.0
 LOOK_TIMEOUT_S = 8.0
 
 Asgi = Callable[[Scope, Receive, Send], Any]
+
+
+@functools.cache
+def actor(name: str) -> Any:
+    """See `find_actor`, which waits for Ray each time. Actors keep their names for as long as there are replicas."""
+    return find_actor(name)
 
 
 class Instance(BaseModel):
@@ -79,33 +87,33 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
 def market_application(settings: Settings) -> Any:
     def build() -> Asgi:
         async def live(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
             bars: pa.RecordBatch = await shard.bars.remote(exchange, symbol, timeframe, limit)
             return bars
 
         async def indicators(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
             said: pa.RecordBatch = await shard.indicators.remote(exchange, symbol, timeframe, limit)
             return said
 
         async def newest(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
             found: pa.RecordBatch = await _answer(shard.features.remote(exchange, symbol, timeframe, limit))
             return found
 
         async def between(exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
-            shard = find_actor(shard_name(shard_of(exchange, symbol, settings.shards)))
+            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
             asked = shard.features_between.remote(exchange, symbol, timeframe, from_ns, before_ns)
             found: pa.RecordBatch = await _answer(asked)
             return found
 
         async def stored(exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None) -> pa.Table:
-            bars: pa.Table = await find_actor(DATABASE).bars.remote(exchange, symbol, timeframe, limit, before_ns)
+            bars: pa.Table = await actor(DATABASE).bars.remote(exchange, symbol, timeframe, limit, before_ns)
             return bars
 
         async def book(exchange: str, symbol: str, levels: int | None) -> pa.RecordBatch:
             try:
-                collector = find_actor(collector_name(exchange))
+                collector = actor(collector_name(exchange))
             except ValueError:
                 raise KeyError(exchange) from None
             found: list[pa.RecordBatch] = await collector.book.remote([symbol], levels)
@@ -147,7 +155,7 @@ class _Supervised:
     """What is collected, by the supervisor; see `serve_apps.subscriptions.Collection`."""
 
     async def symbols(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await find_actor(SUPERVISOR).symbols.remote()
+        rows: list[dict[str, Any]] = await actor(SUPERVISOR).symbols.remote()
         return rows
 
     async def add(self, exchange: str, symbols: list[str]) -> dict[str, str]:
@@ -179,7 +187,7 @@ class _Supervised:
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         try:
-            return await getattr(find_actor(SUPERVISOR), method).remote(*arguments)
+            return await getattr(actor(SUPERVISOR), method).remote(*arguments)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, SettingsError):
                 raise LookupError(str(error.cause)) from None
@@ -201,7 +209,7 @@ def _watched(method: str) -> Callable[[], Awaitable[pa.RecordBatch]]:
 
     async def ask() -> pa.RecordBatch:
         try:
-            asked = getattr(find_actor(MARKET_WATCH), method).remote()
+            asked = getattr(actor(MARKET_WATCH), method).remote()
             rows: pa.RecordBatch = await asyncio.wait_for(asked, WATCH_TIMEOUT_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError):
             raise NoAnswer("Whoever watches the quotes does not answer now; ask again in a moment.") from None
@@ -238,7 +246,7 @@ class _Alerts:
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         try:
-            asked = getattr(find_actor(SUPERVISOR), method).remote(*arguments)
+            asked = getattr(actor(SUPERVISOR), method).remote(*arguments)
             return await asyncio.wait_for(asked, LOOK_TIMEOUT_S)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, AlertError):
@@ -251,14 +259,19 @@ class _Alerts:
 async def readiness() -> tuple[bool, dict[str, Any]]:
     """What the supervisor says; not ready when it does not answer."""
     try:
-        return await asyncio.wait_for(find_actor(SUPERVISOR).readiness.remote(), READINESS_TIMEOUT_S)
+        return await asyncio.wait_for(actor(SUPERVISOR).readiness.remote(), READINESS_TIMEOUT_S)
     except (TimeoutError, ValueError, ray.exceptions.RayError):
         return False, {"status": "starting", "feeds": {}}
 
 
 def _application(name: str, build: Callable[[], Asgi], replicas: int) -> Any:
+    def build_and_keep() -> Asgi:
+        app = build()
+        keep_what_there_is()
+        return app
+
     deployment = serve.deployment(
-        serve.ingress(build)(),
+        serve.ingress(build_and_keep)(),
         name=name,
         num_replicas=replicas,
         max_ongoing_requests=1000,
