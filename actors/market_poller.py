@@ -39,7 +39,6 @@ CALENDAR_AGE_NS: Final = 30 * DAY_NS
 #: Different reasons for unusable rows counted apart; further ones share a name.
 MAX_REASONS: Final = 50
 
-
 log = structlog.get_logger(__name__)
 
 

@@ -28,6 +28,8 @@ DAYS_READ = 30
 SETTLED_NS = 2_000_000_000
 #: Bars that ended this long before the last stored trade, or earlier, were told before a restart.
 TOLD_NS = 60 * 1_000_000_000
+#: So many bars of an exchange wait until their trades can be read, the newest; the others are right after a restart.
+MOST_UNREAD = 1000
 #: For bars by activity not many more trades are read than these, but always those of a whole day.
 ACTIVITY_TRADES = 10_000_000
 
@@ -69,6 +71,8 @@ class StoredBars:
                 continue
             del self._unread[exchange][bucket]
             yield rebuilt(found, timeframe)
+        for bucket in list(self._unread.get(exchange, ()))[:-MOST_UNREAD]:
+            del self._unread[exchange][bucket]
 
     def close(self, now_ns: Callable[[str], int]) -> None:
         """Close what is over by the clock of each exchange."""

@@ -382,9 +382,7 @@ class SymbolShard:
             return
         # What must arrive; of the rest the files are the truth.
         again = [partial(self._ledger.unshared, rows) for rows in gaps.values()]
-        again += [
-            partial(self._quality.untold, *key[1:], rows[0]) for key, rows in unshared.items() if key[0] == "quality"
-        ]
+        again += [partial(self._quality.untold, exchange, told) for exchange, told in quality]
         if sum(self._sinking.values()) >= self._settings.sinks.max_pending:
             self._unsunk(sum(batch.num_rows for batches in unshared.values() for batch in batches), again)
             return

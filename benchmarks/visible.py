@@ -16,9 +16,9 @@ from config import load
 
 #: Of each exchange; the simulator, the collectors and everything else share the machine.
 TRADES_PER_SECOND: Final = 500
-#: Bars of a second that are waited for, after those of the time in which an instance is still busy with its start.
+#: Bars of a second that are waited for, after so many that are not counted.
 BARS: Final = 120
-UNCOUNTED: Final = 30
+UNCOUNTED: Final = 10
 #: Longer than this is not waited for.
 LATEST_S: Final = 5.0
 PATH: Final = "/api/v1/charts/BTCUSDT?exchange=binance&timeframe=1s&limit=3"

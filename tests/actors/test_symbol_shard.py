@@ -109,6 +109,37 @@ async def test_a_trade_older_than_the_bars_in_memory_still_revises_its_bar(
     assert (revised["high"], revised["trade_count"], revised["revision"]) == (500.0, 2, 1)
 
 
+async def test_only_so_many_bars_wait_until_their_trades_can_be_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.stored_bars.MOST_UNREAD", 2)
+    bars = StoredBars(
+        settings.model_copy(update={"shard": settings.shard.model_copy(update={"recent_bars": 1})}),
+        ColumnReader(settings.columns, rescan_s=0),
+        [],
+    )
+
+    def revised(*at: int) -> list[tuple[str, int]]:
+        batch = trades([("BTCUSDT", NOON + n * 60 * SECOND, 10 * n + 5, 1.0, 1.0, 0) for n in at])
+        given = list(bars.update("binance", batch))
+        return [(row["timeframe"], row["time"]) for one in given for row in one.to_pylist()]
+
+    def unreadable(*_: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert revised(0, 1, 2, 3) == []
+    with monkeypatch.context() as now:
+        now.setattr(ColumnReader, "select", unreadable)
+        # Each is late for the bars of its second and of its minute.
+        assert revised(0) == revised(1) == []
+    read: list[int] = []
+    monkeypatch.setattr(
+        StoredBars, "_trades", lambda self, exchange, symbol, begin, end: read.append(begin) or trades([])
+    )
+    assert revised(3) == []
+    assert read == [NOON + 60 * SECOND] * 2
+
+
 DAY = 24 * 3600 * SECOND
 
 
