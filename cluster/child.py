@@ -1,7 +1,8 @@
 """A child process that is watched: started again when it ends, ended when we end.
 
-The process lives in a session of its own, so Ctrl-C in the terminal reaches it only through us, and the
-kernel signals it when we die, however we die.
+The process lives in a process group of its own, so Ctrl-C in the terminal reaches it only through us, and the
+kernel signals it when we die, however we die. Not in a session of its own: Linux shares processors out by session
+first, and one that seldom has work then waits up to half a second for its turn where others always have some.
 """
 
 import asyncio
@@ -160,7 +161,7 @@ class Child:
                 stderr=log,
                 cwd=self._folder,
                 env=self._environment,
-                start_new_session=True,
+                process_group=0,
             )
 
     async def _wait_for_exit(self, process: asyncio.subprocess.Process) -> int:

@@ -165,7 +165,17 @@ async def test_ctrl_c_in_the_terminal_does_not_reach_it(make: Make) -> None:
     life = asyncio.create_task(child.run())
     await child.wait_ready(5)
     assert child.pid is not None
-    assert os.getsid(child.pid) == child.pid != os.getsid(0)
+    assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+    await child.stop()
+    await life
+
+
+async def test_it_gets_its_turns_with_all_others_of_the_session(make: Make) -> None:
+    child = make(SLEEP)
+    life = asyncio.create_task(child.run())
+    await child.wait_ready(5)
+    assert child.pid is not None
+    assert os.getsid(child.pid) == os.getsid(0)
     await child.stop()
     await life
 
