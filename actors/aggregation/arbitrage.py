@@ -138,6 +138,7 @@ class Arbitrage:
         for name in _AT_PEAK:
             open_[name][higher] = found[name][at[higher]]
         new = np.delete(found, at)
+        self._begin_anew(new, view.now_ns)
         self.opened += len(new)
         self._tell(new)
         self._open = _sorted(np.concatenate([open_, new]))
@@ -159,6 +160,13 @@ class Arbitrage:
         over, the newest first."""
         best_first = self._open[np.argsort(-self._open["last_profit"], kind="stable")]
         return self._to_arrow(book, np.concatenate([best_first, self._closed[::-1]]))
+
+    def _begin_anew(self, new: Array, now_ns: int) -> None:
+        """Episodes are told apart by their listings and when they opened. One that closes and opens again at one time,
+        as the clock of a replay may stand still, goes on with the revisions of the one before."""
+        for before in self._closed[self._closed["opened"] == now_ns]:
+            again = new["key"] == before["key"]
+            new["revision"][again] = before["revision"] + 1
 
     def _close(self, over: Array, ended: Any, now_ns: int) -> None:
         over["closed"], over["ended"] = now_ns, ended
