@@ -37,7 +37,7 @@ check: install
 
 # Without Ray: pure cores, storage, servers on loopback.
 test-fast: install
-	$(BIN)/pytest --ignore=tests/cluster -n 2 --dist loadfile
+	$(BIN)/pytest --ignore=tests/cluster -n 3 --dist loadfile
 
 # The whole system, started as a user would.
 test-cluster: install

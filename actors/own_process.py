@@ -7,7 +7,10 @@ of priority is about a quarter more or less of a processor's time, and nobody ge
 
 import contextlib
 import gc
+import inspect
 import os
+from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,19 +20,38 @@ TOLD: Final = 10
 _THREADS: Final = Path("/proc/self/task")
 
 
-def in_own_process[Actor: type[Any]](actor: Actor, gives_way: int) -> Actor:
-    """The same actor, whose process gives way to others by so many steps from its beginning, and is not held up by the
-    garbage collector once it is made."""
+def in_own_process(actor: type[Any], gives_way: int) -> type[Any]:
+    """An actor with the public coroutines of `actor`, whose process gives way to others by so many steps from its
+    beginning, and is not held up by the garbage collector once it is made.
 
-    class InOwnProcess(actor):  # type: ignore[misc, valid-type]
+    Ray loads the class of an actor wherever there is a handle to it: this one needs nothing but what its own methods
+    take, while `actor` with all that it imports is for its process alone.
+    """
+    module, name = actor.__module__, actor.__name__
+
+    class InOwnProcess:
         def __init__(self, *arguments: Any) -> None:
             give_way(gives_way)
-            super().__init__(*arguments)
+            self._actor = getattr(import_module(module), name)(*arguments)
             keep_what_there_is()
 
+        def __repr__(self) -> str:
+            return repr(self._actor)
+
+    for method, _ in inspect.getmembers(actor, inspect.iscoroutinefunction):
+        if not method.startswith("_"):
+            setattr(InOwnProcess, method, _passed_on(method))
     # What it is called in Ray's dashboard and in the list of processes.
-    InOwnProcess.__name__ = InOwnProcess.__qualname__ = actor.__name__
-    return InOwnProcess  # type: ignore[return-value]
+    InOwnProcess.__name__ = InOwnProcess.__qualname__ = name
+    return InOwnProcess
+
+
+def _passed_on(name: str) -> Callable[..., Awaitable[Any]]:
+    async def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return await getattr(self._actor, name)(*arguments, **options)
+
+    method.__name__ = method.__qualname__ = name
+    return method
 
 
 def give_way(steps: int) -> None:

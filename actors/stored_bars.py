@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from actors.aggregation import bars as bar_kernels
-from actors.aggregation.activity_bars import Activity, activity, activity_bars
+from actors.aggregation.activity import Activity, activity
+from actors.aggregation.activity_bars import activity_bars
 from actors.aggregation.bar_kernels import NEVER
 from actors.aggregation.bars import Bars, Bucket, rebuilt
 from config import Settings

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import ray
 
-from actors.aggregation.activity_bars import activity
+from actors.aggregation.activity import activity
 from actors.aggregation.quality_kernels import HOURS
 from actors.directory import MARKET_WATCH, SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from cluster import ray_head

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.aggregation.activity_bars import activity
+from actors.aggregation.activity import activity
 from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
 from serve_apps.bodies import HEADERS, JSON
 from serve_apps.parameters import known_query, whole_number

@@ -6,54 +6,17 @@ They are made from the stored trades when somebody asks, in the order of (ts_eve
 amount is the last of its bar, and `time` is that of the first.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
-
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
 from actors.aggregation import bar_kernels, exact_sums
+from actors.aggregation.activity import Activity
 from actors.aggregation.bar_kernels import BAR, BOUGHT, QUOTE, SOLD, STRIDE
 from actors.aggregation.bar_tables import to_bars
 from actors.aggregation.exact_sums import add
 from actors.aggregation.kernel_cache import compile_anew_with
 from storage.schema import TRADES
-from storage.timeframes import TIMEFRAMES
-
-Kind = Literal["tick", "volume", "dollar"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Bars end when this many trades, this much size, or this much price times size has traded."""
-
-    kind: Kind
-    amount: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}:{repr(self.amount).removesuffix('.0')}"
-
-
-def activity(timeframe: str) -> Activity | None:
-    """None for a timeframe of bars by time; ValueError, with what there is, for what is none of either."""
-    if timeframe in TIMEFRAMES:
-        return None
-    for kind in KINDS:
-        if timeframe.startswith(f"{kind}:") and len(timeframe) < 40:
-            text = timeframe.removeprefix(f"{kind}:")
-            try:
-                amount = float(text) if text.isascii() and "_" not in text else math.nan
-            except ValueError:
-                amount = math.nan
-            if 0 < amount < math.inf and (kind != "tick" or amount == int(amount)):
-                return Activity(kind, amount)
-            whole = "a whole number" if kind == "tick" else "a number"
-            raise ValueError(f"{timeframe!r} is no timeframe: after {kind}: comes {whole} above 0.")
-    raise ValueError(f"timeframe must be one of: {', '.join(TIMEFRAMES)}, tick:N, volume:SIZE, dollar:AMOUNT.")
 
 
 def activity_bars(trades: pa.RecordBatch, wanted: Activity, symbol: str, limit: int) -> pa.RecordBatch:

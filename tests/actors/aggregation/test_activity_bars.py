@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.aggregation.activity_bars import KINDS, Activity, activity, activity_bars
+from actors.aggregation.activity import KINDS, Activity, activity
+from actors.aggregation.activity_bars import activity_bars
 from storage.timeframes import TIMEFRAMES
 from tests.actors.batches import NOON, SECOND, trades
 

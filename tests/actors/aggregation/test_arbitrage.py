@@ -96,7 +96,7 @@ def test_episodes_are_those_of_a_brute_force_search(
             told[row["buy_exchange"], row["buy_symbol"], row["sell_exchange"], row["sell_symbol"], row["opened"]] = row[
                 "revision"
             ]
-        # Each is told when it opens and when it closes, and no more; the newest of those that opened at one time counts.
+        # Each is told when it opens and when it closes, no more; of those that opened at one time the newest counts.
         tellings = Counter((*row["key"][0], *row["key"][1], row["opened"]) for row in [*current.values(), *over, *over])
         assert told == {one: count - 1 for one, count in tellings.items()}
 
