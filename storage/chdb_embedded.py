@@ -77,7 +77,8 @@ class _Connection:
             result = self._run(sql, parameters)
             if not len(result):
                 return pa.table({})
-            return pa.ipc.open_file(pa.py_buffer(result.get_memview().view())).read_all()
+            # A copy: what the engine gives is gone with `result`, and a view of it does not keep it.
+            return pa.ipc.open_file(pa.py_buffer(result.bytes())).read_all()
 
     def close(self) -> None:
         with self._lock:

@@ -84,6 +84,21 @@ def test_chunks_with_different_dictionaries_keep_their_names(database: ClickHous
     assert back["symbol"].to_pylist() == ["B", "C", "A"]
 
 
+def test_what_was_answered_stays_as_it_is_whatever_is_asked_afterwards(database: ClickHouse) -> None:
+    count = 100_000
+    sql = f"SELECT number, concat('name ', toString(number % 1000)) AS name FROM numbers({count})"
+    answers = []
+    for _ in range(8):
+        answers.append(database.query(sql))
+        database.query(f"SELECT toString(number) AS other, number + 7 AS more FROM numbers({2 * count})")
+    numbers = np.arange(count)
+    names = [f"name {number % 1000}" for number in range(count)]
+    for answer in answers:
+        answer.validate(full=True)
+        assert np.array_equal(answer["number"].to_numpy(), numbers)
+        assert answer["name"].to_pylist() == names
+
+
 def test_record_batches_and_empty_tables_are_rows_too(database: ClickHouse) -> None:
     database.insert("trades", trades(["A"]).to_batches()[0])
     database.insert("trades", trades(["A"]).slice(1))
