@@ -27,7 +27,7 @@ from storage.timeframes import TIMEFRAMES
 DAYS_READ = 30
 #: A day's files may change again within one tick of the file system's clock.
 SETTLED_NS = 2_000_000_000
-#: Bars that ended this long before the last stored trade, or earlier, were told before a restart.
+#: Trades, and bars that ended, this long before the last stored trade, or earlier, were told before a restart.
 TOLD_NS = 60 * 1_000_000_000
 #: So many bars of an exchange wait until their trades can be read, the newest; the others are right after a restart.
 MOST_UNREAD = 1000
@@ -112,6 +112,12 @@ class StoredBars:
     def days(self, exchange: str, symbol: str) -> dict[int, Stamp]:
         """The days with trades, ascending."""
         return stored_days(self._settings.columns, exchange, symbol, "TRADES")
+
+    def untold_trades(self, exchange: str, symbol: str) -> pa.RecordBatch:
+        """The trades of the minute before the newest: who was killed may not have told them. OSError."""
+        last = self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED)
+        newest = stored_trades(symbol, last)["ts_event"][0].as_py() if last.rows else 0
+        return self._trades(exchange, symbol, newest - TOLD_NS, newest + 1)
 
     def from_trades(self, exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
         """The bars of a range of time from its trades, `revision` aside."""

@@ -111,6 +111,9 @@ class SymbolShard:
         self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
         self._ledger = self._keeper.ledger
         self._bars = StoredBars(settings, self._reader, mine)
+        for exchange, symbol in mine:
+            if (untold := self._bars.untold_trades(exchange, symbol)).num_rows:
+                self._unshared.setdefault(("trades", exchange), []).append(untold)
         self._features = StoredFeatures(self._reader, self._bars)
         #: Series whose newest bar has closed or changed since their features were told.
         self._featureless: set[tuple[str, str, str]] = set()

@@ -138,6 +138,7 @@ class QualitySettings(_Part):
 
 class SinkSettings(_Part):
     max_pending: Positive
+    spool_bytes: Annotated[int, Field(ge=2**20)]
 
 
 class ConsolidatedSettings(_Part):

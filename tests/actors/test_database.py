@@ -1,6 +1,8 @@
 """The gateway against real engines, also while they are away."""
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from actors.parcels import packed
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
 from storage.schema import ARBITRAGE, BARS, GAPS, QUALITY, TRADES
+from storage.spool import Described, Record, Spool
 from tests.polling import until
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
 
@@ -234,7 +237,7 @@ async def test_embedded_rows_survive_closing(tmp_path: Path) -> None:
     await second.stop()
 
 
-async def test_without_a_server_nothing_raises_and_the_oldest_are_dropped(tmp_path: Path) -> None:
+async def test_without_a_server_nothing_raises_and_rows_wait_on_the_disk(tmp_path: Path) -> None:
     url = f"clickhouse://default:geheim@127.0.0.1:{free_port()}/rayfeed"
     database = Database(settings(tmp_path, url, max_pending=3))
 
@@ -245,13 +248,92 @@ async def test_without_a_server_nothing_raises_and_the_oldest_are_dropped(tmp_pa
         await database.insert("trades", "binance", trades(1, first_id=number))
     await until(tried)
     health = await database.status()
-    assert (health["pending"], health["tables_dropped"]) == (3, 2)
+    assert (health["pending"], health["tables_dropped"]) == (5, 0)
+    assert health["spooled_bytes"] > 5 * 100
     assert "cannot be reached" in health["last_error"]
     assert "geheim" not in f"{health} {database!r}"
     assert not await database.flush(timeout=0.05)
     with pytest.raises(DatabaseUnavailable):
         await database.bars("binance", "BTCUSDT", "1m", 1)
     await database.stop(timeout=0.05)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_what_waited_when_it_was_stopped_or_killed_is_written_after_the_next_start(
+    tmp_path: Path, stopped: bool
+) -> None:
+    url = f"clickhouse://default:@127.0.0.1:{free_port()}/rayfeed"
+    away = Database(settings(tmp_path, url, max_pending=2))
+    for number in range(10):
+        tables = {("trades", "okx"): trades(5, first_id=5 * number), ("bars", "okx"): bars([1], close=float(number))}
+        await away.take(packed({**tables, ("quotes", "okx"): trades(1)}))
+    if stopped:
+        await away.stop(timeout=0.05)
+    else:
+        assert away._writer is not None
+        away._writer.cancel()
+    back = Database(settings(tmp_path, max_pending=2))
+    assert await back.flush()
+    assert await count(back) == 50
+    # Of the same bar the one that came last, though all were written in one insert and in another process.
+    assert (await back.bars("okx", "BTCUSDT", "1m", 5))["close"].to_pylist() == [9.0]
+    health = await back.status()
+    assert (health["tables_dropped"], health["tables_rejected"], health["pending"]) == (0, 0, 0)
+    await back.stop()
+    assert list((tmp_path / "spool").glob("*.spool")) == [] or not stopped
+
+
+async def test_what_another_version_left_and_nobody_can_read_is_counted_and_holds_up_nothing(tmp_path: Path) -> None:
+    left = Spool(tmp_path / "spool", 2**30)
+    for table, rows in (("forecasts", trades(1)), ("bars", trades(1)), ("trades", trades(4))):
+        left.append(Described(table, "okx", 1, rows.num_rows), packed({0: rows})[0])
+    database = Database(settings(tmp_path))
+    assert await database.flush()
+    assert await count(database) == 4
+    health = await database.status()
+    assert (health["tables_dropped"], health["rows_written"], health["pending"]) == (2, 4, 0)
+    await database.stop()
+
+
+async def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    url = f"clickhouse://default:@127.0.0.1:{free_port()}/rayfeed"
+    chosen = load(tmp_path, {"sinks": {"max_pending": 2, "spool_bytes": 2**20}})
+    away = Database(chosen.model_copy(update={"clickhouse_url": url}))
+    away._spool = Spool(tmp_path / "spool", 2**20, segment_bytes=2**17)
+    for number in range(100):
+        await away.insert("trades", "okx", trades(1000, first_id=1000 * number))
+        assert (await away.status())["spooled_bytes"] <= 2**20
+    away._database = open_clickhouse(None, tmp_path / "clickhouse")
+    assert await away.flush()
+    dropped = (await away.status())["tables_dropped"]
+    assert 50 < dropped < 100
+    assert await count(away) == 1000 * (100 - dropped)
+    newest = await away.query("SELECT max(trade_id) AS newest FROM trades")
+    assert newest["newest"][0].as_py() == 99_999
+    await away.stop()
+
+
+async def test_when_the_disk_is_full_rows_wait_in_memory_and_the_oldest_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"clickhouse://default:@127.0.0.1:{free_port()}/rayfeed"
+    away = Database(settings(tmp_path, url, max_pending=3))
+
+    def full(*_: object) -> Record:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for number in range(7):
+        if number == 2:
+            monkeypatch.setattr(away._spool, "append", full)
+        await away.insert("trades", "okx", trades(1, first_id=number))
+    assert "No space left" in (await away.status())["last_error"]
+    away._database = open_clickhouse(None, tmp_path / "clickhouse")
+    assert await away.flush()
+    ids = await away.query("SELECT trade_id FROM trades FINAL ORDER BY trade_id")
+    # The first two are on the disk, of the others memory has room for three.
+    assert ids["trade_id"].to_pylist() == [0, 1, 4, 5, 6]
+    assert (await away.status())["tables_dropped"] == 2
+    await away.stop()
 
 
 @needs_clickhouse_server

@@ -177,7 +177,7 @@ async def test_bars_of_days_that_are_over_are_not_made_again_at_a_start(
     monkeypatch.setattr(StoredBars, "_trades", counted)
     again = Shard(settings, Taken())
     assert await all_bars(again) == before
-    assert read == [(NOON + 344 * 1000 * SECOND) // DAY], "the newest day alone"
+    assert read == [(NOON + 344 * 1000 * SECOND) // DAY] * 2, "the newest day alone, and its last minute"
     for path in settings.bars_folder.rglob("*.arrow"):
         path.write_bytes(path.read_bytes()[:-9])
     assert await all_bars(Shard(settings, Taken())) == before, "a torn file costs time and nothing else"
@@ -243,6 +243,19 @@ async def test_a_bar_that_closed_while_nothing_ran_is_told_after_the_start(setti
     assert told == [(name, last // span * span) for name, span in TIMEFRAMES.items()], (
         "what closed long before was told"
     )
+
+
+async def test_the_trades_of_the_last_minute_are_told_again_after_a_start(settings: Settings) -> None:
+    rows = [("BTCUSDT", NOON + second * SECOND, second, 100.0, 1.0, 0) for second in range(200)]
+    rows += [("ETHUSDT", NOON + second * SECOND, second, 100.0, 1.0, 1) for second in range(10)]
+    killed = Shard(settings, Taken())
+    await killed.send("binance", {"trades": trades(rows)}, NOON + 200 * SECOND)
+    killed.kill()
+    again = Shard(settings, sink := Taken())
+    await again.send("binance", {}, NOON + 200 * SECOND)
+    await again.stop()
+    told = [(row["symbol"], row["trade_id"]) for row in sink.rows("trades")]
+    assert sorted(told) == [("BTCUSDT", number) for number in range(139, 200)] + [("ETHUSDT", n) for n in range(10)]
 
 
 async def test_the_clock_of_a_replay_closes_bars_and_the_wall_clock_does_not(settings: Settings) -> None:
