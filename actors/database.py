@@ -205,9 +205,17 @@ class Database:
             self._last_error = f"rows cannot be kept on the disk: {error.strerror}"
         self._queue.append(_Waiting(described, record, rows))
         self._held += 1
+        self._forget_dropped()
         self._let_go()
         self._drained.clear()
         self._arrived.set()
+
+    def _forget_dropped(self) -> None:
+        """What the spool had no room for, the oldest, goes from memory too: or that would grow for as long as the
+        database is away."""
+        while (record := self._queue[0].record) is not None and not self._spool.holds(record):
+            self._held -= self._queue.popleft().rows is not None
+            self._tables_dropped += 1
 
     def _let_go(self) -> None:
         """Keep no more in memory than there may be: the newest go, which are written last, where the disk has them, or
@@ -308,7 +316,7 @@ class Database:
         """How many of the group are lost: there was no room for them, or another version of us left them."""
         for waiting in group:
             if waiting.rows is None and waiting.record is not None:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, EOFError, ValueError):
                     waiting.rows = _checked(waiting.described.table, self._spool.read(waiting.record))
         there = [_prepared(waiting.described, waiting.rows) for waiting in group if waiting.rows is not None]
         if not there:

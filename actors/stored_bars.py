@@ -29,6 +29,8 @@ DAYS_READ = 30
 SETTLED_NS = 2_000_000_000
 #: Trades, and bars that ended, this long before the last stored trade, or earlier, were told before a restart.
 TOLD_NS = 60 * 1_000_000_000
+#: No more trades of a symbol than these are told again after a restart, the newest.
+MOST_UNTOLD = 1_000_000
 #: So many bars of an exchange wait until their trades can be read, the newest; the others are right after a restart.
 MOST_UNREAD = 1000
 #: For bars by activity not many more trades are read than these, but always those of a whole day.
@@ -114,10 +116,13 @@ class StoredBars:
         return stored_days(self._settings.columns, exchange, symbol, "TRADES")
 
     def untold_trades(self, exchange: str, symbol: str) -> pa.RecordBatch:
-        """The trades of the minute before the newest: who was killed may not have told them. OSError."""
+        """The trades of the minute before the newest, MOST_UNTOLD at most: who was killed may not have told them.
+        OSError."""
         last = self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED)
         newest = stored_trades(symbol, last)["ts_event"][0].as_py() if last.rows else 0
-        return self._trades(exchange, symbol, newest - TOLD_NS, newest + 1)
+        rows = self._reader.select(exchange, symbol, "TRADES", newest - TOLD_NS, newest, ["time"]).rows
+        untold = self._reader.last_rows(exchange, symbol, "TRADES", min(rows, MOST_UNTOLD), STORED)
+        return whole(stored_trades(symbol, untold))
 
     def from_trades(self, exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
         """The bars of a range of time from its trades, `revision` aside."""

@@ -15,7 +15,10 @@ from struct import Struct
 from typing import Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+
+from storage.file_operations import read_at, write_at
 
 #: CRC-32 of what follows this, and the lengths of what the record says of itself (JSON) and of its rows (Arrow IPC).
 _FRAME: Final = Struct("<III")
@@ -77,11 +80,8 @@ class Spool:
         offset = self._bytes[number]
         try:
             for part in (frame + head, stream):
-                written = 0
-                while written < len(part):
-                    at = offset + written
-                    written += os.pwrite(descriptor, memoryview(part)[written:], at)
-                offset += written
+                write_at(descriptor, np.frombuffer(part, np.uint8), offset)
+                offset += len(part)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, self._bytes[number])
@@ -93,16 +93,20 @@ class Spool:
         return Record(described, number, offset - len(stream), len(stream))
 
     def read(self, record: Record) -> pa.Table:
-        """The rows of a record. OSError when they cannot be read."""
+        """The rows of a record. OSError or EOFError when they are gone."""
         with self._path(record.segment).open("rb") as file:
-            stream = os.pread(file.fileno(), record.size, record.offset)
-        return pa.ipc.open_stream(stream).read_all()
+            stream = read_at(file.fileno(), record.offset, record.size)
+        return pa.ipc.open_stream(pa.py_buffer(stream)).read_all()
+
+    def holds(self, record: Record) -> bool:
+        """Whether it is still there: not when it was dropped."""
+        return record.segment in self._left
 
     def done(self, record: Record) -> None:
         """Nobody needs it any more."""
-        number = record.segment
-        if number not in self._left:
+        if not self.holds(record):
             return
+        number = record.segment
         self._left[number] -= 1
         # To the one that is written to others may come; but not on and on to one of which nothing is left.
         current = self._writing is not None and number == self._writing[0]
