@@ -48,8 +48,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """Four symbols of Binance, simulated; all have traded."""
     chosen = {
         "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]',
-        # A quiet market, which leaves the processors to those who ask.
-        "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "10",
+        # So many that each symbol trades within a second, all but certainly; so few that they cost nothing.
+        "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "40",
         # A list of instruments that is older than this is read again for a symbol nobody knows.
         "RAYFEED_COLLECTOR__LIST_RETRY_S": "1",
         # Receivers of alerts are on this machine.
