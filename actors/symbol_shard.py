@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from actors.by_symbol import BySymbol, by_symbol
 from actors.directory import shard_of
+from actors.durability import Durability
 from actors.ledger.account import Kind
 from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
@@ -110,6 +111,7 @@ class SymbolShard:
         name = f"{index}-of-{settings.shards}"
         self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
         self._ledger = self._keeper.ledger
+        self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
         self._bars = StoredBars(settings, self._reader, mine)
         for exchange, symbol in mine:
             if (untold := self._bars.untold_trades(exchange, symbol)).num_rows:
@@ -153,6 +155,7 @@ class SymbolShard:
                     (CLOSE_INTERVAL_S, self._close_bars),
                     (HISTORY_INTERVAL_S, self._keep_history),
                     (COMPACT_INTERVAL_S, self._compact),
+                    *((interval, self._sync) for interval in (self._settings.shard.sync_interval_s,) if interval),
                 )
             ]
 
@@ -258,6 +261,8 @@ class SymbolShard:
             try:
                 for past in (False, True):
                     self._store(exchange, [one for one in mine if ("backfill" in one.batches) == past])
+                if self._settings.shard.sync_interval_s == 0:
+                    await self._durability.sync()
             except OSError as error:
                 # The files are whole. Nothing is acknowledged, so collectors hold what comes; rows that did get
                 # into a file are dropped when they are tried again.
@@ -358,6 +363,13 @@ class SymbolShard:
             await self._bars.keep_history()
         except OSError as error:
             self._blocked = f"cannot keep bars: {error.strerror}"
+
+    async def _sync(self) -> None:
+        try:
+            await self._durability.sync()
+        except OSError as error:
+            # Tried again with the next rows.
+            self._blocked = f"cannot make files survive a power cut: {error.strerror}"
 
     async def _compact(self) -> None:
         try:

@@ -111,6 +111,7 @@ class CollectorSettings(_Part):
 class ShardSettings(_Part):
     commit_interval_ms: Positive
     share_interval_ms: Positive
+    sync_interval_s: Annotated[float, Field(ge=0, le=86400)] | None
     max_open_files: Annotated[int, Field(ge=32)]
     recent_bars: Positive
 

@@ -23,9 +23,6 @@ NANOS_PER_DAY: Final = SECONDS_PER_DAY * NANOS_PER_SECOND
 #: Values of one column, one per row; its dtype is in `storage.schema.COLUMNS`.
 Column = npt.NDArray[Any]
 
-#: Beginning of the names of `marker_name`.
-MARKER: Final = "merging."
-
 _EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 
 #: Days since the epoch whose file names a two-digit year can tell apart: 2000-01-01 to 2099-12-31.
@@ -33,7 +30,10 @@ FIRST_DAY: Final = datetime.date(2000, 1, 1).toordinal() - _EPOCH
 LAST_DAY: Final = datetime.date(2099, 12, 31).toordinal() - _EPOCH
 
 _SAFE_NAME: Final = re.compile(r"[\w:-][\w:.-]*")
-_TIME_FILE: Final = re.compile(r"time\.(\d\d)\.(\d\d)\.(\d\d)\.bin", re.ASCII)
+_DATE: Final = r"\.(\d\d)\.(\d\d)\.(\d\d)"
+_TIME_FILE: Final = re.compile(rf"time{_DATE}\.bin", re.ASCII)
+_MARKER: Final = re.compile(rf"merging{_DATE}", re.ASCII)
+_COMMITS: Final = re.compile(rf"commits{_DATE}", re.ASCII)
 _LONGEST_NAME: Final = 100
 
 _NO_ORDER_ID: Final = bytes(16)
@@ -79,12 +79,36 @@ def merge_file_name(column: str, day: int) -> str:
 
 def marker_name(day: int) -> str:
     """The file that exists while merged files take the place of a day's files, one after another."""
-    return f"{MARKER}{day_name(day)}"
+    return f"merging.{day_name(day)}"
+
+
+def commits_name(day: int) -> str:
+    """The file that says which rows of a day that is written to survive a power cut (`storage.day_commits`)."""
+    return f"commits.{day_name(day)}"
+
+
+def seal_name(day: int) -> str:
+    """The file that holds the checksums of a day that is over (`storage.day_seal`)."""
+    return f"sealed.{day_name(day)}.json"
 
 
 def day_of_time_file(name: str) -> int | None:
     """The day since the epoch whose `time` file has this name; None for every other name."""
-    match = _TIME_FILE.fullmatch(name)
+    return _day(_TIME_FILE, name)
+
+
+def day_of_marker(name: str) -> int | None:
+    """The same of `marker_name`."""
+    return _day(_MARKER, name)
+
+
+def day_of_commits(name: str) -> int | None:
+    """The same of `commits_name`."""
+    return _day(_COMMITS, name)
+
+
+def _day(kind: re.Pattern[str], name: str) -> int | None:
+    match = kind.fullmatch(name)
     if match is None:
         return None
     day, month, year = map(int, match.groups())

@@ -1,6 +1,7 @@
 """Files read and written whole, however little the system does in one call, and made to survive a power cut. OSError
 when the disk fails."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -61,3 +62,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Let everything that was written to the file system of a folder survive a power cut: of thousands of files this
+    takes a hundredth of the time that each by itself would."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
+
+
+_syncfs = ctypes.CDLL(None, use_errno=True).syncfs

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -333,4 +334,39 @@ async def test_a_dead_sink_costs_the_shard_nothing_and_is_counted(settings: Sett
     await until(counted)
     await shard.send("binance", {"trades": trades([("BTCUSDT", NOON, 2, 1.0, 1.0, 0)])}, NOON)
     assert stored_ids(settings, "binance", "BTCUSDT") == [1, 2]
+    await shard.stop()
+
+
+async def test_with_an_interval_of_zero_rows_are_acknowledged_once_the_disk_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(tmp_path, {"shards": 1, "shard": {"commit_interval_ms": 5, "sync_interval_s": 0}})
+    shard, began, held = Shard(settings, Taken()), threading.Event(), threading.Event()
+    monkeypatch.setattr("actors.durability.sync_filesystem", lambda _: began.set() or held.wait(30))
+    sending = asyncio.create_task(shard.send("binance", {"trades": trades([("BTCUSDT", NOON, 1, 1.0, 1.0, 0)])}, NOON))
+    await until(began.is_set)
+    assert stored_ids(settings, "binance", "BTCUSDT") == [1]
+    assert not sending.done()
+    held.set()
+    await sending
+    await shard.stop()
+
+
+async def test_a_disk_that_cannot_hold_rows_is_told_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(tmp_path, {"shards": 1, "shard": {"commit_interval_ms": 5, "sync_interval_s": 0.01}})
+    shard, synced = Shard(settings, Taken()), list[int]()
+
+    def sync(_: Path) -> None:
+        synced.append(len(synced))
+        if len(synced) < 3:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("actors.durability.sync_filesystem", sync)
+    await shard.send("binance", {"trades": trades([("BTCUSDT", NOON, 1, 1.0, 1.0, 0)])}, NOON)
+    await until(lambda: bool(synced))
+    await until(lambda: "power cut: Input/output error" in shard._blocked)
+    await until(lambda: len(synced) == 3)
+    assert not shard._writer.begin_sync()
     await shard.stop()

@@ -14,7 +14,8 @@ import pytest
 
 from storage.column_layout import NANOS_PER_DAY
 from storage.column_reader import BeingRewritten, ColumnReader
-from storage.column_writer import ColumnWriter, DamagedDay
+from storage.column_writer import ColumnWriter
+from storage.day_files import DamagedDay
 from storage.schema import COLUMNS
 from tests.storage.test_column_files import MIDNIGHT, Model, Row, columns_of, everything, rows_of
 
@@ -337,5 +338,5 @@ def test_no_more_files_are_open_than_allowed(tmp_path: Path) -> None:
     writer.close()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     assert all(len(everything(tmp_path, symbol=symbol)) == 3 for symbol in "ABCDE")
-    with pytest.raises(ValueError, match="one day alone needs 14"):
+    with pytest.raises(ValueError, match="one day alone needs 15"):
         ColumnWriter(tmp_path, 13)

@@ -51,7 +51,7 @@ def merge(tmp_path: Path) -> tuple[Path, list[Operation]]:
         for name in ("open", "replace", "unlink"):
             record(name)
         write(root, LATE)
-    assert len(operations) == len(COLUMNS["TRADES"]) + 2
+    assert len(operations) == len(COLUMNS["TRADES"]) + 3
     return ready, operations
 
 
@@ -87,7 +87,7 @@ def between(patch: pytest.MonkeyPatch, moment: int, act: Callable[[], None]) -> 
 
 
 @pytest.mark.parametrize("warm", [False, True])
-@pytest.mark.parametrize("done", [0, 6, 11])
+@pytest.mark.parametrize("done", [0, 6, 12])
 def test_a_select_sees_one_state_whatever_a_merge_does_meanwhile(
     tmp_path: Path, merge: tuple[Path, list[Operation]], monkeypatch: pytest.MonkeyPatch, done: int, warm: bool
 ) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.column_writer import ColumnWriter, DamagedDay
+from storage.column_writer import ColumnWriter
+from storage.day_files import DamagedDay
 from storage.schema import COLUMNS
 
 DAY = 1_755_475_200
