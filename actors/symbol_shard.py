@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.by_symbol import BySymbol, by_symbol
+from actors.day_keeper import DayKeeper
 from actors.directory import shard_of
 from actors.durability import Durability
 from actors.ledger.account import Kind
@@ -100,18 +101,14 @@ class SymbolShard:
         self._open_due = 0.0
         self._blocked = ""
         self._failure = ""
-        mine = [
-            (exchange, symbol)
-            for exchange, symbols in self._reader.symbols().items()
-            for symbol in symbols
-            if self._mine(exchange, symbol)
-        ]
+        mine = self._stored_symbols()
         for exchange, symbol in mine:
             self._writer.recover(exchange, symbol)
         name = f"{index}-of-{settings.shards}"
         self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
         self._ledger = self._keeper.ledger
         self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
+        self._days = DayKeeper(settings, self._writer, self._durability)
         self._bars = StoredBars(settings, self._reader, mine)
         for exchange, symbol in mine:
             if (untold := self._bars.untold_trades(exchange, symbol)).num_rows:
@@ -154,6 +151,7 @@ class SymbolShard:
                     (self._settings.shard.share_interval_ms / 1000, self._make_features),
                     (CLOSE_INTERVAL_S, self._close_bars),
                     (HISTORY_INTERVAL_S, self._keep_history),
+                    (HISTORY_INTERVAL_S, self._keep_days),
                     (COMPACT_INTERVAL_S, self._compact),
                     *((interval, self._sync) for interval in (self._settings.shard.sync_interval_s,) if interval),
                 )
@@ -241,6 +239,7 @@ class SymbolShard:
             "batches_repeated": sum(known.repeated for known in self._sequences.values()),
             "batches_jumped": sum(known.jumps for known in self._sequences.values()),
             "flagged": self._quality.flagged,
+            **self._days.status(),
             **{name: self._counts[name] for name in COUNTED},
         }
 
@@ -364,6 +363,9 @@ class SymbolShard:
         except OSError as error:
             self._blocked = f"cannot keep bars: {error.strerror}"
 
+    async def _keep_days(self) -> None:
+        await self._days.keep(self._stored_symbols())
+
     async def _sync(self) -> None:
         try:
             await self._durability.sync()
@@ -422,6 +424,10 @@ class SymbolShard:
 
     def _now_ns(self, exchange: str) -> int:
         return self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns()
+
+    def _stored_symbols(self) -> list[tuple[str, str]]:
+        found = self._reader.symbols().items()
+        return [(exchange, symbol) for exchange, symbols in found for symbol in symbols if self._mine(exchange, symbol)]
 
     def _mine(self, exchange: str, symbol: str) -> bool:
         return shard_of(exchange, symbol, self._settings.shards) == self.index

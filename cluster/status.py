@@ -95,6 +95,14 @@ def _remarks(actor: dict[str, Any]) -> str:
         f"{rejected:,} rejected" if rejected else "",
         f"{actor['unsunk']:,} rows not in the sinks" if actor.get("unsunk") else "",
         f"{actor['missed']:,} tables missed" if actor.get("missed") else "",
+        _days(actor),
         f"not played: {skipped}" if skipped else "",
     ]
     return "; ".join(remark for remark in remarks if remark)
+
+
+def _days(actor: dict[str, Any]) -> str:
+    """What became of its column files when it looked last."""
+    counts = {kind: count for kind, count in actor.get("days", {}).items() if count}
+    failed = "".join(f"; {day}: {why}" for day, why in actor.get("days_failed", {}).items())
+    return f"days {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}{failed}" if counts else ""

@@ -116,6 +116,15 @@ class ShardSettings(_Part):
     recent_bars: Positive
 
 
+class ColumnSettings(_Part):
+    """What becomes of the column files of days that are over; `keep_days` by row type."""
+
+    seal_after_h: Annotated[float, Field(gt=0, le=8760)]
+    archive_after_days: Positive | None
+    archive: str | None
+    keep_days: dict[Literal["TRADES", "MD"], Positive | None]
+
+
 class BarSettings(_Part):
     grace_ms: Annotated[int, Field(ge=0)]
 
@@ -270,6 +279,7 @@ class Settings(BaseSettings):
     exchanges: dict[ExchangeName, ExchangeSettings]
     collector: CollectorSettings
     shard: ShardSettings
+    columns_policy: ColumnSettings
     bars: BarSettings
     features: FeatureSettings
     quality: QualitySettings
@@ -302,6 +312,11 @@ class Settings(BaseSettings):
     def columns(self) -> Path:
         """Root of the column files."""
         return self.data / "columns"
+
+    @property
+    def archive(self) -> str:
+        """Where days go that become Parquet: a folder, or an address pyarrow knows."""
+        return self.columns_policy.archive or str(self.data / "archive")
 
     @property
     def bars_folder(self) -> Path:

@@ -33,6 +33,8 @@ _SAFE_NAME: Final = re.compile(r"[\w:-][\w:.-]*")
 _DATE: Final = r"\.(\d\d)\.(\d\d)\.(\d\d)"
 _TIME_FILE: Final = re.compile(rf"time{_DATE}\.bin", re.ASCII)
 _MARKER: Final = re.compile(rf"merging{_DATE}", re.ASCII)
+_SEAL: Final = re.compile(rf"sealed{_DATE}\.json", re.ASCII)
+_REMOVAL: Final = re.compile(rf"removing{_DATE}", re.ASCII)
 _COMMITS: Final = re.compile(rf"commits{_DATE}", re.ASCII)
 _LONGEST_NAME: Final = 100
 
@@ -92,6 +94,11 @@ def seal_name(day: int) -> str:
     return f"sealed.{day_name(day)}.json"
 
 
+def removing_name(day: int) -> str:
+    """The file that exists while a day's files are taken away, one after another."""
+    return f"removing.{day_name(day)}"
+
+
 def day_of_time_file(name: str) -> int | None:
     """The day since the epoch whose `time` file has this name; None for every other name."""
     return _day(_TIME_FILE, name)
@@ -105,6 +112,16 @@ def day_of_marker(name: str) -> int | None:
 def day_of_commits(name: str) -> int | None:
     """The same of `commits_name`."""
     return _day(_COMMITS, name)
+
+
+def day_of_seal(name: str) -> int | None:
+    """The same of `seal_name`."""
+    return _day(_SEAL, name)
+
+
+def day_of_removal(name: str) -> int | None:
+    """The same of `removing_name`."""
+    return _day(_REMOVAL, name)
 
 
 def _day(kind: re.Pattern[str], name: str) -> int | None:

@@ -142,6 +142,12 @@ class ColumnReader:
             self._scan()
             return {exchange: list(symbols) for exchange, symbols in self._symbols.items()}
 
+    def folder(self, exchange: str, symbol: str, row_type: RowType) -> Path | None:
+        """Where the files of a symbol are; None where there are none."""
+        with self._lock:
+            found = self._folder(exchange, symbol, row_type)
+        return None if found is None else found.path
+
     def select(
         self,
         exchange: str,

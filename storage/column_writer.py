@@ -23,9 +23,22 @@ from storage.column_layout import (
     Column,
     day_of_commits,
     day_of_marker,
+    day_of_removal,
     folder_name,
 )
-from storage.day_files import FILES, Day, OpenDay, State, create, merge, open_again, open_day, recover_merge, sort_keys
+from storage.day_files import (
+    FILES,
+    Day,
+    OpenDay,
+    State,
+    create,
+    merge,
+    open_again,
+    open_day,
+    recover_merge,
+    remove_day,
+    sort_keys,
+)
 from storage.schema import COLUMNS, IDENTITY, RowType
 
 #: Of so many days it is remembered how they end; a day that is forgotten is looked at when it is written to again.
@@ -94,6 +107,8 @@ class ColumnWriter:
             if not folder.is_dir():
                 continue
             names = [path.name for path in folder.iterdir()]
+            for day in filter(None, map(day_of_removal, names)):
+                remove_day(Day(folder, row_type, day))
             for day in filter(None, map(day_of_marker, names)):
                 recover_merge(Day(folder, row_type, day))
             for day in filter(None, map(day_of_commits, names)):

@@ -8,7 +8,7 @@ went is cut or finished when the day is opened.
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from storage.column_layout import (
     file_name,
     marker_name,
     merge_file_name,
+    removing_name,
     seal_name,
 )
 from storage.day_commits import Commits, fresh, header, never_synced, trusted
@@ -63,6 +64,10 @@ class Day(NamedTuple):
     @property
     def merged_commits(self) -> Path:
         return self.folder / f"{commits_name(self.day)}.merge"
+
+    @property
+    def removing(self) -> Path:
+        return self.folder / removing_name(self.day)
 
     @property
     def seal(self) -> Path:
@@ -157,7 +162,9 @@ def create(day: Day) -> None:
     missing = [column for column in WRITE_ORDER[day.row_type] if not day.path(column).exists()]
     if not missing:
         return
-    if day.commits.exists() and never_synced(day.commits.read_bytes()):
+    if day.removing.exists():
+        remove_day(day)
+    elif day.commits.exists() and never_synced(day.commits.read_bytes()):
         # A power cut came soon after the day began, and took some of its names.
         for path in (*map(day.path, COLUMNS[day.row_type]), day.commits):
             path.unlink(missing_ok=True)
@@ -218,6 +225,18 @@ def recover_merge(day: Day) -> None:
     for column in COLUMNS[day.row_type]:
         day.merge_path(column).unlink(missing_ok=True)
     day.merged_commits.unlink(missing_ok=True)
+
+
+def remove_day(day: Day) -> None:
+    """Take a sealed day away; readers keep what they have. OSError: `recover` or another call goes on with it."""
+    with suppress(FileNotFoundError):
+        day.seal.replace(day.removing)
+    # Without times there are no rows.
+    for column in reversed(WRITE_ORDER[day.row_type]):
+        day.path(column).unlink(missing_ok=True)
+    day.commits.unlink(missing_ok=True)
+    sync_folder(day.folder)
+    day.removing.unlink(missing_ok=True)
 
 
 def merge(day: Day, opened: OpenDay, columns: Mapping[str, Column], rows: Column | slice) -> None:

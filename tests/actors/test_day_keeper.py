@@ -1,0 +1,140 @@
+"""Days that are over are sealed, archived and removed when the policy says so, and late rows are never lost."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.day_keeper import DayKeeper
+from actors.durability import Durability
+from config import Settings, load
+from storage.column_archive import Archive
+from storage.column_layout import NANOS_PER_DAY
+from storage.column_verify import verify
+from storage.column_writer import ColumnWriter
+from storage.day_files import Day
+from storage.schema import COLUMNS
+from tests.storage.test_column_files import Row, columns_of, everything
+
+TODAY = time.time_ns() // NANOS_PER_DAY
+SYMBOLS = [("sim", "BTC-USD")]
+
+
+def row(day: int, number: int) -> Row:
+    return (day * NANOS_PER_DAY + number * 10**9, number, number)
+
+
+class Kept:
+    """A folder with its writer and keeper, whose files were last written a day ago whenever `settle` is called."""
+
+    def __init__(self, data: Path, **policy: Any) -> None:
+        self.settings: Settings = load(data, {"columns_policy": policy})
+        self.root = self.settings.columns
+        self.writer = ColumnWriter(self.root, 64)
+        self.keeper = DayKeeper(self.settings, self.writer, Durability(self.writer, (self.root,)))
+
+    def append(self, *rows: Row) -> None:
+        self.writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", rows))
+
+    def settle(self) -> None:
+        for path in self.root.rglob("*.bin"):
+            os.utime(path, ns=(time.time_ns() - NANOS_PER_DAY,) * 2)
+
+    async def keep(self) -> dict[str, int]:
+        self.settle()
+        await self.keeper.keep(SYMBOLS)
+        return {kind: count for kind, count in self.keeper.status()["days"].items() if count}
+
+    def day(self, number: int) -> Day:
+        return Day(self.root / "sim" / "BTC-USD" / "TRADES", "TRADES", number)
+
+    def sealed(self) -> list[bool]:
+        found = list(verify(self.root))
+        assert not [one for one in found if one.wrong]
+        return [one.sealed for one in found]
+
+
+async def test_a_day_is_sealed_once_it_is_over_and_nothing_came_for_a_while(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.append(row(TODAY - 2, 1), row(TODAY, 1))
+    await kept.keeper.keep(SYMBOLS)
+    assert kept.sealed() == [False, False], "rows came a moment ago"
+    assert await kept.keep() == {"open": 1, "sealed": 1}
+    assert kept.sealed() == [True, False]
+    kept.append(row(TODAY - 2, 0), row(TODAY - 2, 2))
+    assert kept.sealed() == [False, False]
+    assert await kept.keep() == {"open": 1, "sealed": 1}
+    assert kept.sealed() == [True, False]
+    assert everything(kept.root) == [row(TODAY - 2, 0), row(TODAY - 2, 1), row(TODAY - 2, 2), row(TODAY, 1)]
+    kept.writer.close()
+
+
+async def test_a_row_that_comes_while_a_day_is_read_for_its_seal_leaves_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors import day_keeper
+
+    kept = Kept(tmp_path)
+    kept.append(row(TODAY - 2, 1))
+    real = day_keeper.measured
+
+    def measured(day: Day) -> Any:
+        seal = real(day)
+        kept.append(row(TODAY - 2, 2))
+        return seal
+
+    monkeypatch.setattr(day_keeper, "measured", measured)
+    assert await kept.keep() == {"open": 1}
+    monkeypatch.undo()
+    assert kept.sealed() == [False]
+    assert await kept.keep() == {"sealed": 1}
+    kept.writer.close()
+
+
+async def test_an_old_day_becomes_parquet_and_late_rows_join_what_is_there(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, archive_after_days=3)
+    old = TODAY - 10
+    kept.append(row(old, 1), row(old, 3), row(TODAY - 2, 1))
+    assert await kept.keep() == {"archived": 1, "sealed": 1}
+    archive = Archive(str(tmp_path / "archive"))
+    assert everything(kept.root) == [row(TODAY - 2, 1)]
+    assert archive.days("sim", "BTC-USD", "TRADES") == [old]
+    kept.append(row(old, 2))
+    assert await kept.keep() == {"open": 1, "sealed": 1}, "what was archived is with the late row again"
+    assert everything(kept.root)[:3] == [row(old, 1), row(old, 2), row(old, 3)]
+    assert await kept.keep() == {"archived": 1, "sealed": 1}
+    archived = archive.get("sim", "BTC-USD", "TRADES", old)
+    assert archived is not None
+    assert archived["id"].tolist() == [1, 2, 3]
+    assert archive.restore("sim", "BTC-USD", kept.day(old)) == 3
+    kept.append(row(old, 4))
+    assert len(everything(kept.root)) == 5
+    kept.writer.close()
+
+
+async def test_what_is_kept_for_so_many_days_goes_here_and_in_the_archive(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, archive_after_days=3)
+    kept.append(row(TODAY - 40, 1), row(TODAY - 20, 1), row(TODAY - 2, 1))
+    await kept.keep()
+    kept.append(row(TODAY - 41, 1))
+    kept.writer.close()
+    shorter = Kept(tmp_path, archive_after_days=3, keep_days={"TRADES": 30, "MD": None})
+    assert await shorter.keep() == {"removed": 1, "sealed": 1}
+    assert Archive(str(tmp_path / "archive")).days("sim", "BTC-USD", "TRADES") == [TODAY - 20]
+    assert everything(shorter.root) == [row(TODAY - 2, 1)]
+    shorter.writer.close()
+
+
+async def test_a_day_that_is_damaged_stays_as_it_is_and_is_told_while_others_are_kept(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, archive_after_days=3)
+    kept.append(row(TODAY - 10, 1), row(TODAY - 9, 1))
+    assert await Kept(tmp_path).keep() == {"sealed": 2}
+    kept.day(TODAY - 10).path("price").write_bytes(bytes(4))
+    assert await kept.keep() == {"archived": 1, "failed": 1}
+    [(name, why)] = kept.keeper.status()["days_failed"].items()
+    assert name.startswith("sim BTC-USD TRADES ")
+    assert "is not what it was when it was sealed" in why
+    assert all(kept.day(TODAY - 10).path(column).exists() for column in COLUMNS["TRADES"])
+    kept.writer.close()
