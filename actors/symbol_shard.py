@@ -30,6 +30,7 @@ from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
 from actors.stored_quality import StoredQuality
 from config import Settings
+from storage.claim import Claim
 from storage.column_layout import Column, to_columns
 from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
@@ -87,6 +88,7 @@ class SymbolShard:
         self._share = share
         self._sink = sink
         self._recorded = recorded
+        self._claim = Claim(settings.data / "claims", index, settings.shards)
         self._writer = ColumnWriter(settings.columns, settings.shard.max_open_files)
         # Asked rarely, and for what was written a moment ago.
         self._reader = ColumnReader(settings.columns, rescan_s=0)
@@ -173,6 +175,7 @@ class SymbolShard:
         await self._keep_history()
         self._quality.close()
         await self._keeper.close()
+        self._claim.release()
 
     async def gaps(self, exchange: str | None, open_only: bool = True) -> list[Gap]:
         """The gaps of my symbols (of one exchange), oldest first; of the closed ones the newest."""
