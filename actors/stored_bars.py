@@ -5,7 +5,9 @@ that this stays quick.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import batched
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,8 @@ SETTLED_NS = 2_000_000_000
 TOLD_NS = 60 * 1_000_000_000
 #: No more trades of a symbol than these are told again after a restart, the newest.
 MOST_UNTOLD = 1_000_000
+#: What is made again of so many symbols is looked through together, and in memory until then.
+RECOVERED_AT_ONCE = 100
 #: So many bars of an exchange wait until their trades can be read, the newest; the others are right after a restart.
 MOST_UNREAD = 1000
 #: For bars by activity not many more trades are read than these, but always those of a whole day.
@@ -54,8 +58,16 @@ class StoredBars:
         #: One at a time: each may read all trades of a day.
         self._reading = asyncio.Lock()
         bar_kernels.warm_up()
-        for exchange, symbol in mine:
-            self._recover(exchange, symbol)
+        mine = list(mine)
+        for exchange, count in Counter(exchange for exchange, _ in mine).items():
+            self._of(exchange).reserve(count)
+        for some in batched(mine, RECOVERED_AT_ONCE):
+            starts: dict[str, dict[str, tuple[int, int]]] = {}
+            for exchange, symbol in some:
+                if (start := self._recover(exchange, symbol)) is not None:
+                    starts.setdefault(exchange, {})[symbol] = start
+            for exchange, begun in starts.items():
+                self._of(exchange).begin(begun)
 
     @property
     def symbols(self) -> dict[str, list[str]]:
@@ -142,13 +154,13 @@ class StoredBars:
                     # Whatever waits is more urgent.
                     await asyncio.sleep(0)
 
-    def _recover(self, exchange: str, symbol: str) -> None:
+    def _recover(self, exchange: str, symbol: str) -> tuple[int, int] | None:
         """Make the bars of a symbol again: those of days that are as they were when their bars were kept from those,
-        all others from the trades."""
+        all others from the trades. From when on its trades were read, and until when its bars were told (ns)."""
         days = self.days(exchange, symbol)
         kept = read_history(self._settings.bars_folder, exchange, symbol)
         if not days:
-            return
+            return None
         bars, known = self._of(exchange), kept.days if kept else {}
         changed = [day for day, stamp in days.items() if known.get(day) != stamp]
         changed = changed if known else changed[-DAYS_READ:]
@@ -159,8 +171,8 @@ class StoredBars:
             bars.update(self._trades(exchange, symbol, day * NANOS_PER_DAY, (day + 1) * NANOS_PER_DAY))
         last = self._reader.last_rows(exchange, symbol, "TRADES", 1, STORED)
         newest = stored_trades(symbol, last)["ts_event"][0].as_py() if last.rows else 0
-        bars.begin(symbol, min(changed, default=max(days) + 1) * NANOS_PER_DAY, newest - TOLD_NS)
         self._history_days[exchange, symbol] = dict(known)
+        return min(changed, default=max(days) + 1) * NANOS_PER_DAY, newest - TOLD_NS
 
     def _by_activity(self, exchange: str, symbol: str, wanted: Activity, limit: int) -> pa.RecordBatch:
         days, made = self.days(exchange, symbol), list[pa.RecordBatch]()

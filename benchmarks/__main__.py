@@ -17,6 +17,7 @@ MODULES = [
     "books",
     "data_api",
     "collector",
+    "columns",
     "ledger",
     "bars",
     "quality",

@@ -223,12 +223,11 @@ class ColumnReader:
             yield self._names.get(place, name), place
 
     def _folder(self, exchange: str, symbol: str, row_type: str) -> _Folder | None:
-        self._scan()
-        symbols = self._symbols.get(exchange, {})
-        place = symbols.get(symbol) or symbols.get(symbol.replace("/", "_"))
-        if place is None and "_" in symbol:
-            # As named on disk.
-            place = next((path for name, path in symbols.items() if name.replace("/", "_") == symbol), None)
+        place = self._place(exchange, symbol)
+        if place is None:
+            # To look for new ones takes as long as there are symbols.
+            self._scan()
+            place = self._place(exchange, symbol)
         if place is None or row_type not in COLUMNS:
             return None
         folder = self._folders.get((place, row_type))
@@ -245,6 +244,14 @@ class ColumnReader:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return folder
+
+    def _place(self, exchange: str, symbol: str) -> str | None:
+        symbols = self._symbols.get(exchange, {})
+        place = symbols.get(symbol) or symbols.get(symbol.replace("/", "_"))
+        if place is None and "_" in symbol:
+            # As named on disk.
+            place = next((path for name, path in symbols.items() if name.replace("/", "_") == symbol), None)
+        return place
 
     def _day(self, folder: _Folder, day: int, wanted: Mapping[str, np.dtype[Any]]) -> _Rows:
         key = (folder, day)

@@ -5,6 +5,7 @@ trade revises the bar of each timeframe it belongs to and touches no other. Time
 have no bar.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -54,6 +55,11 @@ class Bars:
     @property
     def symbols(self) -> list[str]:
         return list(self._codes)
+
+    def reserve(self, symbols: int) -> None:
+        """Have room for so many, that are about to come."""
+        if symbols > self._room:
+            self._grow(symbols)
 
     def update(self, trades: pa.RecordBatch) -> list[Bucket]:
         """Merge a batch (`storage.schema.TRADES`) of trades not seen before, of any symbols in any order.
@@ -171,25 +177,33 @@ class Bars:
                 self._store.series[field][number] = len(mine)
             self._store.series["gone"][number] = of_mine["count"][0] - 1 if len(mine) else 0
 
-    def begin(self, symbol: str, from_ns: int, told_ns: int) -> None:
-        """All trades of a symbol from `from_ns` on were taken. Of the time before its first bars nothing is here, so
-        that trades for it are handed back; bars that ended before `told_ns` have been told."""
-        code = self._code(symbol)
-        for level, span in enumerate(TIMEFRAMES.values()):
-            rows, one = self._rows(symbol, level), self._store.series[level * self._room + code]
-            one["forgotten"] = max(int(one["forgotten"]), int(rows["time"][0]) if len(rows) else from_ns)
-            told = int(np.count_nonzero(rows["time"] + span < told_ns))
-            places = self._places(level, code)[:told]
-            self._store.rows["changed"][places] = False
-            self._store.rows["closed"][places] = True
-            one["first_open"] = one["first_changed"] = told
+    def begin(self, starts: Mapping[str, tuple[int, int]]) -> None:
+        """All trades of these symbols from a time on were taken (`from_ns`), and bars that ended before another time
+        (`told_ns`) have been told. Of the time before their first bars nothing is here: trades for it are handed back.
+        """
+        codes = [self._code(symbol) for symbol in starts]
+        told_ns = np.full(self._room, NOWHERE)
+        for code, (symbol, (from_ns, told)) in zip(codes, starts.items(), strict=True):
+            told_ns[code] = told
+            for level, span in enumerate(TIMEFRAMES.values()):
+                rows, one = self._rows(symbol, level), self._store.series[level * self._room + code]
+                one["forgotten"] = max(int(one["forgotten"]), int(rows["time"][0]) if len(rows) else from_ns)
+                count = int(np.count_nonzero(rows["time"] + span < told))
+                places = self._places(level, code)[:count]
+                self._store.rows["changed"][places] = False
+                self._store.rows["closed"][places] = True
+                one["first_open"] = one["first_changed"] = count
         self._follow()
         self._said = [
             (of[new], times[new], values[new])
             for of, times, values in self._said
-            for new in ((of % self._room != code) | (times + SPANS[of // self._room] >= told_ns),)
+            for new in (times + SPANS[of // self._room] >= told_ns[of % self._room],)
+            if new.any()
         ]
-        self._gone = [(rows[of % self._room != code], of[of % self._room != code]) for rows, of in self._gone]
+        begun = told_ns != NOWHERE
+        self._gone = [
+            (rows[kept], of[kept]) for rows, of in self._gone for kept in (~begun[of % self._room],) if kept.any()
+        ]
 
     def _follow(self) -> None:
         if self._most_stale == NEVER or not (count := count_stale(self._store.rows, self._store.series)):

@@ -91,7 +91,7 @@ def test_bars_kept_over_a_start_go_on_to_the_last_bit() -> None:
     first.indicators()
     second.restore(SYMBOLS[0], first.history(SYMBOLS[0], today))
     second.update(batch([trade for trade in trades[:2_900] if trade.ts_event >= today]))
-    second.begin(SYMBOLS[0], today, END)
+    second.begin({SYMBOLS[0]: (today, END)})
     assert second.indicators().num_rows == 0, "they were told before"
     for bars in (first, second):
         bars.update(batch(trades[2_900:]))

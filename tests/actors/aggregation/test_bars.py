@@ -289,7 +289,7 @@ def test_an_unknown_symbol_has_no_bars_and_an_unknown_timeframe_is_an_error() ->
 
 def test_trades_of_a_time_that_is_not_here_are_handed_back() -> None:
     bars = Bars(keep=2, grace_ns=0)
-    bars.begin("BTCUSDT", HOUR, 0)
+    bars.begin({"BTCUSDT": (HOUR, 0)})
     lost = bars.update(one(HOUR - 1, 1, 1.0))
     assert lost == [("BTCUSDT", name, (HOUR - 1) // span * span) for name, span in TIMEFRAMES.items()]
     assert bars.update(one(HOUR, 2, 1.0)) == [("BTCUSDT", "4h", 0), ("BTCUSDT", "1d", 0)]
@@ -309,7 +309,7 @@ def test_a_start_with_the_bars_of_days_that_are_over_goes_on_as_if_there_had_bee
     first.changed()
     second.restore("BTCUSDT", first.history("BTCUSDT", today))
     second.update(batch([trade for trade in before if trade.ts_event >= today]))
-    second.begin("BTCUSDT", today, END)
+    second.begin({"BTCUSDT": (today, END)})
     assert second.changed().num_rows == 0, "all of them were told"
     for name in list(TIMEFRAMES)[1:]:
         assert second.newest("BTCUSDT", name, keep).equals(first.newest("BTCUSDT", name, keep))
@@ -325,7 +325,7 @@ def test_only_bars_that_may_not_have_been_told_are_told_after_a_start() -> None:
     bars = Bars(keep=10, grace_ns=0)
     for minute in range(5):
         bars.update(one(minute * MINUTE, minute, 1.0))
-    bars.begin("BTCUSDT", 0, 3 * MINUTE)
+    bars.begin({"BTCUSDT": (0, 3 * MINUTE)})
     bars.close(5 * MINUTE)
     told = bars.changed()
     assert [row["time"] for row in of("1m", told)] == [2 * MINUTE, 3 * MINUTE, 4 * MINUTE]
