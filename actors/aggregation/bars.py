@@ -5,6 +5,7 @@ trade revises the bar of each timeframe it belongs to and touches no other. Time
 have no bar.
 """
 
+import mmap
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from storage.timeframes import NAMES, SPANS, TIMEFRAMES
 LEAST_FOR_INDICATORS: Final = 250
 #: Bars that one pass may add to a series beyond the bound on stale ones.
 _SPARE: Final = 16
+#: Memory from this size on is taken page by page, as it is used.
+_SPARSE_BYTES: Final = 256 << 20
 #: Trades of one pass.
 _PASS: Final = 262_144
 #: Symbols there is room for at first.
@@ -253,8 +256,7 @@ class Bars:
 
 
 def _store(symbols: int, keep: int) -> Store:
-    # Memory nobody writes to costs nothing.
-    rows, series = np.zeros(LEVELS * symbols * keep, BAR), np.zeros(LEVELS * symbols, SERIES)
+    rows, series = _zeros(LEVELS * symbols * keep, BAR), np.zeros(LEVELS * symbols, SERIES)
     series["forgotten"] = NOWHERE
     return Store(rows, rows.view(np.uint64), series, np.full(LEVELS, NEVER, np.int64))
 
@@ -266,7 +268,18 @@ def _under_way(symbols: int) -> tuple[Array, Array]:
 
 
 def _states(symbols: int, keep: int) -> Array:
-    return np.zeros(LEVELS * symbols * keep, STATE)
+    return _zeros(LEVELS * symbols * keep, STATE)
+
+
+def _zeros(count: int, kind: "np.dtype[Any]") -> Array:
+    """Rows that take memory once they are written to. numpy asks for pages of 2 MB, which is quicker; but so many bars
+    would all be in memory from the first of each series on."""
+    size = count * kind.itemsize
+    if size < _SPARSE_BYTES:
+        return np.zeros(count, kind)
+    memory = mmap.mmap(-1, size)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, kind)
 
 
 def _aside(trades: int) -> Aside:
