@@ -25,6 +25,7 @@ MODULES = [
     "indicators",
     "features",
     "backtest",
+    "whole_path",
     "visible",
     "symbols",
 ]
