@@ -13,7 +13,7 @@ TLS_PORT ?=
 DATA ?=
 SEED ?=
 
-.PHONY: run test debian check test-fast test-cluster chaos bench format install web clean
+.PHONY: run test debian check test-fast test-cluster chaos kills bench format install web clean
 .DEFAULT_GOAL := run
 
 run: install
@@ -47,6 +47,11 @@ test-cluster: install
 # every trade is accounted for: make chaos SEED=1
 chaos: install
 	$(BIN)/python -m tests.chaos.campaign --on ray --faults 200 --seconds 1200 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
+
+# Nothing but kills of shards, database, Redis and the whole tree, and then files, ClickHouse and what was made are
+# compared: make kills SEED=1
+kills: install
+	$(BIN)/python -m tests.chaos.campaign --on ray --kills --faults 200 --seconds 1000 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
 
 bench: install
 	$(BIN)/python -m benchmarks

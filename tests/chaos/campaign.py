@@ -16,17 +16,18 @@ from typing import Final, Literal
 
 import structlog
 
-from actors.simulator.fault_kinds import Fault
+from actors.simulator.fault_kinds import KINDS, Fault
 from actors.simulator.faults import Injected
 from storage.audit_files import newest
 from storage.column_reader import ColumnReader
+from storage.column_verify import verify
 from tests.chaos.checks import check_book, check_gaps, check_trades
 from tests.chaos.exchanges import SYMBOLS, UNREPAIRABLE, Exchanges, patient_exchanges
 from tests.chaos.in_process import InProcess
 from tests.chaos.on_ray import NoAnswer, OnRay
 from tests.chaos.plots import plot_memory
 from tests.chaos.recovery import Recoveries
-from tests.chaos.schedule import REST_AWAY, Kill, Outage, Planned, plan
+from tests.chaos.schedule import KILL_TREE, REST_AWAY, SINK_KILLS, Kill, Outage, Planned, plan
 from tests.chaos.system import COLLECTOR, SHARDS, System
 
 #: How often it is looked whether all is well.
@@ -56,20 +57,25 @@ class Campaign:
     trades_per_second: float = 200.0
     longest_s: float = 3.0
     outage_s: float = 10.0
+    #: Nothing but kills, of whoever holds what is to be kept.
+    kills: bool = False
 
     @property
     def command(self) -> str:
         return (
             f".venv/bin/python -m tests.chaos.campaign --on {self.on} --seed {self.seed} --faults {self.faults} "
             f"--seconds {self.seconds:g} --rate {self.trades_per_second:g} --longest {self.longest_s:g} "
-            f"--outage {self.outage_s:g}"
+            f"--outage {self.outage_s:g}{' --kills' * self.kills}"
         )
 
     @property
     def planned(self) -> list[Planned]:
         """What goes wrong, and when."""
-        harms = _SYSTEMS[self.on].harms
-        return plan(self.seed, self.faults, self.seconds, SYMBOLS, SHARDS, harms, self.longest_s, self.outage_s)
+        harms, kinds = _SYSTEMS[self.on].harms, tuple(KINDS)
+        if self.kills:
+            # All of it takes longest to start again.
+            harms, kinds = (*3 * ("kill_shard", *SINK_KILLS), KILL_TREE), ()
+        return plan(self.seed, self.faults, self.seconds, SYMBOLS, SHARDS, harms, self.longest_s, self.outage_s, kinds)
 
 
 @dataclass(slots=True)
@@ -116,6 +122,11 @@ async def run(campaign: Campaign, folder: Path) -> Result:
             wrong += [f"not settled {recover_s:g} s after the halt: {one}" for one in await running.illnesses()]
             wrong += [await system.on_its_way()]
         wrong += await running.wrong_books()
+        if not await _until(running.database_has_all, recover_s):
+            wrong += await system.behind()
+        wrong += [
+            f"{one.exchange} {one.symbol} {one.day}: {what}" for one in verify(system.columns) for what in one.wrong
+        ]
         gaps, integrity = await system.gaps(), await system.integrity()
         wrong += check_gaps(gaps, UNREPAIRABLE)
         stored = await asyncio.to_thread(check_trades, system.columns, exchanges.truth, integrity, gaps)
@@ -206,6 +217,9 @@ class _Running:
 
     async def settled(self) -> bool:
         return await self.all_well() and not await self._system.on_its_way()
+
+    async def database_has_all(self) -> bool:
+        return not await self._system.behind()
 
     async def wrong_books(self) -> list[str]:
         wrong = []
@@ -303,9 +317,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--longest", type=float, default=3.0, help="seconds of a fault")
     parser.add_argument("--outage", type=float, default=10.0, help="seconds of an outage")
     parser.add_argument("--out", type=Path, help="folder for the plot of memory")
+    parser.add_argument("--kills", action="store_true", help="nothing but kills of shards, database, Redis and all")
     parser.add_argument("--plan", action="store_true", help="say what would be done")
     given = parser.parse_args(arguments)
-    campaign = Campaign(given.seed, given.faults, given.seconds, given.on, given.rate, given.longest, given.outage)
+    campaign = Campaign(
+        given.seed, given.faults, given.seconds, given.on, given.rate, given.longest, given.outage, given.kills
+    )
     if given.plan:
         print(*campaign.planned, sep="\n")
         return 0

@@ -195,6 +195,9 @@ class InProcess:
                 return f"{exchange}: {status['batches_in_flight']} batches are on their way: {status['failure']}"
         return ""
 
+    async def behind(self) -> list[str]:
+        return []
+
     async def looked_twice(self, seconds: float) -> bool:
         ages = [(await self._collectors[exchange].collector.status())["compared_s"] for exchange in UNREPAIRABLE]
         return all(age is not None and age < seconds for age in ages)

@@ -13,14 +13,20 @@ from typing import Any
 import psutil
 import yaml
 
+from storage.column_reader import ColumnReader
 from storage.ledger_log import Gap
 from tests.chaos.exchanges import UNREPAIRABLE, Exchanges
-from tests.chaos.schedule import KILL_TREE, KILLS, OUTAGES, Kill, Outage
+from tests.chaos.schedule import KILL_TREE, KILLS, OUTAGES, SINK_KILLS, Kill, Outage
 from tests.chaos.system import COLLECTOR, SHARDS
 from tests.cluster.running import Instance, command_line, rayfeed_up
 
 #: Processes whose memory is measured, by their title.
 _MEASURED = {"Collector": "collectors", "SymbolShard": "shards", "Database": "database", "Publisher": "publisher"}
+
+#: Of each symbol how many trades there are, and how many with an id of their own.
+_COUNTS = (
+    "SELECT exchange, symbol, count() AS found, uniqExact(trade_id) AS ids FROM trades FINAL GROUP BY exchange, symbol"
+)
 
 
 class NoAnswer(Exception):
@@ -30,7 +36,7 @@ class NoAnswer(Exception):
 class OnRay:
     """Its data folder is below `folder`. Use as an async context manager."""
 
-    harms = (*KILLS, KILL_TREE, *OUTAGES)
+    harms = (*KILLS, *SINK_KILLS, KILL_TREE, *OUTAGES)
 
     def __init__(self, folder: Path, exchanges: Exchanges) -> None:
         self._data = folder / "data"
@@ -63,11 +69,16 @@ class OnRay:
                 async with self._asking:
                     await asyncio.to_thread(self._start)
             return True
+        if what.kind == "kill_redis":
+            async with self._tree:
+                return sum(_signalled(pid, signal.SIGKILL) for pid in self._redis()) > 0
         try:
             pids = await self._actors()
         except NoAnswer:
             return False
         match what.kind:
+            case "kill_database":
+                names = ["database"]
             case "kill_collector":
                 names = [f"collector:{exchange}"]
             case "kill_shard":
@@ -79,10 +90,8 @@ class OnRay:
     async def outage(self, what: Outage) -> bool:
         # Not while the whole instance is started again.
         async with self._tree:
-            assert self._instance is not None
             if what.kind == "outage_redis":
-                family = psutil.Process(self._instance.process.pid).children(recursive=True)
-                pids = [one.pid for one in family if "redis-server" in " ".join(command_line(one))]
+                pids = self._redis()
             else:
                 # ClickHouse is in it.
                 with contextlib.suppress(NoAnswer):
@@ -96,6 +105,20 @@ class OnRay:
             for pid in pids:
                 _signalled(pid, signal.SIGCONT)
         return bool(pids)
+
+    async def behind(self) -> list[str]:
+        said = await self._ask(
+            f"answer = ray.get(find_actor('database').query.remote({_COUNTS!r}), timeout=60).to_pylist()"
+        )
+        rows = {(row["exchange"], row["symbol"]): (row["found"], row["ids"]) for row in said}
+        reader, wrong = ColumnReader(self.columns, rescan_s=0), []
+        for exchange, symbols in reader.symbols().items():
+            for symbol in symbols:
+                stored = reader.select(exchange, symbol, "TRADES", 0, 1 << 63, ["id"]).column("id")
+                expected = (len(stored), len(stored))
+                if (found := rows.get((exchange, symbol), (0, 0))) != expected:
+                    wrong.append(f"{exchange} {symbol}: ClickHouse has {found[0]} trades, the files {expected[0]}")
+        return wrong
 
     async def gaps(self) -> list[Gap]:
         rows = await self._ask("answer = ray.get(find_actor('supervisor').gaps.remote(None, None, False))")
@@ -166,6 +189,11 @@ class OnRay:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         sizes[_MEASURED[title]] += one.memory_info().rss
         return sizes
+
+    def _redis(self) -> list[int]:
+        assert self._instance is not None
+        family = psutil.Process(self._instance.process.pid).children(recursive=True)
+        return [one.pid for one in family if "redis-server" in " ".join(command_line(one))]
 
     async def _actors(self) -> dict[str, int]:
         """Processes by the name of the actor."""

@@ -14,6 +14,8 @@ CHECKED: Final = frozenset(("kraken", "okx", "bitfinex"))
 KILLS: Final = ("kill_collector", "kill_shard", "kill_everything")
 #: The same for all processes of an instance, which is started again.
 KILL_TREE: Final = "kill_tree"
+#: The same for the sinks of an instance on Ray.
+SINK_KILLS: Final = ("kill_database", "kill_redis")
 #: REST of all exchanges at once.
 REST_AWAY: Final = "outage_rest"
 #: What does not answer for a while.
@@ -22,7 +24,7 @@ OUTAGES: Final = ("outage_redis", "outage_clickhouse", REST_AWAY)
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """`kind` is one of `KILLS` or `KILL_TREE`; `shard` counts from 0."""
+    """`kind` is one of `KILLS`, `SINK_KILLS` or `KILL_TREE`; `shard` counts from 0."""
 
     kind: str
     shard: int = 0
@@ -67,12 +69,13 @@ def plan(
     others: Sequence[str] = KILLS,
     longest_s: float = 10.0,
     outage_s: float = 10.0,
+    kinds_of_exchanges: Sequence[str] = tuple(KINDS),
 ) -> list[Planned]:
     """So many faults within `seconds`, in the order of time: every kind as often as the others (and of `others`: kills
-    and outages), at every exchange of `symbols` as often as at the others where it can be. No fault lasts longer than
-    `longest_s`, and outages last `outage_s`."""
+    and outages, those that are named twice twice as often), at every exchange of `symbols` as often as at the others
+    where it can be. No fault lasts longer than `longest_s`, and outages last `outage_s`."""
     random = Random(seed)
-    kinds = _dealt(random, [*KINDS, *others], faults)
+    kinds = _dealt(random, [*kinds_of_exchanges, *others], faults)
     exchanges = _dealt(random, sorted(symbols), faults)
     checked = _dealt(random, sorted(CHECKED & symbols.keys()), faults)
     planned = []
@@ -80,7 +83,7 @@ def plan(
         kind, exchange = kinds[number], exchanges[number]
         # Spread evenly, and never in step.
         at = round((number + random.random()) * seconds / faults, 3)
-        if kind in (*KILLS, KILL_TREE):
+        if kind in (*KILLS, *SINK_KILLS, KILL_TREE):
             owner = exchange if kind == "kill_collector" else ""
             planned.append(Planned(at, owner, Kill(kind, random.randrange(shards) if kind == "kill_shard" else 0)))
         elif kind in OUTAGES:

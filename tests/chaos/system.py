@@ -39,6 +39,9 @@ class System(Protocol):
     async def on_its_way(self) -> str:
         """What the exchanges said and is not stored yet; "" when it is."""
 
+    async def behind(self) -> list[str]:
+        """What a database has other than the files."""
+
     async def looked_twice(self, seconds: float) -> bool:
         """Whether all trades that want a second look got one within the last `seconds`: where only that tells what was
         lost."""
