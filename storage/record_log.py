@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from storage.file_operations import sync_folder
+import numpy as np
+
+from storage.file_operations import read_at, sync_folder, write_at, write_new_file
 
 _CRC_CHARACTERS: Final = 9
 
@@ -66,22 +68,22 @@ class RecordLog[Record]:
 
     def prepare(self, records: Sequence[Record]) -> None:
         """Write what `swap` is to put in place; another thread may append meanwhile."""
-        with self._new.open("wb") as file:
-            file.writelines(map(self._line, records))
-            file.flush()
-            os.fsync(file.fileno())
+        write_new_file(self._new, np.frombuffer(b"".join(map(self._line, records)), np.uint8))
 
     def swap(self, size: int) -> None:
         """Let what was prepared stand for the first `size` bytes; what was appended behind them stays."""
-        with self._new.open("ab") as file:
-            file.write(os.pread(self._descriptor, self._size - size, size))
-            file.flush()
-            os.fsync(file.fileno())
-            written = file.tell()
-        self._new.replace(self._path)
+        meanwhile = read_at(self._descriptor, size, self._size - size)
+        descriptor = os.open(self._new, os.O_RDWR)
+        try:
+            written = os.fstat(descriptor).st_size
+            write_at(descriptor, np.frombuffer(meanwhile, np.uint8), written)
+            os.fsync(descriptor)
+            self._new.replace(self._path)
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(self._descriptor)
-        self._descriptor = os.open(self._path, os.O_RDWR)
-        self._size = written
+        self._descriptor, self._size = descriptor, written + len(meanwhile)
         sync_folder(self._path.parent)
 
     def close(self) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+import numpy as np
 
 from actors.backfill.schedule import Key
 from actors.feeds.history import Wanted
+from storage.file_operations import write_new_file
 
 #: Jobs that may run at the same time, and ended ones that are remembered.
 MOST_JOBS: Final = 100
@@ -108,5 +110,5 @@ class Records:
         """OSError when the disk does not take it; the file is whole then, and older."""
         written = self._path.with_suffix(".new")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        written.write_bytes(msgspec.json.format(msgspec.json.encode(self._kept)))
+        write_new_file(written, np.frombuffer(msgspec.json.format(msgspec.json.encode(self._kept)), np.uint8))
         written.replace(self._path)
