@@ -12,8 +12,9 @@ PORT ?=
 TLS_PORT ?=
 DATA ?=
 SEED ?=
+SEEDS ?=
 
-.PHONY: run test debian check test-fast test-cluster chaos kills bench format install web clean
+.PHONY: run test debian check test-fast test-cluster chaos kills dst bench format install web clean
 .DEFAULT_GOAL := run
 
 run: install
@@ -52,6 +53,10 @@ chaos: install
 # compared: make kills SEED=1
 kills: install
 	$(BIN)/python -m tests.chaos.campaign --on ray --kills --faults 200 --seconds 1000 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
+# The pure cores, one process, a made-up clock, network and disk, and a seed that chooses what goes wrong:
+# make dst, make dst SEEDS=200, make dst SEED=123 (tells the history of that one). See docs/simulation.md.
+dst: install
+	$(BIN)/python -m tests.dst $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
 
 bench: install
 	$(BIN)/python -m benchmarks
