@@ -22,6 +22,10 @@ from unittest.mock import patch
 from tests.dst.clock import Clock
 from tests.dst.process import CURRENT, Killed, Process
 
+#: Files without a checksum: what is appended to them reaches the disk in order, as file systems do that set the length
+#: of a file once its content is there. Of all others parts may be missing.
+_IN_ORDER: Final = ".bin"
+
 #: The kernel's clock for times of files ticks this often.
 _TICK_NS: Final = 4_000_000
 
@@ -63,12 +67,17 @@ class _Name:
 
 @dataclass(slots=True, eq=False)
 class Crash:
-    """Armed: at the `countdown`-th write from now on (of processes called so, if any), `happens` is called."""
+    """Armed: at the `countdown`-th write from now on (of processes called so and of that name, if any), `happens` is
+    called."""
 
     countdown: int
     when: When
     happens: Callable[[Process], None]
     of: str = ""
+    name: str = ""
+
+    def meets(self, process: Process, name: str) -> bool:
+        return process.name.startswith(self.of) and self.name in ("", name)
 
 
 class Disk:
@@ -145,6 +154,10 @@ class Disk:
                 if data and chance.random() < 0.5:
                     _apply(content, offset, data[: chance.randrange(len(data) + 1)])
                     changed_ns = at_ns
+        if not file.path.endswith(_IN_ORDER) and len(content) > file.synced and chance.random() < 0.5:
+            hole = chance.randrange(file.synced, len(content))
+            size = min(chance.randrange(1, 512), len(content) - hole)
+            content[hole : hole + size] = bytes(size)
         # In another file: who is dead may have mapped this one.
         with open(f"{self._graves}/cut", "wb") as cut:
             cut.write(content)
@@ -181,7 +194,7 @@ class Disk:
             raise Killed
         self.writes += 1
         for crash in tuple(self.armed):
-            if process.name.startswith(crash.of):
+            if crash.meets(process, name):
                 crash.countdown -= 1
                 if crash.countdown < 0 and crash.when != "after":
                     if crash.when == "torn" and write is not None:
@@ -201,7 +214,7 @@ class Disk:
 
     def _leave(self, process: Process | None, name: str) -> None:
         for crash in tuple(self.armed) if process is not None else ():
-            if process.name.startswith(crash.of) and crash.countdown < 0:
+            if crash.meets(process, name) and crash.countdown < 0:
                 self._crash(crash, process, name)
 
     def _crash(self, crash: Crash, process: Process, name: str) -> None:

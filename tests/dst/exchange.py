@@ -112,7 +112,7 @@ class Exchange:
             f'{{"stream":"{lower}@depth@100ms","data":{{"e":"depthUpdate","E":{ms},"s":"{market.name}","U":{first},'
             f'"u":{market.update},"b":[{_levels(changed[0])}],"a":[{_levels(changed[1])}]}}}}',
         )
-        if chance.random() < 0.6:
+        if chance.random() < 0.7:
             return
         (bid, bid_size), (ask, ask_size) = market.best()[0][0], market.best()[1][0]
         self._publish(

@@ -1,0 +1,115 @@
+"""Defects, one in each core, that the simulation has to find."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+
+from actors import stored_bars
+from actors.aggregation import book_sync
+from actors.collector import Collector
+from actors.connection import Connection
+from actors.database import Database
+from actors.ledger.account import Account
+from actors.ledger.keeper import Keeper
+from actors.ledger.sequences import Sequences
+from actors.symbol_shard import SymbolShard
+from storage import column_writer, spool
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+def _sequence_off_by_one() -> AbstractContextManager[Any]:
+    real = book_sync.BookSync.apply
+
+    def apply(self: Any, messages: pa.RecordBatch, now: float) -> None:
+        place = messages.schema.get_field_index("first_sequence")
+        shifted = pa.array(np.asarray(messages.column(place).fill_null(0)) - 1, messages.schema.field(place).type)
+        real(self, messages.set_column(place, messages.schema.field(place), shifted), now)
+
+    return patch.object(book_sync.BookSync, "apply", apply)
+
+
+def _late_trades_ignored() -> AbstractContextManager[Any]:
+    real, newest = stored_bars.StoredBars.update, dict[str, int]()
+
+    def update(self: Any, exchange: str, trades: pa.RecordBatch) -> Any:
+        times = np.asarray(trades.column("ts_event"))
+        known, newest[exchange] = newest.get(exchange, 0), max(newest.get(exchange, 0), int(times.max()))
+        return real(self, exchange, trades.filter(pa.array(times >= known)))
+
+    return patch.object(stored_bars.StoredBars, "update", update)
+
+
+def _acknowledged_though_not_written() -> AbstractContextManager[Any]:
+    real = SymbolShard._store
+
+    def store(self: Any, *arguments: Any) -> None:
+        try:
+            real(self, *arguments)
+        except OSError:
+            return
+
+    return patch.object(SymbolShard, "_store", store)
+
+
+def _number_used_twice() -> AbstractContextManager[Any]:
+    """Every third call says that it is the one before."""
+    real = Sequences.take
+
+    def take(self: Any, epoch: int, sequence: int) -> bool:
+        return real(self, epoch, sequence - (sequence % 3 == 2))
+
+    return patch.object(Sequences, "take", take)
+
+
+def _failed_rows_forgotten() -> AbstractContextManager[Any]:
+    def put_back(self: Any, group: list[Any]) -> None:
+        self._done_with(group)
+        self._in_flight = 0
+
+    return patch.object(Database, "_put_back", put_back)
+
+
+@contextmanager
+def _marker_left_out() -> Iterator[None]:
+    real = column_writer.write_new_file
+
+    def write(path: Any, *parts: Any) -> None:
+        if parts:
+            real(path, *parts)
+
+    def finish(day: Any) -> None:
+        for column in column_writer._WRITE_ORDER[day.row_type]:
+            day.merge_path(column).replace(day.path(column))
+        column_writer.sync_folder(day.folder)
+
+    with patch.object(column_writer, "write_new_file", write), patch.object(column_writer, "_finish_merge", finish):
+        yield
+
+
+#: By name; each as a context manager.
+PLANTED: Final[Mapping[str, Callable[[], AbstractContextManager[Any]]]] = {
+    "files are not synced": lambda: patch.object(column_writer, "sync_file", _nothing),
+    "folders are not synced": lambda: patch.object(column_writer, "sync_folder", _nothing),
+    "merges have no marker": _marker_left_out,
+    "rows are stored twice": lambda: patch.object(column_writer, "_fresh_rows", lambda _, ids: np.arange(len(ids))),
+    "a checkpoint does not wait for the disk": lambda: patch.object(
+        Keeper, "_prepare", lambda self, records: self._log.prepare(records)
+    ),
+    "gaps are ignored": lambda: patch.object(Account, "_open_rows", _nothing),
+    "gaps are closed unseen": lambda: patch.object(Account, "_missing", lambda *_: 0),
+    "a batch counts as another": _number_used_twice,
+    "acknowledged without being written": _acknowledged_though_not_written,
+    "late trades are no part of bars": _late_trades_ignored,
+    "books accept a hole of one": _sequence_off_by_one,
+    "nothing is asked for twice": lambda: patch.object(Connection, "_unanswered", lambda *_: []),
+    "nothing is backfilled": lambda: patch.object(Collector, "_history", lambda self: None),
+    "records of the spool are believed": lambda: patch.object(spool.zlib, "crc32", lambda *_: 0),
+    "rows the database did not take are forgotten": _failed_rows_forgotten,
+}
