@@ -134,7 +134,9 @@ class Spool:
             self._writing = None
 
     def _remove(self, number: int) -> None:
-        self._path(number).unlink(missing_ok=True)
+        # What a disk keeps that has become read-only comes a second time.
+        with suppress(OSError):
+            self._path(number).unlink(missing_ok=True)
         del self._bytes[number], self._left[number]
         if self._writing is not None and self._writing[0] == number:
             self._leave()
