@@ -1,7 +1,8 @@
 """What a seed chooses: how much is traded where and when, and what goes wrong."""
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from tests.dst.disk import When
@@ -23,7 +24,7 @@ _KINDS: Final[dict[Kind, int]] = {
 }  # fmt: skip
 
 #: Some are rare, and worth a crash of their own.
-_WRITES: Final = ("", "", "", "replace", "fsync", "unlink", "ftruncate")
+_WRITES: Final = ("", "", "", "", "replace", "replace", "fsync", "unlink", "ftruncate")
 
 _SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 #: 2024-03-01 12:00:00 UTC, and the next midnight.
@@ -69,7 +70,8 @@ class Plan:
     faults: tuple[Fault, ...]
 
 
-def plan(seed: int) -> Plan:
+def plan(seed: int, only: Sequence[tuple[Kind, str]] = ()) -> Plan:
+    """`only` these faults, and writes of that name, where there are any: for what is rare."""
     chance = random.Random(seed)
     load_s = chance.uniform(1.2, 4.5)
     begin_ns = _NOON_NS
@@ -83,18 +85,25 @@ def plan(seed: int) -> Plan:
     kinds = chance.choices(list(_KINDS), list(_KINDS.values()), k=chance.choice((1, 2, 2, 3, 3, 4)))
     shards = chance.choice((1, 1, 2))
     faults = []
-    for kind in kinds:
+    for number, kind in enumerate(kinds):
         name = chance.choice(_WRITES)
+        if only:
+            kind, name = only[number % len(only)]
+        # Merges are rare, and each has ten of them.
+        at_s = chance.uniform(0.0, load_s * (0.3 if name == "replace" else 1.0))
         fault = Fault(
-            chance.uniform(0.0, load_s),
+            at_s,
             kind,
             chance.uniform(0.5, 4.0),
             chance.randrange(shards),
-            int(chance.expovariate(1 / 6 if name else 1 / 30)),
+            int(chance.expovariate(1 / 8 if name else 1 / 30)),
             chance.choice(("before", "torn", "after")),
             name,
         )
         faults.append(fault)
+        if kind == "ClickHouse away" and chance.random() < 0.5:
+            # What waits is then on the disk alone.
+            faults.append(replace(fault, kind="kill database", at_s=at_s + fault.lasts_s * chance.random()))
     return Plan(
         seed,
         _SYMBOLS[: chance.choice((1, 1, 1, 2, 2, 3))],

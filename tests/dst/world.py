@@ -457,11 +457,12 @@ def warm_up() -> None:
     _defaults()
 
 
-def simulate(seed: int, folder: Path) -> Outcome:
+def simulate(seed: int | Plan, folder: Path) -> Outcome:
     """One run below `folder`, which is left empty."""
-    place = folder / str(seed)
+    planned = seed if isinstance(seed, Plan) else plan(seed)
+    place = folder / str(planned.seed)
     place.mkdir(parents=True)
     try:
-        return World(plan(seed), place).run()
+        return World(planned, place).run()
     finally:
         shutil.rmtree(place)
