@@ -53,6 +53,7 @@ chaos: install
 # compared: make kills SEED=1
 kills: install
 	$(BIN)/python -m tests.chaos.campaign --on ray --kills --faults 200 --seconds 1000 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
+
 # The pure cores, one process, a made-up clock, network and disk, and a seed that chooses what goes wrong:
 # make dst, make dst SEEDS=200, make dst SEED=123 (tells the history of that one). See docs/simulation.md.
 dst: install

@@ -23,6 +23,9 @@ NANOS_PER_DAY: Final = SECONDS_PER_DAY * NANOS_PER_SECOND
 #: Values of one column, one per row; its dtype is in `storage.schema.COLUMNS`.
 Column = npt.NDArray[Any]
 
+#: Put behind the names of files that were set aside, as nothing proved their rows.
+UNPROVEN: Final = ".unproven"
+
 _EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 
 #: Days since the epoch whose file names a two-digit year can tell apart: 2000-01-01 to 2099-12-31.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.column_layout import NANOS_PER_DAY, day_name, day_of_seal, day_of_time_file, join_time
+from storage.column_layout import NANOS_PER_DAY, UNPROVEN, day_name, day_of_seal, day_of_time_file, join_time
 from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn
 from storage.day_files import DamagedDay, Day
 from storage.day_seal import broken, read_seal
@@ -39,7 +39,7 @@ def verify(columns: Path) -> Iterator[Verified]:
                 if folder is None:
                     continue
                 names = [path.name for path in folder.iterdir()]
-                days = {day for name in names if (day := day_of_time_file(name)) is not None}
+                days = {day for name in names if (day := day_of_time_file(name.removesuffix(UNPROVEN))) is not None}
                 days |= {day for name in names if (day := day_of_seal(name)) is not None}
                 for day in sorted(days):
                     yield _verified(reader, exchange, symbol, Day(folder, row_type, day))
@@ -57,6 +57,8 @@ def _verified(reader: ColumnReader, exchange: str, symbol: str, day: Day) -> Ver
             rows, wrong = _of_open_day(reader, exchange, symbol, day)
     except (DamagedDay, MissingColumn, BeingRewritten, OSError) as error:
         wrong = [str(error)]
+    if day.path("time").with_name(f"{day.path('time').name}{UNPROVEN}").exists():
+        wrong.append(f"rows that nothing proved after a power cut were set aside (*{UNPROVEN})")
     size = rows * sum(dtype.itemsize for dtype in COLUMNS[day.row_type].values())
     return Verified(exchange, symbol, day.row_type, day_name(day.day), rows, size, sealed, tuple(wrong))
 

@@ -208,6 +208,9 @@ class ColumnWriter:
             create(day)
             opened = open_day(day)
             self._remember(day, opened.state)
+            if opened.state.rows > opened.state.commits.synced:
+                # Of a writer before us.
+                self._unsynced[day] = opened.state.rows
             if day in self._unreported:
                 self._unreported[day] = np.intersect1d(self._unreported[day], opened.read(opened.identity))
         self._open[day] = opened

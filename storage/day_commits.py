@@ -60,22 +60,24 @@ def header() -> bytes:
 
 
 def never_synced(content: bytes) -> bool:
-    """Whether the machine was started anew before the disk was known to hold any row of the day."""
+    """Whether nothing says that the disk ever held a row of the day, and the machine was started since, or what should
+    say so is gone itself."""
     head, found = content[: _HEADER.size], _records(content)
-    return not any(head) or (_intact(head) and head[8:24] != machine_start() and not any(one[1] for one in found))
+    return not any(one[1] for one in found) and (not _intact(head) or head[8:24] != machine_start())
+
+
+def unreadable(content: bytes) -> bool:
+    """Whether it says nothing at all."""
+    return not _intact(content[: _HEADER.size]) and not _records(content)
 
 
 def trusted(content: bytes, rows: int, checksum: Checksum) -> tuple[int, Commits, bool]:
     """Of a day with so many rows those that can be trusted, the records to go on with, and whether they were written
     since the machine was started: if not, the header is to be written anew once the disk holds those rows."""
     head, found = content[: _HEADER.size], _records(content)
-    if not any(head):
-        return 0, Commits(0, 0), False  # nothing of this day, not even this, was ever on the disk
     count = found[-1][0] + 1 if found else 0
-    if not _intact(head):
-        return rows, Commits(count, rows), False  # damaged: it says nothing
     synced = min(max((record[1] for record in found), default=0), rows)
-    if head[8:24] == machine_start():
+    if _intact(head) and head[8:24] == machine_start():
         return rows, Commits(count, synced), True
     end = synced
     while follow := [

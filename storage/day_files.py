@@ -17,6 +17,7 @@ import numpy as np
 
 from storage.column_layout import (
     NANOS_PER_SECOND,
+    UNPROVEN,
     Column,
     commits_name,
     day_name,
@@ -26,7 +27,7 @@ from storage.column_layout import (
     removing_name,
     seal_name,
 )
-from storage.day_commits import Commits, fresh, header, never_synced, trusted
+from storage.day_commits import Commits, fresh, header, never_synced, trusted, unreadable
 from storage.file_operations import read_at, sync_file, sync_folder, write_at, write_new_file
 from storage.schema import COLUMNS, IDENTITY, RowType
 
@@ -166,8 +167,7 @@ def create(day: Day) -> None:
         remove_day(day)
     elif day.commits.exists() and never_synced(day.commits.read_bytes()):
         # A power cut came soon after the day began, and took some of its names.
-        for path in (*map(day.path, COLUMNS[day.row_type]), day.commits):
-            path.unlink(missing_ok=True)
+        _set_aside(day)
     elif "time" not in missing:
         raise DamagedDay(
             f"{day.path(missing[0])} is missing while the day has other columns; restore it, or move the day away"
@@ -192,6 +192,9 @@ def open_day(day: Day) -> OpenDay:
         _begin_commits(day, day.path("time").stat().st_size // times)
         sync_file(day.commits)
         sync_folder(day.folder)
+    elif unreadable(day.commits.read_bytes()):
+        _set_aside(day)
+        create(day)
     with _opened(day) as opened:
         sizes = {column: os.fstat(descriptor).st_size for column, descriptor in opened.descriptors.items()}
         there = min(size // opened.dtypes[column].itemsize for column, size in sizes.items())
@@ -300,6 +303,17 @@ def _open_files(day: Day, state: State) -> OpenDay:
             os.close(descriptor)
         raise
     return OpenDay(COLUMNS[day.row_type], IDENTITY[day.row_type], descriptors, commits, state)
+
+
+def _set_aside(day: Day) -> None:
+    """Begin anew where nothing says which rows the disk held: who knows better finds them beside."""
+    for path in map(day.path, WRITE_ORDER[day.row_type]):
+        if path.exists() and path.stat().st_size:
+            path.replace(path.with_name(f"{path.name}{UNPROVEN}"))
+        else:
+            path.unlink(missing_ok=True)
+    day.commits.unlink(missing_ok=True)
+    sync_folder(day.folder)
 
 
 def _begin_commits(day: Day, rows: int) -> None:

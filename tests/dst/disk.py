@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from unittest.mock import patch
 
+from actors import durability
+from storage import column_archive, day_commits, file_operations
 from tests.dst.clock import Clock
 from tests.dst.process import CURRENT, Killed, Process
-
-#: Files without a checksum: what is appended to them reaches the disk in order, as file systems do that set the length
-#: of a file once its content is there. Of all others parts may be missing.
-_IN_ORDER: Final = ".bin"
 
 #: The kernel's clock for times of files ticks this often.
 _TICK_NS: Final = 4_000_000
@@ -102,12 +100,16 @@ class Disk:
         #: Crashes by the place in the code that wrote.
         self.sites: Counter[str] = Counter()
         self.synced: Callable[[], None] = lambda: None
+        self._starts = 1
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         with ExitStack() as patched:
             for name in _REAL:
                 patched.enter_context(patch.object(os, name, getattr(self, name)))
+            for module in (file_operations, durability, column_archive):
+                patched.enter_context(patch.object(module, "sync_filesystem", lambda _: self.sync()))
+            patched.enter_context(patch.object(day_commits, "machine_start", lambda: self._starts.to_bytes(16, "big")))
             yield
 
     def let_go(self, process: Process) -> None:
@@ -137,6 +139,7 @@ class Disk:
             self._undo(change)
         self._files.clear()
         names.clear()
+        self._starts += 1
         return f"of {len(changed)} files {torn} lost writes; {len(lost)} names were lost"
 
     def _cut_file(self, file: _File) -> bool:
@@ -154,7 +157,7 @@ class Disk:
                 if data and chance.random() < 0.5:
                     _apply(content, offset, data[: chance.randrange(len(data) + 1)])
                     changed_ns = at_ns
-        if not file.path.endswith(_IN_ORDER) and len(content) > file.synced and chance.random() < 0.5:
+        if len(content) > file.synced and chance.random() < 0.5:
             hole = chance.randrange(file.synced, len(content))
             size = min(chance.randrange(1, 512), len(content) - hole)
             content[hole : hole + size] = bytes(size)

@@ -137,7 +137,6 @@ class World:
         self.actors = [self.database, *self.shards, self.collector]
         self._tasks = [self.loop.create_task(actor.live()) for actor in self.actors]
         self._tasks.append(self.loop.create_task(self._supervise()))
-        self._tasks += [self.loop.create_task(self._flush_forever(shard)) for shard in self.shards]
         self.network.weather = self.plan.weather
         load = self.loop.create_task(self._load())
         faults = [self.loop.create_task(self._suffer(fault)) for fault in self.plan.faults]
@@ -219,7 +218,8 @@ class World:
                     one.doubled = 0.0
             case "shard restarted":
                 if shard.runs:
-                    with suppress(Killed, OSError):
+                    # It may die while it stops.
+                    with suppress(Killed, OSError, asyncio.CancelledError):
                         await shard.process.begin(shard.actor.stop())
                 self._kill(shard)
 
@@ -335,19 +335,6 @@ class World:
                 with suppress(Killed, asyncio.CancelledError):
                     await self.database.process.begin(self.database.actor.status())
 
-    async def _flush_forever(self, shard: Actor) -> None:
-        mine = [s for s in self.plan.symbols if f"shard:{shard_of(EXCHANGE, s, self.plan.shards)}" == shard.name]
-        while True:
-            await asyncio.sleep(self.plan.flush_s)
-            if shard.runs:
-                known = {symbol: set(self.acknowledged[symbol]) for symbol in mine}
-                try:
-                    shard.process.context.run(shard.actor._writer.flush)
-                except (OSError, Killed):
-                    continue
-                for symbol, ids in known.items():
-                    self.durable[symbol] |= ids
-
     def _arm(self, fault: Fault, actor: Actor) -> None:
         self.disk.armed.append(
             Crash(fault.after, fault.when, lambda process: self._kill(actor), actor.name, fault.name)
@@ -448,7 +435,7 @@ def _defaults() -> Settings:
 
 def _settings(planned: Plan, data: Path) -> Settings:
     known = _defaults()
-    shard = known.shard.model_copy(update={"recent_bars": planned.recent_bars})
+    shard = known.shard.model_copy(update={"recent_bars": planned.recent_bars, "sync_interval_s": planned.flush_s})
     return known.model_copy(update={"data": data, "shards": planned.shards, "shard": shard})
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from storage import day_commits, file_operations
 from storage.column_layout import NANOS_PER_DAY
+from storage.column_verify import verify
 from storage.column_writer import ColumnWriter
 from tests.storage.test_column_files import MIDNIGHT, Model, Row, columns_of, everything
 
@@ -167,3 +168,25 @@ def test_a_day_of_another_version_is_taken_as_it_is(tmp_path: Path) -> None:
         more = rows_of_batch(1, 3, 0)
         writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", more))
         assert everything(tmp_path / "columns") == batch + more
+
+
+def test_rows_of_which_nothing_says_that_the_disk_held_them_are_set_aside_and_told(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        power = Power(patch, tmp_path / "columns", tmp_path / "durable")
+        batch = rows_of_batch(0, 5, 0)
+        writer = ColumnWriter(tmp_path / "columns", 64)
+        writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", batch))
+        writer.close()
+        [commits] = tmp_path.glob("columns/sim/BTC-USD/TRADES/commits.*")
+        commits.write_bytes(b"\xff" * 200)
+        power.sync()
+        power.cut([])
+        writer = ColumnWriter(tmp_path / "columns", 64)
+        writer.recover("sim", "BTC-USD")
+        assert everything(tmp_path / "columns") == []
+        [verified] = verify(tmp_path / "columns")
+        assert "were set aside" in verified.wrong[0]
+        writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", batch))
+        assert everything(tmp_path / "columns") == batch
+        [aside] = tmp_path.glob("columns/sim/BTC-USD/TRADES/id.*.unproven")
+        assert aside.stat().st_size == 40
