@@ -63,7 +63,7 @@ class Alerter:
         self._compact_above = self._log.size + COMPACT_BYTES
         private = alerts.allow_private_targets
         self._channels: dict[str, Channel] = {
-            "websocket": LiveFeed(redis_url),
+            "websocket": LiveFeed(redis_url, settings.redis.prefix),
             "webhook": Webhooks(lambda targets: targets.webhook_url, as_json, private),
             "slack": Webhooks(lambda targets: targets.slack_webhook_url, for_slack, private),
         }

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -32,11 +32,13 @@ from actors.directory import (
     shard_of,
 )
 from actors.endpoint import Endpoint
+from actors.health import components
 from actors.integrity import combined
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
 from actors.own_process import COLLECTOR, TOLD, in_own_process
+from actors.published_books import CollectorBooks
 from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
@@ -46,6 +48,8 @@ from config import Settings, SettingsError
 from storage.symbol_changes import SymbolChanges
 
 WATCH_INTERVAL_S = 0.5
+#: How everything is goes to Redis this often.
+HEALTH_INTERVAL_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
@@ -104,7 +108,7 @@ class Supervisor:
             raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
         add_told = partial(self._add, gives_way=TOLD)
         database = add_told(DATABASE, Database, settings)
-        publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url)
+        publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url, CollectorBooks())
         watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
         alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
@@ -339,9 +343,18 @@ class Supervisor:
                     await self._collector(exchange).relocate.remote(self._endpoints[exchange])
 
     async def _watch_forever(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_health_forever())
+            while True:
+                await asyncio.sleep(WATCH_INTERVAL_S)
+                await self._look()
+
+    async def _tell_health_forever(self) -> None:
+        """However long the publisher is away, it is told once when it is back."""
         while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            await self._look()
+            with suppress(ray.exceptions.RayError):
+                await self._actors[PUBLISHER].publish_health.remote(components(await self.status(), time.time_ns()))
+            await asyncio.sleep(HEALTH_INTERVAL_S)
 
     async def _look(self) -> None:
         await asyncio.gather(*(self._ask(name, actor) for name, actor in self._actors.items()))

@@ -36,6 +36,7 @@ from cluster.instance import Details, Instance, InstanceError, check_port_free, 
 from config import Settings, SettingsError
 from serve_apps import applications
 from storage import redis as redis_storage
+from storage.redis_connection import RedisRefused, check
 
 STOP_TIMEOUT_S = 6.0
 CHILD_TIMEOUT_S = 20.0
@@ -99,7 +100,11 @@ async def _bring_up(
         progress(what)
         return await _unless_stopped(doing, stop)
 
-    redis_url = settings.redis_url or await step("redis", started.enter_async_context(_redis(settings, logs)))
+    if settings.redis_url is None:
+        redis_url = await step("redis", started.enter_async_context(_redis(settings, logs)))
+    else:
+        redis_url = settings.redis_url
+        await step("your redis", _check_redis(redis_url, progress))
     shutil.rmtree(ray_head.session_folder(runtime), ignore_errors=True)
     ray_head.prepare_environment(settings, runtime)
     started.push(lambda kind, *_: _remove(runtime, kind))
@@ -209,11 +214,27 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(which, stop.set)
 
 
+async def _check_redis(url: str, progress: Progress) -> None:
+    """One that is away is waited for by whoever needs it; one that refuses us would be waited for in vain."""
+    try:
+        wrong = await check(url)
+    except RedisRefused as refused:
+        raise InstanceError(str(refused)) from None
+    if wrong:
+        progress(f"your redis does not answer yet, everything else goes on without it: {wrong}")
+
+
 @contextlib.asynccontextmanager
 async def _redis(settings: Settings, logs: Path) -> AsyncIterator[str]:
+    memory, streams = settings.redis.memory_bytes, settings.redis.stream_bytes
+    if 2 * streams > memory:
+        raise SettingsError(
+            f"setting 'redis.stream_bytes' is {streams}: of the embedded server's memory (redis.memory_bytes, {memory})"
+            " no more than half, or streams would drive out the latest values"
+        )
     (port,) = free_ports(1)
     password = secrets.token_urlsafe(24)
-    command = redis_storage.embedded_command(settings.data / "redis", port, password)
+    command = redis_storage.embedded_command(settings.data / "redis", port, password, memory)
     url = redis_storage.url(port, password)
 
     async def answers() -> bool:

@@ -151,6 +151,21 @@ class SinkSettings(_Part):
     spool_bytes: Annotated[int, Field(ge=2**20)]
 
 
+class RedisSettings(_Part):
+    """What is kept in Redis, see docs/redis.md."""
+
+    #: Put before every key and channel, with a colon.
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,50}$")]
+    memory_bytes: Annotated[int, Field(ge=2**24)]
+    stream_bytes: Annotated[int, Field(ge=2**16)]
+    stream_entries: Positive
+    waiting_bytes: Positive
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.namespace}:" if self.namespace else ""
+
+
 class ConsolidatedSettings(_Part):
     """A quote no longer counts when it is older than `max_age_s`, or nothing came from its exchange for `silence_s`."""
 
@@ -284,6 +299,7 @@ class Settings(BaseSettings):
     features: FeatureSettings
     quality: QualitySettings
     sinks: SinkSettings
+    redis: RedisSettings
     consolidated: ConsolidatedSettings
     arbitrage: ArbitrageSettings
     simulator: SimulatorSettings

