@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 
 ANSWER_SECONDS: Final = 5.0
 #: Streams can be cut and taken over from dead consumers since then.
@@ -54,7 +55,10 @@ def complaint(error: BaseException) -> str:
             return f"a file that REDIS_URL names is not there: {cause.filename or cause}"
         if isinstance(cause, AuthenticationError | AuthorizationError):
             return f"Redis refuses the user or password in REDIS_URL: {cause}"
-    return " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split()) or type(error).__name__
+    # What is said in the wrong one of two languages gets no answer.
+    unanswered = isinstance(error, NoAnswer) or "closed by server" in said or "reset by peer" in said
+    return f"{said} (a server with TLS wants rediss:// in REDIS_URL, one without redis://)" if unanswered else said
 
 
 async def check(url: str) -> str | None:

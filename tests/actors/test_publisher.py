@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 from redis.asyncio import Redis
 
+from actors.health import components
 from actors.parcels import packed
 from actors.publisher import Publisher
 from config.settings import Settings, load
 from storage import redis
 from storage.schema import BARS, INDICATORS, QUOTES, TRADES
+from tests.actors.exchanges import BinanceServer, collecting
 from tests.polling import until
 from tests.servers import PASSWORD, RedisServer, free_port
 
@@ -196,6 +198,137 @@ async def test_too_much_to_remember_drops_the_oldest(tmp_path: Path) -> None:
     assert (health["pending"], health["dropped"]) == (3, 2)
     assert PASSWORD not in f"{health} {publisher!r}"
     await publisher.stop()
+
+
+async def test_a_value_that_waited_is_written_with_what_is_left_of_its_time(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        server.stop()
+        publisher = Publisher(settings(tmp_path), server.url)
+        await publisher.publish_trades("binance", trades([1.0]))
+        await publisher.publish_health({"shard:0": {"status": "ok"}})
+        publisher._unwritten._values["system:health", None].since -= 20
+        publisher._unwritten._values["binance:BTCUSDT:last_trade", None].since -= 40
+        await asyncio.to_thread(server.start)
+        await written(publisher)
+        client = Redis.from_url(server.url)
+        assert 10 <= await client.ttl("binance:BTCUSDT:last_trade") <= 20
+        assert not await client.exists("system:health"), "it would have gone by now"
+        assert (await publisher.status())["expired"] == 1
+        await client.aclose()
+        await publisher.stop()
+
+
+async def test_health_holds_those_components_that_were_told_last_and_goes(publisher: Publisher, client: Redis) -> None:
+    said = {
+        "collector:okx": {"answers": True, "age_s": 1.5, "state": "streaming", "lag_ms": 3.0, "rows": 7},
+        "shard:0": {"answers": True, "age_s": 0.0, "failure": "no space"},
+        "database": {"answers": False, "age_s": 60.0, "failure": "does not answer"},
+    }
+    await publisher.publish_health(components(said, START))
+    await written(publisher)
+    found = {name.decode(): json.loads(text) for name, text in (await client.hgetall("system:health")).items()}
+    assert found["collector:okx"] == {
+        "status": "ok",
+        "time": START - 1_500_000_000,
+        "failure": "",
+        "state": "streaming",
+        "lag_ms": 3.0,
+    }
+    assert {name: one["status"] for name, one in found.items()} == {
+        "collector:okx": "ok",
+        "shard:0": "failing",
+        "database": "not answering",
+    }
+    assert 10 < await client.ttl("system:health") <= 15
+    await publisher.publish_health(components({"shard:0": said["shard:0"]}, START))
+    await written(publisher)
+    assert await client.hkeys("system:health") == [b"shard:0"]
+
+
+async def test_books_are_there_while_they_are_synced_and_for_three_seconds(
+    server: RedisServer, client: Redis, tmp_path: Path
+) -> None:
+    own = load(tmp_path, {"source": "live", "shards": 1, "collector": {"flush_interval_ms": 5}})
+    key = "binance:BTCUSDT:orderbook"
+    async with BinanceServer(["BTCUSDT", "ETHUSDT"]) as exchange, collecting(own, exchange.endpoint()) as collector:
+
+        async def books(name: str) -> list[pa.RecordBatch]:
+            return await collector.book(None, redis.BOOK_LEVELS) if name == "binance" else []
+
+        publisher = Publisher(own, server.url, books)
+        await publisher.status()
+
+        async def is_there() -> bool:
+            return bool(await client.exists(key))
+
+        await until(is_there)
+        book = json.loads(await client.get(key))
+        assert (book["exchange"], book["symbol"], book["epoch"]) == ("binance", "BTCUSDT", 1)
+        assert [book[side][0] for side in ("bids", "asks")] == [[100.0, book["sequence"]], [101.0, book["sequence"]]]
+        assert 0 < await client.pttl(key) <= 3000
+
+        async def is_newer() -> bool:
+            return bool(json.loads(await client.get(key))["sequence"] > book["sequence"])
+
+        await until(is_newer)
+        # Its snapshot does not come any more.
+        exchange.snapshots_open.clear()
+        exchange.losing.add("BTCUSDT")
+
+        async def is_gone() -> bool:
+            return not await client.exists(key)
+
+        await until(is_gone)
+        assert await client.exists("binance:ETHUSDT:orderbook")
+        exchange.snapshots_open.set()
+        await until(is_there)
+        await publisher.stop()
+
+
+async def test_who_listens_to_a_channel_gets_one_message_for_a_batch(publisher: Publisher, client: Redis) -> None:
+    rows = [{"symbol": "BTCUSDT", "timeframe": "1m", "time": START, "rsi_14": 50.0}]
+    closed = bars([0, 1])
+    parcel = packed(
+        {
+            ("trades", "binance"): trades([1.0, 2.0]),
+            ("bars", "binance"): closed.set_column(13, BARS.field("closed"), [[True, False]]),
+            ("indicators", "binance"): pa.Table.from_pylist(rows, schema=INDICATORS),
+        }
+    )
+    await publisher.take(parcel)
+    await written(publisher)
+    listening = client.pubsub(ignore_subscribe_messages=True)
+    names = ("trades:binance", "completed_bars", "chart_updates")
+    await listening.subscribe(*names)
+    said: dict[str, bytes] = {}
+
+    async def all_said() -> bool:
+        await publisher.take(parcel)
+        await written(publisher)
+        if message := await listening.get_message():
+            said[message["channel"].decode()] = message["data"]
+        return said.keys() == set(names)
+
+    await until(all_said)
+    await listening.aclose()  # type: ignore[no-untyped-call]
+    assert said["trades:binance"] == parcel["trades", "binance"]
+    completed = json.loads(said["completed_bars"])
+    assert (completed["exchange"], [bar["time"] for bar in completed["bars"]]) == ("binance", [START // 10**9])
+    updates = json.loads(said["chart_updates"])["updates"]
+    assert [(one["time"], one["closed"]) for one in updates] == [
+        (START // 10**6, True),
+        ((START + MINUTE) // 10**6, False),
+    ]
+    assert updates[0]["indicators"]["rsi_14"] == 50.0
+    assert updates[1]["indicators"] is None
+    assert updates[1]["bar"] == dict.fromkeys(("open", "high", "low", "close", "volume"), 1.5)
+
+    async def nobody_listens() -> bool:
+        await publisher.take(parcel)
+        await written(publisher)
+        return not publisher._writer.listened
+
+    await until(nobody_listens)
 
 
 def test_a_wrong_address_is_said_at_once(tmp_path: Path) -> None:
