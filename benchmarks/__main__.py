@@ -22,6 +22,7 @@ MODULES = [
     "bars",
     "quality",
     "consolidated",
+    "redis",
     "indicators",
     "features",
     "backtest",
