@@ -96,6 +96,7 @@ def _remarks(actor: dict[str, Any]) -> str:
         f"{actor['unsunk']:,} rows not in the sinks" if actor.get("unsunk") else "",
         f"{actor['missed']:,} tables missed" if actor.get("missed") else "",
         _days(actor),
+        f"{actor['batches_dropped']:,} batches not in Redis" if actor.get("batches_dropped") else "",
         f"not played: {skipped}" if skipped else "",
     ]
     return "; ".join(remark for remark in remarks if remark)

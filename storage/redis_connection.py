@@ -3,6 +3,7 @@
 `rediss://` is TLS; the certificate is checked against the system's authorities or those of `?ssl_ca_certs=FILE`.
 """
 
+import os
 import ssl
 from collections.abc import Iterator
 from typing import Final
@@ -51,8 +52,6 @@ def complaint(error: BaseException) -> str:
             )
         if isinstance(cause, ssl.SSLError):
             return f"no TLS with Redis ({cause.reason or 'refused'}); a server without TLS wants redis:// in REDIS_URL"
-        if isinstance(cause, FileNotFoundError):
-            return f"a file that REDIS_URL names is not there: {cause.filename or cause}"
         if isinstance(cause, AuthenticationError | AuthorizationError):
             return f"Redis refuses the user or password in REDIS_URL: {cause}"
     said = " ".join(str(error).split()) or type(error).__name__
@@ -68,6 +67,10 @@ async def check(url: str) -> str | None:
         client = opened(url)
     except ValueError as error:
         raise RedisRefused(str(error)) from None
+    options = client.connection_pool.connection_kwargs
+    for name in _FILES:
+        if (path := options.get(name)) and not os.access(path, os.R_OK):
+            raise RedisRefused(f"REDIS_URL says {name}={path}, which cannot be read")
     try:
         await client.ping()
         version = str((await client.info("server"))["redis_version"])
@@ -83,7 +86,9 @@ async def check(url: str) -> str | None:
     return None
 
 
-_LASTING: Final = (ssl.SSLError, FileNotFoundError, AuthenticationError, AuthorizationError)
+_LASTING: Final = (ssl.SSLError, AuthenticationError, AuthorizationError)
+#: What a URL may name as files.
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,5 +1,6 @@
 """Parts of a running system are killed; what they did goes on, and no stored trade is lost or doubled."""
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
+from cluster.instance import Instance as Running
+from storage.redis_consumer import Batch, Consumer
+from storage.redis_streams import Hole
 from tests.cluster.running import Instance, command, command_line, rayfeed_up
 from tests.polling import wait_until
 
@@ -137,6 +141,27 @@ def test_without_redis_the_feed_goes_on_and_redis_is_filled_again(lively: Instan
     kill_child(lively, "redis-server")
     keeps_growing(lively)
     wait_until(lambda: lively.actors()["publisher"]["written"] > before and lively.actors()["publisher"]["available"])
+
+
+def test_who_consumes_streams_is_told_of_a_killed_publisher_and_gets_what_comes_then(lively: Instance) -> None:
+    running = Running.read(lively.data)
+    assert running is not None and running.details is not None and running.details.redis_url is not None
+
+    async def consumed(url: str) -> None:
+        name = ("trades",), ("binance",)
+        async with asyncio.timeout(60), Consumer(url, "test", "one", *name, start="oldest", abandoned_s=1) as consumer:
+            events = aiter(consumer)
+            while isinstance(before := await anext(events), Hole):
+                pass
+            await asyncio.to_thread(kill_actor, lively, "publisher")
+            while isinstance(hole := await anext(events), Batch):
+                await consumer.done(hole)
+            assert hole.missing is None
+            after = await anext(events)
+            assert isinstance(after, Batch)
+            assert after.table["ts_recv"][0].as_py() > before.table["ts_recv"][-1].as_py()
+
+    asyncio.run(consumed(running.details.redis_url))
 
 
 def test_clickhouse_has_every_trade_once_after_its_actor_and_the_shards_were_killed(lively: Instance) -> None:

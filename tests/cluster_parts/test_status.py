@@ -48,6 +48,13 @@ def test_what_alerts_could_not_look_at_is_said() -> None:
     assert "1,200 tables missed" in capture.get()
 
 
+def test_what_redis_was_too_long_away_for_is_said() -> None:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table(Details("127.0.0.1", 1, 2), {"publisher": {"answers": True, "batches_dropped": 1200}}, []))
+    assert "1,200 batches not in Redis" in capture.get()
+
+
 def test_of_many_only_the_newest_are_named() -> None:
     lines = shown([row("okx", f"S{number}", "gapped", since=number) for number in range(MOST_SYMBOLS + 5)])
     assert len(lines) == 3 + MOST_SYMBOLS + 1

@@ -1,0 +1,78 @@
+"""Redis of a running instance: what is in it, and what a program that consumes its streams gets."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pyarrow.compute as pc
+import redis
+
+from cluster.instance import Instance as Running
+from storage.redis_consumer import Batch, Consumer
+from storage.redis_streams import Hole
+from tests.cluster.running import Instance, command
+from tests.polling import wait_until
+from tests.servers import PASSWORD, RedisServer
+
+
+def redis_url(instance: Instance) -> str:
+    running = Running.read(instance.data)
+    assert running is not None and running.details is not None and running.details.redis_url is not None
+    return running.details.redis_url
+
+
+def test_books_health_and_streams_are_there(simulated: Instance) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+    with redis.Redis.from_url(redis_url(simulated)) as client:
+        wait_until(lambda: all(client.exists(f"binance:{symbol}:orderbook") for symbol in symbols))
+        book = json.loads(client.get("binance:BTCUSDT:orderbook"))  # type: ignore[arg-type]
+        assert book["bids"][0][0] < book["asks"][0][0]
+        assert 10 < len(book["bids"]) <= 25
+        wait_until(lambda: client.exists("system:health"))
+        health = {name.decode(): json.loads(text) for name, text in client.hgetall("system:health").items()}  # type: ignore[union-attr]
+        assert health.keys() == simulated.actors().keys()
+        assert {one["status"] for one in health.values()} == {"ok"}
+        for kind in ("trades", "quotes", "bars", "indicators", "features"):
+            wait_until(lambda kind=kind: client.exists(f"stream:{kind}:binance"), 90)  # type: ignore[misc]
+
+
+async def _consumed(url: str, batches: int) -> list[Batch | Hole]:
+    events: list[Batch | Hole] = []
+    async with asyncio.timeout(60), Consumer(url, "test", "one", ["trades"], ["binance"], start="oldest") as consumer:
+        async for event in consumer:
+            events.append(event)
+            if isinstance(event, Batch):
+                await consumer.done(event)
+            if len(events) == batches:
+                return events
+    raise AssertionError("consumers end when they are told to")
+
+
+def test_a_program_gets_every_trade_once_and_no_hole(simulated: Instance) -> None:
+    events = asyncio.run(_consumed(redis_url(simulated), 20))
+    assert all(isinstance(event, Batch) for event in events)
+    rows = [
+        row
+        for event in events
+        if isinstance(event, Batch)
+        for row in event.table.select(["symbol", "trade_id"]).to_pylist()
+    ]
+    for symbol in {row["symbol"] for row in rows}:
+        ids = sorted(row["trade_id"] for row in rows if row["symbol"] == symbol)
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert all(pc.all(pc.greater(event.table["price"], 0)).as_py() for event in events if isinstance(event, Batch))
+
+
+def test_a_redis_that_refuses_us_is_one_line_before_anything_else_is_started(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        wrong = {
+            server.url.replace(PASSWORD, "wrong"): "refuses the user or password",
+            f"rediss{server.url.removeprefix('redis')}?ssl_ca_certs=none.pem": "none.pem",
+        }
+        for url, why in wrong.items():
+            said = command("up", "--data", str(tmp_path / "data"), environment={"REDIS_URL": url})
+            assert said.returncode == 1
+            first, last = said.stderr.splitlines()
+            assert "redis" in first
+            assert why in last
+            assert PASSWORD not in said.stderr
