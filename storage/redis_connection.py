@@ -60,6 +60,11 @@ def complaint(error: BaseException) -> str:
     return f"{said} (a server with TLS wants rediss:// in REDIS_URL, one without redis://)" if unanswered else said
 
 
+def is_lasting(error: BaseException) -> bool:
+    """Whether waiting will not help."""
+    return any(isinstance(cause, _LASTING) for cause in _causes(error))
+
+
 async def check(url: str) -> str | None:
     """None for a Redis that can be used, what is wrong for one that does not answer now. `RedisRefused` when waiting
     will not help: a wrong password or certificate, or a server that is too old."""
@@ -76,7 +81,7 @@ async def check(url: str) -> str | None:
         version = str((await client.info("server"))["redis_version"])
     except (RedisError, OSError) as error:
         said = complaint(error)
-        if any(isinstance(cause, _LASTING) for cause in _causes(error)):
+        if is_lasting(error):
             raise RedisRefused(said) from None
         return said
     finally:

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, Self
 import pyarrow as pa
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from storage.redis_connection import RedisRefused, complaint, opened
+from storage.redis_connection import RedisRefused, complaint, is_lasting, opened
 from storage.redis_streams import ARROW, EPOCH, HEADS, Hole, Place, hole_between, stream_name
 
 KINDS: Final = ("trades", "quotes", "bars", "indicators", "features")
@@ -129,7 +129,7 @@ class Consumer:
 
     async def done(self, batch: Batch) -> None:
         """It need not be given to anybody again. While Redis is away this raises nothing, and the batch comes again."""
-        stream = next(one for one in self._streams if (one.kind, one.exchange) == (batch.kind, batch.exchange))
+        stream = self._stream_of(batch)
         try:
             await self._redis.xack(stream.key, self._group, batch.id)
         except (RedisError, OSError) as error:
@@ -185,10 +185,15 @@ class Consumer:
                 log.info("Redis is available again")
             self.away, wait = "", FIRST_RETRY_SECONDS
             for event in events:
+                if isinstance(event, Batch):
+                    self._stream_of(event).open.add(event.id.encode())
                 yield event
             if idle:
                 idle = False
                 await asyncio.sleep(POLL_SECONDS)
+
+    def _stream_of(self, batch: Batch) -> _Stream:
+        return next(one for one in self._streams if (one.kind, one.exchange) == (batch.kind, batch.exchange))
 
     async def _read(self) -> list[Batch | Hole]:
         """What is new for the group. Where the group was before is asked in the same transaction: then an id alone says
@@ -262,9 +267,7 @@ class Consumer:
         self, stream: _Stream, entry_id: bytes, fields: dict[bytes, bytes] | None, again: bool = False
     ) -> Batch | Hole:
         event = stream.event(entry_id, fields, again)
-        if isinstance(event, Batch):
-            stream.open.add(entry_id)
-        else:
+        if isinstance(event, Hole):
             await self._redis.xack(stream.key, self._group, entry_id)
         return event
 
@@ -281,7 +284,7 @@ class Consumer:
 
     def _lost(self, error: Exception) -> None:
         said = complaint(error)
-        if isinstance(error, AuthenticationError | AuthorizationError):
+        if is_lasting(error):
             raise RedisRefused(said) from None
         if not self.away:
             log.warning("Redis is unavailable, waiting for it", error=said)
@@ -345,7 +348,10 @@ def _position(start: datetime | str) -> str:
         if start.tzinfo is None:
             raise ValueError("a moment needs a time zone: datetime.now(UTC)")
         return f"{int(start.timestamp() * 1000)}-0"
-    return str(Place.of(start))
+    try:
+        return str(Place.of(start))
+    except ValueError:
+        raise ValueError(f"start is new, oldest, a moment or an id such as 1767225600000-1, not {start!r}") from None
 
 
 def _entries(answer: Any) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:

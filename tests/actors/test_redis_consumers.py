@@ -338,11 +338,11 @@ async def _groups(server: RedisServer, name: str) -> bool:
 
 
 class Proxy:
-    """Between a client and Redis; when told, it lets one question through and cuts the connection at the answer."""
+    """Between a client and Redis; it cuts the connection instead of passing on the next answer with `cut_at` in it."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self.cutting = False
+        self.cut_at = b""
         self.cuts = 0
 
     async def __aenter__(self) -> "Proxy":
@@ -363,9 +363,8 @@ class Proxy:
 
         asking = asyncio.create_task(ask())
         while data := await there.read(65536):
-            # Not the answer to a lesser question.
-            if self.cutting and b"-" in data and b"$" in data:
-                self.cutting = False
+            if self.cut_at and self.cut_at in data:
+                self.cut_at = b""
                 self.cuts += 1
                 break
             writer.write(data)
@@ -377,7 +376,7 @@ class Proxy:
 async def test_a_batch_whose_answer_got_lost_is_in_the_stream_once(server: RedisServer, tmp_path: Path) -> None:
     async with Proxy(server) as proxy, publishing(tmp_path, proxy.url) as publisher:
         await publish(publisher, 1.0)
-        proxy.cutting = True
+        proxy.cut_at = b"-2\r\n"
         await publish(publisher, 2.0, 3.0)
         await publish(publisher, 4.0)
         assert proxy.cuts == 1
@@ -385,6 +384,19 @@ async def test_a_batch_whose_answer_got_lost_is_in_the_stream_once(server: Redis
         assert (status["batches_written"], status["rejected"]) == (4, 0)
     events = [event async for event in replay(server.url, ["trades"], ["binance"], "0-0")]
     assert [one.table["price"][0].as_py() for one in events if isinstance(one, Batch)] == [1.0, 2.0, 3.0, 4.0]
+
+
+async def test_a_batch_whose_delivery_got_lost_comes_again(server: RedisServer, tmp_path: Path) -> None:
+    async with Proxy(server) as proxy, publishing(tmp_path, server.url) as publisher:
+        own = Consumer(proxy.url, "g", "one", ["trades"], ["binance"], start="oldest")
+        async with Reading(own, finishes=False) as reading:
+            await publish(publisher, 1.0)
+            await reading.until(lambda: reading.prices == [1.0])
+            proxy.cut_at = ARROW
+            await publish(publisher, 2.0)
+            await reading.until(lambda: reading.prices == [1.0, 2.0])
+            assert [one.again for one in reading.events if isinstance(one, Batch)] == [False, True]
+            assert proxy.cuts == 1
 
 
 async def test_two_who_share_a_redis_do_not_meet(server: RedisServer, tmp_path: Path) -> None:
@@ -435,7 +447,9 @@ async def test_an_entry_of_somebody_else_is_a_hole_and_stops_nobody(server: Redi
             assert len(reading.holes) == 2, "and one for the batch that was refused"
 
 
-def test_a_kind_that_has_no_stream_is_refused() -> None:
+def test_a_kind_or_a_beginning_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="a moment or an id"):
+        Consumer("redis://127.0.0.1:1", "g", "one", ["trades"], ["binance"], start="latest")
     with pytest.raises(ValueError, match="no stream of 'tickers'"):
         Consumer("redis://127.0.0.1:1", "g", "one", ["tickers"], ["binance"])
 

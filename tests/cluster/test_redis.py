@@ -76,3 +76,9 @@ def test_a_redis_that_refuses_us_is_one_line_before_anything_else_is_started(tmp
             assert "redis" in first
             assert why in last
             assert PASSWORD not in said.stderr
+
+
+def test_streams_that_leave_no_room_for_latest_values_are_refused_in_one_line(tmp_path: Path) -> None:
+    said = command("up", "--data", str(tmp_path / "data"), environment={"RAYFEED_REDIS__STREAM_BYTES": "100000000"})
+    assert said.returncode == 1
+    assert "redis.stream_bytes" in said.stderr.splitlines()[-1]

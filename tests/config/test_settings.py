@@ -84,6 +84,8 @@ def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: 
         ("RAYFEED_QUALITY__QUARANTINE", "0", "quality.quarantine"),
         ("RAYFEED_QUALITY__QUARANTINE", "1000000", "quality.quarantine"),
         ("RAYFEED_QUALITY__Z_SCORE", "3", "quality.z_score"),
+        ("RAYFEED_REDIS__NAMESPACE", "a b", "redis.namespace"),
+        ("RAYFEED_REDIS__STREAM_BYTES", "0", "redis.stream_bytes"),
         ("RAYFEED_CONSOLIDATED__MAX_AGE_S", "0", "consolidated.max_age_s"),
         ("RAYFEED_ARBITRAGE__FEES__NASDAQ__SPOT", "0.001", "arbitrage.fees.nasdaq"),
         ("RAYFEED_ARBITRAGE__FEES__OKX__OPTION", "0.001", "arbitrage.fees.okx.option"),

@@ -82,6 +82,13 @@ async def test_a_certificate_that_nobody_knows_is_refused_with_what_to_do(door: 
     )
 
 
+async def test_a_consumer_does_not_wait_for_who_refuses_it(server: RedisServer, door: TlsDoor) -> None:
+    for url in (door.address, server.url.replace(PASSWORD, "wrong")):
+        async with Consumer(url, "g", "one", ["trades"], ["binance"]) as consumer:
+            with pytest.raises(RedisRefused):
+                await anext(aiter(consumer))
+
+
 async def test_a_certificate_for_another_name_is_refused(door: TlsDoor) -> None:
     assert "not valid for '127.0.0.2'" in await refusal(door.url.replace("localhost", "127.0.0.2"))
 
