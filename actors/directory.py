@@ -14,6 +14,7 @@ DATABASE: Final = "database"
 PUBLISHER: Final = "publisher"
 MARKET_WATCH: Final = "market_watch"
 ALERTER: Final = "alerter"
+BACKUPS: Final = "backups"
 
 
 def shard_name(index: int) -> str:

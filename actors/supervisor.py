@@ -16,10 +16,12 @@ import ray
 
 from actors.alerter import Alerter
 from actors.alerting.definitions import placed
+from actors.backups import Backups
 from actors.collector import Collector
 from actors.database import Database
 from actors.directory import (
     ALERTER,
+    BACKUPS,
     DATABASE,
     MARKET_WATCH,
     NAMESPACE,
@@ -54,7 +56,13 @@ ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
 QUOTES_WAITING = 8
-STOP_ORDER = (("collector:", "poller:"), ("shard:",), (MARKET_WATCH,), (DATABASE, PUBLISHER, ALERTER), (SIMULATOR,))
+STOP_ORDER = (
+    ("collector:", "poller:", BACKUPS),
+    ("shard:",),
+    (MARKET_WATCH,),
+    (DATABASE, PUBLISHER, ALERTER),
+    (SIMULATOR,),
+)
 
 
 def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
@@ -111,6 +119,7 @@ class Supervisor:
         publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url, CollectorBooks())
         watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
         alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded)
+        add_told(BACKUPS, Backups, settings, database)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
         sinks = Sinks(ray.put, database, publisher, *offers)
         shards = [
@@ -259,6 +268,18 @@ class Supervisor:
     async def deliveries(self, alert_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self._actors[ALERTER].deliveries.remote(alert_id, limit)
         return found
+
+    async def backup(self, to: str | None, journal: bool, secrets: bool) -> int:
+        """Begin a backup; the number of the job, see `Backups.job`. `SettingsError` while another is under way."""
+        job: int | None = await self._actors[BACKUPS].make.remote(to, journal, secrets)
+        if job is None:
+            raise SettingsError("a backup is under way; look with: rayfeed status")
+        return job
+
+    async def backup_job(self) -> dict[str, Any]:
+        """See `Backups.job`."""
+        job: dict[str, Any] = await self._actors[BACKUPS].job.remote()
+        return job
 
     async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""

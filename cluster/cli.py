@@ -14,12 +14,13 @@ import msgspec
 import typer
 from rich.console import Console
 
-from cluster import alerts, audit, backfilling, recording, simulating, symbols
+from cluster import alerts, audit, backfilling, backing_up, recording, simulating, symbols
 from cluster.asking import supervisor
 from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
 from cluster.status import table
 from config import SettingsError, load
+from storage.backup_manifest import BackupError
 
 DETACH_TIMEOUT_S = 180.0
 DOWN_TIMEOUT_S = 20.0
@@ -35,16 +36,19 @@ notes = Console(stderr=True)
 app.add_typer(symbols.app, name="symbols")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(simulating.app, name="sim")
+app.add_typer(backing_up.app, name="backup")
 app.command()(recording.record)
 app.command()(audit.audit)
 app.command()(backfilling.backfill)
+app.command()(backing_up.verify)
+app.command()(backing_up.restore)
 
 
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and exit status 1."""
     try:
         app()
-    except (SettingsError, InstanceError) as error:
+    except (SettingsError, InstanceError, BackupError) as error:
         print(f"rayfeed: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 

@@ -90,6 +90,7 @@ def _remarks(actor: dict[str, Any]) -> str:
     rejected = sum(rejected.values()) if isinstance(rejected, dict) else rejected
     skipped = ", ".join(actor.get("skipped", ()))
     remarks = [
+        actor.get("remark"),
         actor.get("failure"),
         actor.get("last_error"),
         f"{rejected:,} rejected" if rejected else "",

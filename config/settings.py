@@ -240,6 +240,18 @@ class AlertSettings(_Part):
     smtp: SmtpSettings | None = None
 
 
+class BackupSettings(_Part):
+    """Every day at `hour_utc`, to a folder or URI (None: DATA/backups); so many of the newest days, weeks and months
+    are kept."""
+
+    enabled: bool
+    hour_utc: Annotated[int, Field(ge=0, le=23)]
+    to: str | None = Field(min_length=1, repr=False)
+    daily: Positive
+    weekly: Annotated[int, Field(ge=0)]
+    monthly: Annotated[int, Field(ge=0)]
+
+
 class BreakerSettings(_Part):
     failures: Positive
     successes: Positive
@@ -309,6 +321,7 @@ class Settings(BaseSettings):
     live: LiveSettings
     pollers: PollersSettings
     alerts: AlertSettings
+    backup: BackupSettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
     ray_address: str | None = Field(None, validation_alias=_plain_name("ray_address"))
@@ -343,6 +356,12 @@ class Settings(BaseSettings):
     def quality_folder(self) -> Path:
         """Where what is known of the quality of trades is kept."""
         return self.data / "quality"
+
+    @property
+    def backups(self) -> str:
+        """Where backups go: a path or a URI."""
+        to = self.backup.to or "backups"
+        return to if "://" in to else str(self.data / to)
 
     @property
     def journals(self) -> Path:

@@ -83,8 +83,8 @@ class Copying:
         self._lock = Lock()
         self.progress = Progress()
 
-    def run(self, clock: Callable[[], int]) -> str:
-        """The name of the backup, once it is whole. BackupError, `BackupCancelled`."""
+    def run(self, clock: Callable[[], int]) -> tuple[str, Manifest]:
+        """The name of the backup and what is in it, once it is whole. BackupError, `BackupCancelled`."""
         began = clock()
         before = self._newest()
         self._store.find_objects()
@@ -109,7 +109,7 @@ class Copying:
         )
         name = self._name(began)
         self._store.write_manifest(name, manifest)
-        return name
+        return name, manifest
 
     def _first(self) -> Iterator[Source]:
         yield files_source(self._data, FILES)

@@ -7,7 +7,7 @@ Manifests and listings are hostile input when they are read: no name of theirs m
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -161,6 +161,21 @@ def decoded_manifest(content: bytes) -> Manifest:
         if not _TABLE.fullmatch(table.name):
             raise BackupError(f"{table.name[:100]!r} is no name of a table")
     return manifest
+
+
+def described(name: str, manifest: Manifest) -> dict[str, Any]:
+    """What users are told of a backup."""
+    return {
+        "backup": name,
+        "began": manifest.began,
+        "ended": manifest.ended,
+        "version": manifest.version,
+        "files": sum(section.files for section in manifest.files),
+        "tables": {section.name: section.rows for section in manifest.tables},
+        "rows": manifest.rows,
+        "size": manifest.size,
+        "written": manifest.written,
+    }
 
 
 def encoded_listing(listing: Listing) -> bytes:

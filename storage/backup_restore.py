@@ -17,6 +17,7 @@ from storage.backup_store import BackupStore
 from storage.backup_tables import count, filled, from_parquet, views_that_fill
 from storage.backup_verify import missing_tables
 from storage.clickhouse import MIGRATIONS, ClickHouse, DatabaseUnavailable, QueryFailed
+from storage.file_operations import sync_folder
 from storage.in_threads import in_threads
 
 #: Nobody but the owner may read what is in these.
@@ -54,7 +55,7 @@ class Restoring:
             except BaseException:
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
-            os.sync()
+            sync_folder(self._target.parent)
         except OSError as error:
             raise BackupError(f"{error.filename or self._target} cannot be written: {error.strerror}") from None
         return manifest

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from storage.backup_manifest import OBJECT_BYTES, BackupError, File, Files
-from storage.column_layout import day_name, day_of_time_file, file_name, marker_name
+from storage.column_layout import MARKER, day_name, day_of_time_file, file_name, marker_name
+from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
 
 _PATIENCE_S: Final = 20.0
 _ATTEMPT_DELAY_S: Final = 0.02
 #: Beside a day's files for as long as they are being replaced, or left by somebody who was killed.
 _PASSING: Final = (".merge", ".new")
-_PASSING_BEGIN: Final = ("merging.", ".")
+_PASSING_BEGIN: Final = (MARKER, ".")
 
 _ROW_TYPES: Final[Mapping[str, RowType]] = {row_type: row_type for row_type in COLUMNS}
 
@@ -211,3 +212,11 @@ def _open(stack: ExitStack, folder: Path, name: str) -> tuple[int, File]:
     stack.callback(os.close, descriptor)
     status = os.fstat(descriptor)
     return descriptor, File(name, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def finish_merges(data: Path) -> None:
+    """Finish what a crash left half done, where nobody else writes: a day in the midst of it cannot be copied."""
+    folders = {marker.parent.parent for marker in data.glob(f"columns/*/*/*/{MARKER}*")}
+    writer = ColumnWriter(data / "columns", 64)
+    for symbol in sorted(folders):
+        writer.recover(symbol.parent.name, symbol.name)

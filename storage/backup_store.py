@@ -4,7 +4,6 @@ An object is written once, under its checksum; those that are there are not writ
 manifest comes last, so whatever is cut off before leaves objects that the next backup finds, or `prune` takes away.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from storage.backup_manifest import (
     encoded_manifest,
 )
 from storage.backup_retention import is_backup
+from storage.file_operations import sync_file, sync_folder
 
 #: So much of the disk is left alone: whoever collects data needs it more.
 LEAST_FREE: Final = 0.05
@@ -65,9 +65,7 @@ class BackupStore:
             raise BackupError(f"backup {name}: {error}") from None
 
     def write_manifest(self, name: str, manifest: Manifest) -> None:
-        """Under another name first, so that none is ever half there. What it names is on the disk before."""
-        if self._local is not None:
-            os.sync()
+        """Under another name first, so that none is ever half there."""
         path = f"backups/{name}{_SUFFIX}"
         self._write(f"{path}.new", encoded_manifest(manifest))
         try:
@@ -75,7 +73,7 @@ class BackupStore:
         except OSError as error:
             raise self._failed(error) from None
         if self._local is not None:
-            os.sync()
+            sync_folder(Path(self._path("backups")))
 
     def remove_manifest(self, name: str) -> None:
         self._remove(f"backups/{name}{_SUFFIX}")
@@ -175,6 +173,10 @@ class BackupStore:
                 file = self._files.open_output_stream(whole)
             with file:
                 file.write(content)
+            if self._local is not None:
+                # What a manifest names has to survive a power cut when that does.
+                sync_file(Path(whole))
+                sync_folder(Path(whole).parent)
         except OSError as error:
             raise self._failed(error) from None
 

@@ -152,7 +152,7 @@ def embedded(data: Path) -> Iterator[ClickHouse]:
 
 
 def backup(store: BackupStore, data: Path, query: Query | None = None, at_ns: int = HOUR_TWO, **extras: bool) -> str:
-    return Copying(store, data, query, Extras(**extras)).run(lambda: at_ns)
+    return Copying(store, data, query, Extras(**extras)).run(lambda: at_ns)[0]
 
 
 def restore(store: BackupStore, name: str, target: Path) -> Path:

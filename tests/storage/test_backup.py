@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,16 @@ from tests.storage.stored import (
 )
 
 NOT_IN_IT = ("clickhouse", "logs", "redis", "journal", "secrets", "tls")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Whether bytes have reached the disk shows only after a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sync", lambda: None)
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(os, "fdatasync", lambda _: None)
+        yield
 
 
 def test_every_byte_and_every_row_comes_back(tmp_path: Path) -> None:
@@ -279,6 +290,5 @@ def test_streams_of_files_are_cut_anywhere(
         (folder / f"file{number}").write_bytes(os.urandom(size))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("storage.backup_sources.OBJECT_BYTES", most)
-        patch.setattr(os, "sync", lambda: None)
         name = backup(store, data)
         assert content_of(restore(store, name, root / "restored"), "clickhouse") == content_of(data)

@@ -1,5 +1,6 @@
 """Tables as pieces and back, on both engines: each row once, whatever the key is and whatever is merged meanwhile."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,16 @@ from tests.storage.stored import (
 )
 
 ALL = sorted(file.name for file in MIGRATIONS.glob("*.sql"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Whether bytes have reached the disk shows only after a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sync", lambda: None)
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(os, "fdatasync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="module")
