@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -99,9 +100,9 @@ def verify(
     data: Data = Path("data"),
     as_json: AsJson = False,
 ) -> None:
-    """Read all of a backup; exit status 1 when anything is missing, cut off or changed."""
+    """Read all column files, or all of a backup; exit status 1 when anything is missing, cut off or changed."""
     if backup is None and not every:
-        _verify_live(data)
+        _verify_live(data, as_json)
         return
     from storage.backup import found_backup
     from storage.backup_store import open_store
@@ -158,9 +159,45 @@ def restore(
         typer.echo(f"restored {_summary(restored)} to {data}; start it with: rayfeed up --data {data}")
 
 
-def _verify_live(data: Path) -> None:
-    """What is to be checked where no backup is named: the data folder itself."""
-    raise SettingsError(f"which backup? rayfeed verify latest, or --all; there are: rayfeed backup list --data {data}")
+def _verify_live(data: Path, as_json: bool) -> None:
+    """The column files of the data folder itself."""
+    from storage.column_verify import Verified, verify
+
+    if not data.is_dir():
+        raise SettingsError(f"there is no data folder {data}; say which with --data")
+    progress, found = _Days(), list[Verified]()
+    with _bar(lambda: progress):
+        for one in verify(load(data).columns):
+            found.append(one)
+            progress.doing = f"{one.exchange} {one.symbol} {one.day}"
+            progress.done, progress.read = len(found), progress.read + one.size
+    wrong = [one for one in found if one.wrong]
+    sealed, rows = sum(one.sealed for one in found), sum(one.rows for one in found)
+    if as_json:
+        days = [asdict(one) for one in wrong]
+        said = {"whole": not wrong, "days": len(found), "sealed": sealed, "rows": rows, "wrong": days}
+        typer.echo(json.dumps(said))
+    else:
+        for one in wrong:
+            for what in one.wrong:
+                typer.echo(f"{one.exchange} {one.symbol} {one.row_type} {one.day}: {what}")
+        if not wrong:
+            typer.echo(
+                f"{len(found):,} days with {rows:,} rows are whole: {sealed:,} sealed ones byte by byte, "
+                f"the others in their order ({decimal(progress.read)})"
+            )
+    if wrong:
+        raise typer.Exit(1)
+
+
+@dataclass(slots=True)
+class _Days:
+    """How far it is; nobody knows how much there is."""
+
+    doing: str = ""
+    done: int = 0
+    read: int = 0
+    sections: int = 0
 
 
 def _made_there(data: Path, target: str | None, journal: bool, secrets: bool) -> Made:

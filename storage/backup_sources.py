@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from storage.backup_manifest import OBJECT_BYTES, BackupError, File, Files
-from storage.column_layout import MARKER, day_name, day_of_time_file, file_name, marker_name
+from storage.column_layout import UNPROVEN, day_name, day_of_marker, day_of_time_file, file_name, marker_name, seal_name
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
 
 _PATIENCE_S: Final = 20.0
 _ATTEMPT_DELAY_S: Final = 0.02
-#: Beside a day's files for as long as they are being replaced, or left by somebody who was killed.
-_PASSING: Final = (".merge", ".new")
-_PASSING_BEGIN: Final = (MARKER, ".")
+#: Beside files for as long as they are written to or replaced, or left by somebody who was killed. What survives
+#: a power cut here is nothing that holds where it is restored.
+_PASSING: Final = (".merge", ".new", UNPROVEN)
+_PASSING_BEGIN: Final = ("merging.", "commits.", "removing.", ".")
 
 _ROW_TYPES: Final[Mapping[str, RowType]] = {row_type: row_type for row_type in COLUMNS}
 
@@ -117,6 +118,8 @@ def _days(data: Path, folder: Path) -> Iterator[Group]:
         # `time` comes last, as it is replaced last.
         own = [file_name(column, day) for column in COLUMNS[_ROW_TYPES[folder.name]] if column != "time"]
         found = [*(name for name in own if name in others), file_name("time", day)]
+        if seal_name(day) in others:
+            found.append(seal_name(day))
         others.difference_update(own, found)
         yield Group(data, below, found, day)
     if others:
@@ -184,22 +187,24 @@ def _attempt(stack: ExitStack, folder: Path, names: Sequence[str], day: int) -> 
     never changed where it lies, so the rows there are now stay what they are.
     """
     time_name = file_name("time", day)
+    # It is taken off before anything changes.
+    seal = _open_plain(stack, folder, [name for name in names if name == seal_name(day)])
     try:
         first = _open(stack, folder, time_name)
     except FileNotFoundError:
         return []  # an operator took the day away
-    others = _open_plain(stack, folder, [name for name in names if name != time_name])
+    others = _open_plain(stack, folder, [name for name in names if name not in (time_name, seal_name(day))])
     opened = [*others, first]
     columns = COLUMNS[_ROW_TYPES[folder.name]]
     widths = [columns[file.name.partition(".")[0]].itemsize for _, file in opened]
-    try:
-        inode = (folder / time_name).stat().st_ino
-    except FileNotFoundError:
+    inode = _inode(folder / time_name)
+    if inode is None:
         return []
     if inode != first[1].inode or (folder / marker_name(day)).exists():
         return None
     rows = min(file.size // width for (_, file), width in zip(opened, widths, strict=True))
-    return [(descriptor, _cut(file, rows * width)) for (descriptor, file), width in zip(opened, widths, strict=True)]
+    whole = [(descriptor, _cut(file, rows * width)) for (descriptor, file), width in zip(opened, widths, strict=True)]
+    return [*seal, *whole] if seal and _inode(folder / seal_name(day)) == seal[0][1].inode else whole
 
 
 def _cut(file: File, size: int) -> File:
@@ -214,9 +219,17 @@ def _open(stack: ExitStack, folder: Path, name: str) -> tuple[int, File]:
     return descriptor, File(name, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def finish_merges(data: Path) -> None:
     """Finish what a crash left half done, where nobody else writes: a day in the midst of it cannot be copied."""
-    folders = {marker.parent.parent for marker in data.glob(f"columns/*/*/*/{MARKER}*")}
+    found = data.glob("columns/*/*/*/merging.*")
+    folders = {marker.parent.parent for marker in found if day_of_marker(marker.name) is not None}
     writer = ColumnWriter(data / "columns", 64)
     for symbol in sorted(folders):
         writer.recover(symbol.parent.name, symbol.name)
