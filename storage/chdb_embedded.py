@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from storage.clickhouse import (
     DatabaseUnavailable,
+    Migrated,
     Parameter,
     Scalar,
-    apply_migrations,
     error_of,
     insert_target,
 )
+from storage.clickhouse_migrations import migrate
 
 DATABASE: Final = "rayfeed"
 
@@ -33,6 +34,7 @@ _QUOTED_ESCAPES: Final = _ESCAPES | str.maketrans({"'": "\\'"})
 
 class EmbeddedClickHouse:
     kind: Literal["embedded", "server"] = "embedded"
+    cluster: str | None = None
 
     def __init__(self, folder: Path) -> None:
         if "?" in str(folder):
@@ -41,8 +43,8 @@ class EmbeddedClickHouse:
         self._writer = _Connection(self._folder)
         self._reader = _Connection(self._folder)
 
-    def migrate(self) -> None:
-        apply_migrations(self)
+    def migrate(self) -> Migrated:
+        return migrate(self)
 
     def insert(self, table: str, rows: pa.Table | pa.RecordBatch) -> None:
         if rows.num_rows:

@@ -6,6 +6,7 @@ One thread may insert while another queries; calls of one kind wait for each oth
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -14,8 +15,6 @@ import pyarrow as pa
 #: What may be bound to `{name:Type}` in a query.
 Scalar = str | int | float | bool | None
 Parameter = Scalar | Sequence[Scalar]
-
-MIGRATIONS: Final = Path(__file__).with_name("sql")
 
 # Errors that pass (load, disk, network) or that the operator can mend (credentials) while rows wait.
 # Names are in ClickHouse's src/Common/ErrorCodes.cpp.
@@ -40,13 +39,27 @@ class QueryFailed(RuntimeError):
         self.code = code
 
 
+class WrongDatabase(DatabaseUnavailable):
+    """Something else than this program expects is there; rows wait until somebody has mended it. One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """The version of the engine, and what it is too old for."""
+
+    version: str
+    lacks: tuple[str, ...]
+
+
 class ClickHouse(Protocol):
     """Every method raises `DatabaseUnavailable` or `QueryFailed`, nothing else of the engine's."""
 
     kind: Literal["embedded", "server"]
+    #: The cluster on whose nodes the tables are, of the same rows; None for one server.
+    cluster: str | None
 
-    def migrate(self) -> None:
-        """Bring the tables up to date: every file in `storage/sql` that was not applied yet, in order."""
+    def migrate(self) -> Migrated:
+        """Bring the tables up to date; see `storage.clickhouse_migrations.migrate`."""
 
     def insert(self, table: str, rows: pa.Table | pa.RecordBatch) -> None:
         """Append rows, matched by column name, as columns. Dictionary-encoded columns are fine."""
@@ -60,9 +73,9 @@ class ClickHouse(Protocol):
     def close(self) -> None: ...
 
 
-def open_clickhouse(url: str | None, folder: Path) -> ClickHouse:
-    """The server at `url` (`clickhouse://user:password@host:port/database`, `clickhouses://` for TLS),
-    or, without a url, the database embedded in this process with its files in `folder`.
+def open_clickhouse(url: str | None, folder: Path, cluster: str | None = None) -> ClickHouse:
+    """The server at `url` (`clickhouse://user:password@host:port/database`, `clickhouses://` for TLS), one of `cluster`
+    if that is named, or, without a url, the database embedded in this process with its files in `folder`.
 
     Raises `ValueError` for a url or folder that cannot work.
     """
@@ -73,21 +86,7 @@ def open_clickhouse(url: str | None, folder: Path) -> ClickHouse:
         return EmbeddedClickHouse(folder)
     from storage.clickhouse_server import ServerClickHouse
 
-    return ServerClickHouse(url)
-
-
-def apply_migrations(database: ClickHouse, folder: Path = MIGRATIONS) -> None:
-    """Apply the files of `folder` (`0001_name.sql`, one statement each) that `migrations` does not list."""
-    database.query("CREATE TABLE IF NOT EXISTS migrations (name String) ENGINE = MergeTree() ORDER BY name")
-    applied = set(database.query("SELECT name FROM migrations")["name"].to_pylist())
-    for file in sorted(folder.glob("*.sql")):
-        if file.name in applied:
-            continue
-        try:
-            database.query(file.read_text(encoding="utf-8"))
-        except QueryFailed as error:
-            raise QueryFailed(f"migration {file.name}: {error}", error.code) from None
-        database.insert("migrations", pa.table({"name": [file.name]}))
+    return ServerClickHouse(url, cluster)
 
 
 def insert_target(table: str, rows: pa.Table | pa.RecordBatch) -> str:

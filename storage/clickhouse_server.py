@@ -18,24 +18,27 @@ from clickhouse_driver.util.helpers import parse_url
 
 from storage.clickhouse import (
     DatabaseUnavailable,
+    Migrated,
     Parameter,
     QueryFailed,
-    apply_migrations,
     error_of,
     insert_target,
 )
+from storage.clickhouse_migrations import migrate, on_cluster
 
 # 18.16 wants to be told; later servers ignore a setting they do not know.
 _SETTINGS: Final = {"allow_experimental_low_cardinality_type": 1, "use_numpy": True, "strings_as_bytes": True}
 _TIMEOUTS: Final = {"connect_timeout": 5.0, "send_receive_timeout": 30.0, "sync_request_timeout": 5.0}
 _UNKNOWN_DATABASE: Final = 81
+_IS_IT_THE_PORT: Final = "; is that the port of its native protocol (9000, with TLS 9440)?"
 _PLACEHOLDER: Final = re.compile(r"\{(\w+):[^{}]+\}")
 
 
 class ServerClickHouse:
     kind: Literal["embedded", "server"] = "server"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cluster: str | None = None) -> None:
+        self.cluster = cluster
         try:
             host, options = parse_url(url)
         except (ValueError, KeyError):
@@ -51,14 +54,14 @@ class ServerClickHouse:
         self._writer = _Connection(self._connect())
         self._reader = _Connection(self._connect())
 
-    def migrate(self) -> None:
+    def migrate(self) -> Migrated:
         try:
-            apply_migrations(self)
+            self.query("SELECT 1")
         except QueryFailed as error:
             if error.code != _UNKNOWN_DATABASE:
                 raise
             self._create_database()
-            apply_migrations(self)
+        return migrate(self)
 
     def insert(self, table: str, rows: pa.Table | pa.RecordBatch) -> None:
         if not rows.num_rows:
@@ -82,7 +85,8 @@ class ServerClickHouse:
     def _create_database(self) -> None:
         creator = _Connection(self._connect(database=""))
         try:
-            creator.run(lambda client: client.execute(f"CREATE DATABASE IF NOT EXISTS {self._database}"))
+            statement = on_cluster(f"CREATE DATABASE IF NOT EXISTS {self._database}", self.cluster)
+            creator.run(lambda client: client.execute(statement))
         finally:
             creator.close()
 
@@ -104,11 +108,15 @@ class _Connection:
                 return work(self._client)
             except errors.ServerException as error:
                 raise error_of(error.code, error.message) from None
-            except (errors.NetworkError, errors.SocketTimeoutError, OSError, EOFError) as error:
+            except (errors.SocketTimeoutError, TimeoutError):
+                raise DatabaseUnavailable(f"ClickHouse does not answer in time{_IS_IT_THE_PORT}") from None
+            except (errors.NetworkError, OSError, EOFError) as error:
                 raise DatabaseUnavailable(f"ClickHouse cannot be reached: {_one_line(error)}") from None
             except errors.Error as error:
                 # Something answers, but not in ClickHouse's native protocol.
-                raise DatabaseUnavailable(f"ClickHouse does not answer as expected: {_one_line(error)}") from None
+                raise DatabaseUnavailable(
+                    f"ClickHouse does not answer as expected: {_one_line(error)}{_IS_IT_THE_PORT}"
+                ) from None
 
     def close(self) -> None:
         with self._lock:

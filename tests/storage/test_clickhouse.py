@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.clickhouse import ClickHouse, DatabaseUnavailable, QueryFailed, apply_migrations, open_clickhouse
+from storage.clickhouse import ClickHouse, DatabaseUnavailable, QueryFailed, open_clickhouse
 from storage.schema import SYMBOL, TRADES
 from tests.servers import CLICKHOUSE_SERVER, PASSWORD, ClickHouseServer, free_port, needs_clickhouse_server
 
@@ -173,29 +173,6 @@ def test_wrong_sql_fails_with_one_short_line(database: ClickHouse, sql: str) -> 
 def test_a_name_that_is_none_is_refused_before_it_reaches_the_engine(database: ClickHouse) -> None:
     with pytest.raises(ValueError, match="no table or column name"):
         database.insert("trades; DROP TABLE trades", trades(["A"]))
-
-
-def test_migrations_are_applied_once_and_in_order(database: ClickHouse, tmp_path: Path) -> None:
-    for name in ("steps", "migrations"):
-        database.query(f"DROP TABLE IF EXISTS {name}")
-    (tmp_path / "0001_make.sql").write_text("CREATE TABLE steps (step Int64) ENGINE = Memory")
-    (tmp_path / "0002_fill.sql").write_text("INSERT INTO steps SELECT 1 AS step")
-    for _ in range(2):
-        apply_migrations(database, tmp_path)
-    assert database.query("SELECT step FROM steps")["step"].to_pylist() == [1]
-    names = database.query("SELECT name FROM migrations ORDER BY name")["name"].to_pylist()
-    assert names == ["0001_make.sql", "0002_fill.sql"]
-
-
-def test_a_failing_migration_is_named_and_tried_again(database: ClickHouse, tmp_path: Path) -> None:
-    database.query("DROP TABLE IF EXISTS wrong")
-    broken = tmp_path / "0009_wrong.sql"
-    broken.write_text("CREATE TABLE wrong (")
-    with pytest.raises(QueryFailed, match=r"0009_wrong\.sql"):
-        apply_migrations(database, tmp_path)
-    broken.write_text("CREATE TABLE wrong (a Int64) ENGINE = Memory")
-    apply_migrations(database, tmp_path)
-    assert database.query("SELECT * FROM wrong").num_rows == 0
 
 
 def test_a_closed_database_is_unavailable(database: ClickHouse) -> None:
