@@ -10,49 +10,31 @@ import asyncio
 import contextlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import structlog
 
 from actors.parcels import Parcel, Stream, packed
+from actors.waiting_rows import MAX_ROWS, Waiting, WaitingRows
 from config.settings import Settings
-from storage.clickhouse import DatabaseUnavailable, Parameter, QueryFailed, open_clickhouse
-from storage.schema import ARBITRAGE, BARS, DERIVATIVES, GAPS, INDICATORS, LIQUIDATIONS, QUALITY, TRADES
-from storage.spool import Described, Record, Spool
+from storage.clickhouse import DatabaseUnavailable, Migrated, Parameter, QueryFailed, open_clickhouse
+from storage.clickhouse_migrations import RETENTION, apply_retention
+from storage.clickhouse_tables import STORED_BARS, TABLES
+from storage.schema import BARS
+from storage.spool import Described
 
-#: What the table `bars` holds: `vwap` follows from the rest.
-_STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"])
-
-SCHEMAS: Final[dict[str, pa.Schema]] = {
-    "trades": TRADES,
-    "bars": _STORED_BARS,
-    "indicators": INDICATORS,
-    "derivatives": DERIVATIVES,
-    "liquidations": LIQUIDATIONS,
-    "gaps": GAPS,
-    "quality": QUALITY,
-    "arbitrage": ARBITRAGE,
-}
-
-Table = Literal["trades", "bars", "indicators", "derivatives", "liquidations", "gaps", "quality", "arbitrage"]
-
-# Every insert makes a part on disk that has to be merged later; ClickHouse asks for few and large ones.
+#: What comes within this long is written together.
 GATHER_SECONDS: Final = 1.0
-MAX_ROWS: Final = 500_000
-#: Of what waits so many tables are looked through for those that go into the same insert.
-LOOK_THROUGH: Final = 1000
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
 
 _BARS: Final = (
-    f"SELECT {', '.join(_STORED_BARS.names)}, if(volume > 0, quote_volume / volume, NULL) AS vwap"  # noqa: S608
+    f"SELECT {', '.join(STORED_BARS.names)}, if(volume > 0, quote_volume / volume, NULL) AS vwap"  # noqa: S608
     " FROM bars FINAL"
     " WHERE exchange = {exchange:String} AND symbol = {symbol:String} AND timeframe = {timeframe:String}"
     " AND time < {before:Int64} ORDER BY time DESC LIMIT {limit:UInt32}"
@@ -61,13 +43,9 @@ _BARS: Final = (
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    described: Described
-    #: Where it is in the spool; None where the disk did not take it.
-    record: Record | None
-    #: None where it is in the spool alone.
-    rows: pa.Table | None
+def stored_kinds(settings: Settings) -> frozenset[str]:
+    """Kinds of rows that are written."""
+    return frozenset(TABLES) - (frozenset() if settings.sinks.quotes else {"quotes"})
 
 
 class Database:
@@ -75,42 +53,48 @@ class Database:
     down; all raise `ValueError` for arguments that cannot be right."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns) -> None:
-        self._database = open_clickhouse(settings.clickhouse_url, settings.data / "clickhouse")
-        self._max_pending = settings.sinks.max_pending
+        self._database = open_clickhouse(
+            settings.clickhouse_url, settings.data / "clickhouse", settings.clickhouse_cluster
+        )
+        self._kinds = stored_kinds(settings)
+        # What a replay brings is old already.
+        replayed = settings.replay_folder is not None
+        self._retention = {str(table): None if replayed else days for table, days in settings.retention.items()}
         self._clock = clock
         self._version = 0
-        self._spool = Spool(settings.data / "spool", settings.sinks.spool_bytes)
-        if self._spool.damaged:
-            log.error("rows that waited for ClickHouse were damaged on the disk", segments=self._spool.damaged)
-        self._queue = deque(_Waiting(record.described, record, None) for record in self._spool.found)
-        #: How many of them are in memory.
-        self._held = 0
+        self._waiting = WaitingRows(settings.data / "spool", settings.sinks.spool_bytes, settings.sinks.max_pending)
+        if damaged := self._waiting.spool.damaged:
+            log.error("rows that waited for ClickHouse were damaged on the disk", segments=damaged)
         self._in_flight = 0
         self._one_by_one = False
         self._arrived, self._drained, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        (self._arrived if self._queue else self._drained).set()
+        (self._arrived if self._waiting else self._drained).set()
         self._writer: asyncio.Task[None] | None = None
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="clickhouse-write")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="clickhouse-read")
         self._migrating = Lock()
-        self._migrated = False
+        self._migrated: Migrated | None = None
+        #: What was found out about the server at last.
+        self._server: Migrated | None = None
+        #: How many days rows are kept, by table, once the server does it.
+        self._kept: dict[str, int | None] = {}
         self._available: bool | None = None
-        self._rows_written = self._tables_dropped = self._tables_rejected = 0
+        self._rows_written = self._tables_lost = self._tables_rejected = 0
         self._last_error: str | None = None
 
     async def take(self, parcel: Parcel) -> None:
         """Insert what there is a table for."""
         self._start()
         for (table, exchange), stream in parcel.items():
-            if table in SCHEMAS:
+            if table in self._kinds:
                 self._put(table, exchange, _checked(table, pa.ipc.open_stream(stream).read_all()), stream)
 
-    async def insert(self, table: Table, exchange: str | None, rows: pa.Table) -> None:
-        """Queue `rows` (of the table's schema in `SCHEMAS`) to be written; returns at once. `exchange` is None where
+    async def insert(self, table: str, exchange: str | None, rows: pa.Table) -> None:
+        """Queue `rows` (as `storage.clickhouse_tables` says) to be written; returns at once. `exchange` is None where
         the rows say it.
 
-        A second insert of the same row changes nothing; of the same bar or hour of quality, it replaces the first; of
-        the same gap or episode of arbitrage, the newer revision stays.
+        A second insert of the same row changes nothing; in a table that is versioned it replaces the first; of the same
+        gap or episode of arbitrage the newer revision stays.
         """
         self._start()
         checked = _checked(table, rows)
@@ -142,18 +126,22 @@ class Database:
         return rows.take(np.arange(rows.num_rows)[::-1]).select(BARS.names).cast(BARS)
 
     async def status(self) -> dict[str, Any]:
-        """kind, available (null until first tried), rows_written, pending (tables), spooled_bytes, tables_dropped
-        (there was no room for them), tables_rejected (the database refused them), last_error."""
+        """kind, version of the server and what it lacks (null and nothing until known), retention (days by table, those
+        that are limited), available (null until first tried), rows_written, pending (tables), spooled_bytes,
+        tables_dropped (there was no room for them), tables_rejected (the database refused them), last_error."""
         self._start()
         return {
             "actor": repr(self),
             "pid": os.getpid(),
             "kind": self._database.kind,
+            "version": self._server.version if self._server else None,
+            "lacks": list(self._server.lacks) if self._server else [],
+            "retention": {table: days for table, days in self._kept.items() if days},
             "available": self._available,
             "rows_written": self._rows_written,
-            "pending": len(self._queue) + self._in_flight,
-            "spooled_bytes": self._spool.size,
-            "tables_dropped": self._tables_dropped,
+            "pending": len(self._waiting) + self._in_flight,
+            "spooled_bytes": self._waiting.spool.size,
+            "tables_dropped": self._waiting.dropped + self._tables_lost,
             "tables_rejected": self._tables_rejected,
             "last_error": self._last_error,
         }
@@ -181,10 +169,10 @@ class Database:
             await asyncio.to_thread(self._writing.shutdown)
             await asyncio.to_thread(self._reading.shutdown)
             await asyncio.to_thread(self._database.close)
-            self._spool.close()
+            self._waiting.close()
 
     def __repr__(self) -> str:
-        return f"Database({self._database}, {len(self._queue)} pending, {self._rows_written} rows written)"
+        return f"Database({self._database}, {len(self._waiting)} pending, {self._rows_written} rows written)"
 
     def _start(self) -> None:
         if self._writer is None:
@@ -198,141 +186,92 @@ class Database:
         # By time, because `revision` starts again when a shard does; distinct within a table too.
         version = max(self._version, self._clock())
         self._version = version + rows.num_rows
-        described, record = Described(table, exchange, version, rows.num_rows), None
-        try:
-            record = self._spool.append(described, stream)
-        except OSError as error:
-            self._last_error = f"rows cannot be kept on the disk: {error.strerror}"
-        self._queue.append(_Waiting(described, record, rows))
-        self._held += 1
-        self._forget_dropped()
-        self._let_go()
+        if failure := self._waiting.put(Described(table, exchange, version, rows.num_rows), rows, stream):
+            self._last_error = failure
         self._drained.clear()
         self._arrived.set()
 
-    def _forget_dropped(self) -> None:
-        """What the spool had no room for, the oldest, goes from memory too: or that would grow for as long as the
-        database is away."""
-        while (record := self._queue[0].record) is not None and not self._spool.holds(record):
-            self._held -= self._queue.popleft().rows is not None
-            self._tables_dropped += 1
-
-    def _let_go(self) -> None:
-        """Keep no more in memory than there may be: the newest go, which are written last, where the disk has them, or
-        else the oldest."""
-        for waiting in reversed(self._queue):
-            if self._held <= self._max_pending:
-                return
-            if waiting.record is not None and waiting.rows is not None:
-                waiting.rows = None
-                self._held -= 1
-        while self._held > self._max_pending:
-            oldest = next(waiting for waiting in self._queue if waiting.record is None)
-            self._queue.remove(oldest)
-            self._held -= 1
-            self._tables_dropped += 1
-
     async def _write_for_ever(self) -> None:
-        wait = FIRST_RETRY_SECONDS
         while True:
             await self._arrived.wait()
-            while group := self._take():
-                try:
-                    self._in_flight = len(group)
-                    lost = await asyncio.get_running_loop().run_in_executor(self._writing, self._write, group)
-                except DatabaseUnavailable as error:
-                    self._note_unavailable(error)
-                    self._put_back(group)
-                    await asyncio.sleep(wait)
-                    wait = min(2 * wait, LAST_RETRY_SECONDS)
-                except QueryFailed as error:
-                    self._note_refused(group, error)
-                else:
-                    wait = FIRST_RETRY_SECONDS
-                    self._note_written(group, lost)
-                self._in_flight = 0
-            self._arrived.clear()
-            self._drained.set()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), GATHER_SECONDS)
+            await self._write_what_waits()
+            if not self._waiting:
+                self._arrived.clear()
+                self._drained.set()
+            if self._waiting.rows < MAX_ROWS:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), GATHER_SECONDS)
             self._hurry.clear()
 
-    def _take(self) -> list[_Waiting]:
-        """The oldest table and those behind it that go into the same insert."""
-        taken: list[_Waiting] = []
-        rest: list[_Waiting] = []
-        rows = 0
-        for _ in range(min(len(self._queue), LOOK_THROUGH)):
-            waiting = self._queue.popleft()
-            fits = rows + waiting.described.rows <= MAX_ROWS and not self._one_by_one
-            if not taken or (fits and waiting.described.table == taken[0].described.table):
-                taken.append(waiting)
-                rows += waiting.described.rows
+    async def _write_what_waits(self) -> None:
+        """What comes meanwhile waits for the next round: or there would be an insert for each table that comes."""
+        wait, newest = FIRST_RETRY_SECONDS, self._waiting.ends[1] if self._waiting.ends else 0
+        while (ends := self._waiting.ends) is not None and ends[0] <= newest:
+            group = self._waiting.take(one=self._one_by_one)
+            self._in_flight = len(group)
+            try:
+                lost = await asyncio.get_running_loop().run_in_executor(self._writing, self._write, group)
+            except DatabaseUnavailable as error:
+                self._note_unavailable(error)
+                self._waiting.put_back(group)
+                self._in_flight = 0
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LAST_RETRY_SECONDS)
+            except QueryFailed as error:
+                self._note_refused(group, error)
             else:
-                rest.append(waiting)
-        self._queue.extendleft(reversed(rest))
-        self._held -= sum(waiting.rows is not None for waiting in taken)
-        return taken
-
-    def _put_back(self, group: list[_Waiting]) -> None:
-        self._queue.extendleft(reversed(group))
-        self._held += sum(waiting.rows is not None for waiting in group)
-        self._in_flight = 0
-        self._let_go()
-
-    def _done_with(self, group: list[_Waiting]) -> None:
-        for waiting in group:
-            if waiting.record is not None:
-                self._spool.done(waiting.record)
+                wait = FIRST_RETRY_SECONDS
+                self._note_written(group, lost)
+            self._in_flight = 0
 
     def _note_unavailable(self, error: DatabaseUnavailable) -> None:
         if self._available is not False:
             log.warning("ClickHouse is unavailable, rows wait", error=str(error))
         self._available = False
         self._last_error = str(error)
-        self._migrated = False
+        self._migrated = None
 
-    def _note_refused(self, group: list[_Waiting], error: QueryFailed) -> None:
+    def _note_refused(self, group: list[Waiting], error: QueryFailed) -> None:
         log.error("ClickHouse refused rows", table=group[0].described.table, tables=len(group), error=str(error))
         self._last_error = str(error)
         if len(group) > 1:
             # One bad table must not take its neighbours along.
             self._one_by_one = True
-            self._put_back(group)
+            self._waiting.put_back(group)
         else:
             self._tables_rejected += 1
-            self._done_with(group)
+            self._waiting.done(group)
 
-    def _note_written(self, group: list[_Waiting], lost: int) -> None:
+    def _note_written(self, group: list[Waiting], lost: int) -> None:
         if self._available is False:
-            log.info("ClickHouse is available again", pending=len(self._queue))
+            log.info("ClickHouse is available again", pending=len(self._waiting))
         self._available = True
-        self._one_by_one = self._one_by_one and bool(self._queue)
+        self._one_by_one = self._one_by_one and bool(self._waiting)
         self._rows_written += sum(waiting.described.rows for waiting in group if waiting.rows is not None)
-        self._tables_dropped += lost
-        self._done_with(group)
+        self._tables_lost += lost
+        self._waiting.done(group)
 
-    def _write(self, group: list[_Waiting]) -> int:
+    def _write(self, group: list[Waiting]) -> int:
         """How many of the group are lost: there was no room for them, or another version of us left them."""
         for waiting in group:
-            if waiting.rows is None and waiting.record is not None:
-                with contextlib.suppress(OSError, EOFError, ValueError):
-                    waiting.rows = _checked(waiting.described.table, self._spool.read(waiting.record))
+            if waiting.rows is None and (rows := self._waiting.read(waiting)) is not None:
+                with contextlib.suppress(ValueError):
+                    waiting.rows = _checked(waiting.described.table, rows)
         there = [_prepared(waiting.described, waiting.rows) for waiting in group if waiting.rows is not None]
         if not there:
             return len(group)
-        table, rows = group[0].described.table, pa.concat_tables(there)
-        was_migrated = self._migrated
+        table, every = group[0].described.table, pa.concat_tables(there)
+        was_migrated = self._migrated is not None
         self._migrate()
         try:
-            self._database.insert(table, rows)
+            self._database.insert(table, every)
         except QueryFailed:
             if not was_migrated:
                 raise
             # The server may have come back empty.
-            self._migrated = False
+            self._migrated = None
             self._migrate()
-            self._database.insert(table, rows)
+            self._database.insert(table, every)
         return len(group) - len(there)
 
     def _read(self, sql: str, parameters: Mapping[str, Parameter] | None) -> pa.Table:
@@ -341,17 +280,21 @@ class Database:
 
     def _migrate(self) -> None:
         with self._migrating:
-            if not self._migrated:
-                self._database.migrate()
-                self._migrated = True
+            if self._migrated is None:
+                migrated = self._database.migrate()
+                if RETENTION not in migrated.lacks:
+                    apply_retention(self._database, self._retention)
+                    self._kept = self._retention
+                self._migrated = self._server = migrated
 
 
 def _checked(table: str, rows: pa.Table) -> pa.Table:
     """The columns of that table."""
-    if table not in SCHEMAS:
+    if table not in TABLES:
         raise ValueError(f"there is no table {table!r}")
+    expected = TABLES[table].rows
     try:
-        return pa.table(rows).select(SCHEMAS[table].names).cast(SCHEMAS[table])
+        return pa.table(rows).select(expected.names).cast(expected)
     except (KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"these are no rows of {table}: {error}") from None
 
@@ -362,7 +305,7 @@ def _prepared(described: Described, rows: pa.Table) -> pa.Table:
     if described.exchange is not None:
         every_row = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([described.exchange]))
         rows = rows.append_column("exchange", every_row)
-    if described.table in ("bars", "indicators", "quality"):
+    if TABLES[described.table].versioned:
         versions = np.arange(described.version, described.version + count, dtype=np.uint64)
         rows = rows.append_column("version", pa.array(versions))
     return rows

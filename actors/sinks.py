@@ -1,15 +1,15 @@
 """Where a shard's rows go besides its files: as one object, that every sink reads what it wants of."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
 
 import pyarrow as pa
 
-from actors.database import SCHEMAS
 from actors.offers import Offers
 from actors.parcels import Key, packed
 from actors.publisher import PUBLISHED
+from storage.clickhouse_tables import TABLES
 
 #: The other sinks wait this long for who is offered parcels, so that a shard that stops sees its last rows arrive.
 PATIENCE_S: Final = 0.5
@@ -17,12 +17,20 @@ PATIENCE_S: Final = 0.5
 
 class Sinks:
     """Sends tables by kind and exchange to the actors that want some of them; returns when they took them. `share` puts
-    a parcel where other actors can read it without a copy and gives what to send them. Who watches the quotes and who
+    a parcel where other actors can read it without a copy and gives what to send them; `stored` are the kinds that the
+    database wants. Who watches the quotes and who
     looks for alerts are offered theirs, and not waited for when they are slow."""
 
-    def __init__(self, share: Callable[[Any], Any], database: Any, publisher: Any, *offers: Offers) -> None:
+    def __init__(
+        self,
+        share: Callable[[Any], Any],
+        database: Any,
+        publisher: Any,
+        *offers: Offers,
+        stored: Set[str] = TABLES.keys(),
+    ) -> None:
         self._share = share
-        self._takers = ((database, SCHEMAS.keys()), (publisher, PUBLISHED))
+        self._takers = ((database, stored), (publisher, PUBLISHED))
         self._offers = offers
 
     async def __call__(self, tables: Mapping[Key, pa.Table]) -> None:

@@ -18,7 +18,7 @@ from actors.alerter import Alerter
 from actors.alerting.definitions import placed
 from actors.backups import Backups
 from actors.collector import Collector
-from actors.database import Database
+from actors.database import Database, stored_kinds
 from actors.directory import (
     ALERTER,
     BACKUPS,
@@ -121,7 +121,7 @@ class Supervisor:
         alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded)
         add_told(BACKUPS, Backups, settings, database)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
-        sinks = Sinks(ray.put, database, publisher, *offers)
+        sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
         shards = [
             self._add(shard_name(index), SymbolShard, index, settings, ray.put, sinks, self._recorded)
             for index in range(settings.shards)

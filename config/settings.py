@@ -149,6 +149,17 @@ class QualitySettings(_Part):
 class SinkSettings(_Part):
     max_pending: Positive
     spool_bytes: Annotated[int, Field(ge=2**20)]
+    quotes: bool
+
+
+#: Tables in ClickHouse whose rows may be kept for some days only.
+# fmt: off
+AgeingTable = Literal[
+    "trades", "quotes", "bars", "indicators", "features", "derivatives", "liquidations",
+    "gaps", "quality", "arbitrage", "alerts", "audit_log",
+]
+# fmt: on
+Days = Annotated[int, Field(ge=1, le=36500)]
 
 
 class RedisSettings(_Part):
@@ -312,6 +323,7 @@ class Settings(BaseSettings):
     quality: QualitySettings
     sinks: SinkSettings
     redis: RedisSettings
+    retention: dict[AgeingTable, Days | None]
     consolidated: ConsolidatedSettings
     arbitrage: ArbitrageSettings
     simulator: SimulatorSettings
@@ -323,9 +335,16 @@ class Settings(BaseSettings):
     alerts: AlertSettings
     backup: BackupSettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))
+    clickhouse_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")] | None = None
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
     ray_address: str | None = Field(None, validation_alias=_plain_name("ray_address"))
     polygon_api_key: Secret | None = Field(None, validation_alias=_plain_name("polygon_api_key"))
+
+    @model_validator(mode="after")
+    def _cluster_of_a_server(self) -> Self:
+        if self.clickhouse_cluster is not None and self.clickhouse_url is None:
+            raise ValueError("clickhouse_cluster needs CLICKHOUSE_URL: one of its servers")
+        return self
 
     @property
     def replay_folder(self) -> Path | None:

@@ -20,6 +20,8 @@ MIGRATIONS: Final = Path(__file__).with_name("sql")
 #: Server versions: nothing works before the first, what `retention` needs came with the second.
 OLDEST: Final = (18, 16)
 RETENTION_SINCE: Final = (21, 1)
+#: What a server lacks that is older.
+RETENTION: Final = "retention"
 
 _SINCE: Final = re.compile(r"-- since (\d+)\.(\d+): (.+)\n")
 _NAMED: Final = re.compile(r"^(CREATE (?:DATABASE|TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS \w+|ALTER TABLE \w+)")
@@ -62,7 +64,7 @@ def apply_migrations(database: ClickHouse, folder: Path = MIGRATIONS) -> Migrate
         elif file.name not in applied:
             _apply(database, file.name, sql)
     if number < RETENTION_SINCE:
-        lacks.append("retention")
+        lacks.append(RETENTION)
     return Migrated(version, tuple(lacks))
 
 
@@ -102,8 +104,9 @@ def check_tables(database: ClickHouse, finished: bool) -> None:
             _check_columns(name, found, table.columns)
 
 
-def apply_retention(database: ClickHouse, days: Mapping[str, int | None]) -> dict[str, int | None]:
-    """Keep rows of each table for so many days (None: for ever), where the server can; what holds now."""
+def apply_retention(database: ClickHouse, days: Mapping[str, int | None]) -> None:
+    """Keep rows of each of these tables for so many days (None: for ever). Raises `WrongDatabase` where that cannot
+    be."""
     rows = database.query(
         "SELECT name, create_table_query AS made FROM system.tables WHERE database = currentDatabase()"
     ).to_pylist()
@@ -114,8 +117,10 @@ def apply_retention(database: ClickHouse, days: Mapping[str, int | None]) -> dic
         found = _TTL.search(made[name])
         if wanted == (found and found[1]):
             continue
-        _run(database, f"ALTER TABLE {name} MODIFY TTL {wanted}" if wanted else f"ALTER TABLE {name} REMOVE TTL")
-    return dict(days)
+        try:
+            _run(database, f"ALTER TABLE {name} MODIFY TTL {wanted}" if wanted else f"ALTER TABLE {name} REMOVE TTL")
+        except QueryFailed as error:
+            raise WrongDatabase(f"how long {name} is kept cannot be set: {error}") from None
 
 
 def on_cluster(statement: str, cluster: str | None) -> str:

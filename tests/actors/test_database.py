@@ -15,7 +15,8 @@ from actors.database import Database
 from actors.parcels import packed
 from config.settings import Settings, load
 from storage.clickhouse import DatabaseUnavailable, QueryFailed, open_clickhouse
-from storage.schema import ARBITRAGE, BARS, GAPS, QUALITY, TRADES
+from storage.clickhouse_tables import TABLES
+from storage.schema import ARBITRAGE, BARS, FEATURES, GAPS, QUALITY, QUOTES, TRADES
 from storage.spool import Described, Record, Spool
 from tests.polling import until
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
@@ -27,7 +28,10 @@ START = 1_700_000_040_000_000_000
 
 def settings(data: Path, url: str | None = None, max_pending: int = 100) -> Settings:
     # Whatever the environment says: these tests empty tables.
-    return load(data, {"sinks": {"max_pending": max_pending}}).model_copy(update={"clickhouse_url": url})
+    chosen = load(data, {"sinks": {"max_pending": max_pending}})
+    # What they write is some years old.
+    kept = dict.fromkeys(chosen.retention)
+    return chosen.model_copy(update={"clickhouse_url": url, "retention": kept})
 
 
 def trades(count: int, first_id: int = 1, symbol: str = "BTCUSDT") -> pa.Table:
@@ -80,7 +84,7 @@ async def database(
 ) -> AsyncIterator[Database]:
     url = server.url if server is not None and request.param == "server" else None
     opened = Database(settings(tmp_path, url))
-    for table in ("trades", "bars", "gaps", "quality", "arbitrage"):
+    for table in (*TABLES, "latest_trades_state", "latest_quotes_state", "coverage_state"):
         await opened.query(f"TRUNCATE TABLE {table}")
     yield opened
     await opened.stop()
@@ -96,7 +100,7 @@ async def test_queued_tables_are_written_and_counted(database: Database) -> None
 
 
 async def test_what_there_is_a_table_for_in_a_parcel_is_written(database: Database) -> None:
-    tables = {(kind, exchange): trades(3) for kind in ("trades", "quotes") for exchange in ("binance", "okx")}
+    tables = {(kind, exchange): trades(3) for kind in ("trades", "pictures") for exchange in ("binance", "okx")}
     await database.take(packed({**tables, ("bars", "okx"): bars([1, 2])}))
     assert await database.flush()
     assert (await database.status())["rows_written"] == 8
@@ -189,9 +193,116 @@ async def test_a_hostile_symbol_is_data(database: Database) -> None:
     assert await count(database) == 2
 
 
+def quotes(count: int, first: int = 1, symbol: str = "BTCUSDT") -> pa.Table:
+    columns: dict[str, object] = {name: pa.nulls(count) for name in QUOTES.names} | {
+        "symbol": pa.array([symbol] * count).dictionary_encode(),
+        "ts_event": START + np.arange(count),
+        "ts_recv": START + np.arange(count),
+        "sequence": first + np.arange(count),
+        "bid_price": np.full(count, 1.5),
+    }
+    return pa.table(columns).cast(QUOTES)
+
+
+def features(time_ns: int, value: float) -> pa.Table:
+    row = dict.fromkeys(FEATURES.names, value) | {"symbol": "BTCUSDT", "timeframe": "1m", "time": time_ns}
+    return pa.Table.from_pylist([row | {"kyle_lambda_20": None}], FEATURES)
+
+
+async def test_quotes_and_features_are_written_once_however_often_they_come(database: Database) -> None:
+    for value in (1.0, 2.0):
+        tables = {("quotes", "okx"): quotes(10), ("features", "okx"): features(START, value)}
+        await database.take(packed(tables))
+        assert await database.flush()
+    rows = await database.query("SELECT count() AS n, sum(bid_price) AS bids, any(ask_price) AS ask FROM quotes FINAL")
+    assert rows.to_pylist() == [{"n": 10, "bids": 15.0, "ask": None}]
+    rows = await database.query("SELECT exchange, rsi, kyle_lambda_20 FROM features FINAL")
+    assert rows.to_pylist() == [{"exchange": "okx", "rsi": 2.0, "kyle_lambda_20": None}]
+
+
+async def test_quotes_are_left_out_where_the_settings_say_so(tmp_path: Path) -> None:
+    chosen = load(tmp_path, {"sinks": {"quotes": False}}).model_copy(update={"clickhouse_url": None})
+    database = Database(chosen)
+    await database.take(packed({("quotes", "okx"): quotes(10), ("trades", "okx"): trades(1)}))
+    assert await database.flush()
+    assert (await database.status())["rows_written"] == 1
+    await database.stop()
+
+
+async def test_many_small_parcels_make_few_parts(database: Database) -> None:
+    for number in range(300):
+        first = 10 * number
+        told = {"trades": trades(10, first), "quotes": quotes(10, first), "bars": bars([number])}
+        told["features"] = features(START + number, 1)
+        await database.take(packed({(kind, "okx"): rows for kind, rows in told.items()}))
+        # As shards do: spread over some seconds.
+        await asyncio.sleep(0.01)
+    assert await database.flush()
+    assert (await database.status())["rows_written"] == 300 * 22
+    rows = await database.query(
+        "SELECT table, count() AS parts, sum(max_block_number - min_block_number + 1) AS inserts FROM system.parts"
+        " WHERE active AND database = currentDatabase() AND rows > 0 AND table != 'migrations' GROUP BY table"
+    )
+    found = {row["table"]: (row["parts"], row["inserts"]) for row in rows.to_pylist()}
+    states = {"latest_trades_state", "latest_quotes_state", "coverage_state"}
+    assert found.keys() == {"trades", "quotes", "bars", "features"} | states
+    # Some seconds, and an insert in each.
+    assert max(inserts for _, inserts in found.values()) <= 15
+    assert max(parts for parts, _ in found.values()) <= 10
+
+
+async def test_rows_wait_while_a_table_is_somebody_elses_and_arrive_once_that_is_mended(tmp_path: Path) -> None:
+    other = open_clickhouse(None, tmp_path / "clickhouse")
+    other.query("CREATE TABLE trades (id Int64, note String) ENGINE = MergeTree() ORDER BY id")
+    other.query("INSERT INTO trades SELECT 7 AS id, 'mine' AS note")
+    other.close()
+    database = Database(settings(tmp_path))
+    await database.insert("trades", "okx", trades(5))
+
+    async def told() -> bool:
+        return "a table trades is there that rayfeed did not make" in str((await database.status())["last_error"])
+
+    await until(told)
+    health = await database.status()
+    assert (health["available"], health["pending"], health["tables_rejected"]) == (False, 1, 0)
+    found = await asyncio.to_thread(database._database.query, "SELECT * FROM trades")
+    assert found.to_pylist() == [{"id": 7, "note": "mine"}]
+    await asyncio.to_thread(database._database.query, "RENAME TABLE trades TO notes")
+    assert await database.flush()
+    assert await count(database) == 5
+    await database.stop()
+
+
+async def test_the_status_says_what_the_server_is_and_lacks_and_what_is_kept(tmp_path: Path) -> None:
+    chosen = load(tmp_path).model_copy(update={"clickhouse_url": None})
+    database = Database(chosen)
+    assert (await database.status())["version"] is None
+    await database.query("SELECT 1")
+    health = await database.status()
+    assert health["version"] and health["lacks"] == []
+    assert health["retention"] == {"quotes": 30, "features": 365}
+    await database.stop()
+    database = Database(chosen.model_copy(update={"source": f"replay:{tmp_path}"}))
+    made = await database.query("SELECT create_table_query AS made FROM system.tables WHERE name = 'quotes'")
+    assert " TTL " not in made["made"][0].as_py()
+    assert (await database.status())["retention"] == {}
+    await database.stop()
+
+
+@needs_clickhouse_server
+async def test_an_old_server_says_what_it_lacks(server: ClickHouseServer, tmp_path: Path) -> None:
+    database = Database(settings(tmp_path, server.url))
+    await database.query("SELECT 1")
+    health = await database.status()
+    assert health["version"].startswith("18.")
+    assert health["lacks"] == ["column codecs and the index of trades by time", "retention"]
+    assert health["retention"] == {}
+    await database.stop()
+
+
 async def test_wrong_arguments_are_said_at_once(database: Database) -> None:
-    with pytest.raises(ValueError, match="no table 'quotes'"):
-        await database.insert("quotes", "binance", trades(1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no table 'pictures'"):
+        await database.insert("pictures", "binance", trades(1))
     with pytest.raises(ValueError, match="no rows of bars"):
         await database.insert("bars", "binance", trades(1))
     no_price = trades(1).set_column(4, "price", pa.nulls(1, pa.float64()))
@@ -266,7 +377,7 @@ async def test_what_waited_when_it_was_stopped_or_killed_is_written_after_the_ne
     away = Database(settings(tmp_path, url, max_pending=2))
     for number in range(10):
         tables = {("trades", "okx"): trades(5, first_id=5 * number), ("bars", "okx"): bars([1], close=float(number))}
-        await away.take(packed({**tables, ("quotes", "okx"): trades(1)}))
+        await away.take(packed({**tables, ("pictures", "okx"): trades(1)}))
     if stopped:
         await away.stop(timeout=0.05)
     else:
@@ -299,7 +410,7 @@ async def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> 
     url = f"clickhouse://default:@127.0.0.1:{free_port()}/rayfeed"
     chosen = load(tmp_path, {"sinks": {"max_pending": 2, "spool_bytes": 2**20}})
     away = Database(chosen.model_copy(update={"clickhouse_url": url}))
-    away._spool = Spool(tmp_path / "spool", 2**20, segment_bytes=2**17)
+    away._waiting.spool = Spool(tmp_path / "spool", 2**20, segment_bytes=2**17)
     for number in range(100):
         await away.insert("trades", "okx", trades(1000, first_id=1000 * number))
         health = await away.status()
@@ -327,7 +438,7 @@ async def test_when_the_disk_is_full_rows_wait_in_memory_and_the_oldest_are_drop
 
     for number in range(7):
         if number == 2:
-            monkeypatch.setattr(away._spool, "append", full)
+            monkeypatch.setattr(away._waiting.spool, "append", full)
         await away.insert("trades", "okx", trades(1, first_id=number))
     assert "No space left" in (await away.status())["last_error"]
     away._database = open_clickhouse(None, tmp_path / "clickhouse")

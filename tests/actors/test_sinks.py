@@ -14,6 +14,7 @@ from actors import sinks as module
 from actors.offers import MOST, Offers, WantedOffers
 from actors.parcels import Key, Parcel, unpacked
 from actors.sinks import Sinks
+from storage.clickhouse_tables import TABLES
 from tests.polling import until
 
 
@@ -108,7 +109,8 @@ async def test_nobody_is_called_for_what_they_do_not_want(database: Actor, publi
     alerter.well.set()
     watch.well.set()
     offers = WantedOffers(alerter)
-    sinks = sinks_of(database, publisher, Offers(watch, kinds={"quotes"}), offers)
+    stored = TABLES.keys() - {"quotes"}
+    sinks = Sinks(lambda parcel: parcel, database, publisher, Offers(watch, kinds={"quotes"}), offers, stored=stored)
     await sinks(tables(("gaps", "okx")))
     await until(lambda: offers._wanted is not None)
     for one in (database.calls, alerter.taken):
@@ -117,15 +119,13 @@ async def test_nobody_is_called_for_what_they_do_not_want(database: Actor, publi
         await sinks(tables((kind, "okx")))
         await sinks(tables((kind, "kraken")))
     twice = [[(kind, exchange, 0)] for kind in KINDS for exchange in ("okx", "kraken")]
-    assert [said(parcel) for _, parcel in database.calls] == [
-        one for one in twice if one[0][0] not in ("quotes", "features")
-    ]
+    assert [said(parcel) for _, parcel in database.calls] == [one for one in twice if one[0][0] != "quotes"]
     assert [said(parcel) for _, parcel in publisher.calls] == twice[:10]
     assert alerter.taken == [[("bars", "okx", 0)]]
     assert watch.taken == [[("quotes", "okx", 0)], [("quotes", "kraken", 0)]]
     with pytest.raises(ValueError, match="no sink for 'pictures'"):
         await sinks(tables(("trades", "okx"), ("pictures", "okx")))
-    assert len(database.calls) == 14, "nothing of it was sent"
+    assert len(database.calls) == 16, "nothing of it was sent"
 
 
 async def test_an_alerter_gets_what_it_looks_at_as_soon_as_it_does(database: Actor, publisher: Actor) -> None:

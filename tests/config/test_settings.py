@@ -44,6 +44,15 @@ def test_a_fee_of_one_exchange_is_changed_alone_and_a_currency_set_apart(
     assert changed.same == {**before.same, "USDT": "USDT"}
 
 
+def test_how_long_one_table_is_kept_is_changed_alone_and_may_be_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load(tmp_path).retention
+    monkeypatch.setenv("RAYFEED_RETENTION__TRADES", "90")
+    (tmp_path / "settings.yaml").write_text("retention: {quotes: null}\n")
+    assert load(tmp_path).retention == {**before, "trades": 90, "quotes": None}
+
+
 def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLICKHOUSE_URL", "clickhouse://host/market")
     monkeypatch.setenv("REDIS_URL", "redis://host")
@@ -98,6 +107,13 @@ def test_well_known_names_are_taken_without_prefix(tmp_path: Path, monkeypatch: 
         ("RAYFEED_ARBITRAGE__SAME", '{"USD": "USDT"}', "arbitrage.same"),
         ("RAYFEED_ARBITRAGE__SAME", '{"usdt": "USD"}', "arbitrage.same.usdt"),
         ("RAYFEED_ALERTS__MAX_ALERTS", "0", "alerts.max_alerts"),
+        ("RAYFEED_RETENTION__TRADES", "0", "retention.trades"),
+        ("RAYFEED_RETENTION__TRADES", "40000", "retention.trades"),
+        ("RAYFEED_RETENTION__TRADES", "-1", "retention.trades"),
+        ("RAYFEED_RETENTION__REPORTS", "5", "retention.reports"),
+        ("RAYFEED_SINKS__QUOTES", "some", "sinks.quotes"),
+        ("RAYFEED_CLICKHOUSE_CLUSTER", "c'; DROP", "clickhouse_cluster"),
+        ("RAYFEED_CLICKHOUSE_CLUSTER", "nodes", "clickhouse_cluster needs CLICKHOUSE_URL"),
         ("RAYFEED_ALERTS__SMTP__HOST", "mail.example.org", "alerts.smtp.from_address"),
         ("RAYFEED_ALERTS__SMTP", '{"host": "h", "from_address": "a@b.c, d@e.f"}', "alerts.smtp.from_address"),
         ("RAYFEED_ALERTS__SMTP", '{"host": "h", "from_address": "a@b.c", "user": "me"}', "user and password"),
