@@ -16,7 +16,8 @@ from storage.backup_manifest import SECRETS, BackupError, File, Manifest, Packed
 from storage.backup_store import BackupStore
 from storage.backup_tables import count, filled, from_parquet, views_that_fill
 from storage.backup_verify import missing_tables
-from storage.clickhouse import MIGRATIONS, ClickHouse, DatabaseUnavailable, QueryFailed
+from storage.clickhouse import ClickHouse, DatabaseUnavailable, QueryFailed
+from storage.clickhouse_migrations import MIGRATIONS
 from storage.file_operations import sync_folder
 from storage.in_threads import in_threads
 

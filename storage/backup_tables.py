@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.backup_manifest import BackupError
-from storage.clickhouse import MIGRATIONS, ClickHouse, Parameter
+from storage.clickhouse import ClickHouse, Parameter
+from storage.clickhouse_migrations import MIGRATIONS
 
 #: Of one piece: what is in memory at once, and what one answer of a gateway holds.
 PIECE_ROWS: Final = 250_000
