@@ -124,9 +124,13 @@ class Disk:
         """Leave what was synced, and of the rest what chance leaves; call it when everybody is dead. Says what was
         lost."""
         changed = [file for file in self._files.values() if file.pending]
-        torn = sum(self._cut_file(file) for file in changed)
         chance, names = self._chance, self._names
-        if chance.random() < 0.5:
+        # How much the system had written by itself.
+        whole = chance.choice((0.0, 0.5, 0.9, 1.0))
+        torn = sum(self._cut_file(file, whole) for file in changed)
+        if chance.random() < whole:
+            lost = []
+        elif chance.random() < 0.5:
             lost = names[chance.randrange(len(names) + 1) :]
         else:
             # Each folder by itself.
@@ -142,10 +146,9 @@ class Disk:
         self._starts += 1
         return f"of {len(changed)} files {torn} lost writes; {len(lost)} names were lost"
 
-    def _cut_file(self, file: _File) -> bool:
+    def _cut_file(self, file: _File, whole: float) -> bool:
         chance, pending = self._chance, file.pending
-        # Often all or nothing.
-        kept = chance.choice((0, len(pending), chance.randrange(len(pending) + 1)))
+        kept = len(pending) if chance.random() < whole else chance.randrange(len(pending) + 1)
         with open(file.path, "rb") as there:
             content = bytearray(there.read(file.synced) if file.base is None else file.base)
             changed_ns = file.synced_ns

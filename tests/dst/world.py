@@ -218,9 +218,8 @@ class World:
                     one.doubled = 0.0
             case "shard restarted":
                 if shard.runs:
-                    # It may die while it stops.
-                    with suppress(Killed, OSError, asyncio.CancelledError):
-                        await shard.process.begin(shard.actor.stop())
+                    # Which may fail, and be killed on the way.
+                    await asyncio.wait([shard.process.begin(shard.actor.stop())])
                 self._kill(shard)
 
     def _heal(self) -> None:
