@@ -23,7 +23,7 @@ async def running(world: World) -> None:
             for name, expected in zip(("bids", "asks"), made, strict=True):
                 levels = [(round(level["price"] * TICK), round(level["size"] * UNIT)) for level in depth[name]]
                 if levels != expected:
-                    world._fail(f"the book of {depth['symbol']} has other {name}: {levels} instead of {expected}")
+                    world.fail(f"the book of {depth['symbol']} has other {name}: {levels} instead of {expected}")
     for symbol in world.plan.symbols:
         shard = world.shards[shard_of(EXCHANGE, symbol, world.plan.shards)]
         trades = _stored(world, symbol)
@@ -32,7 +32,7 @@ async def running(world: World) -> None:
             found = await shard.call("bars", (EXCHANGE, symbol, timeframe, 1000))
             bars = found.select(_BAR).to_pylist()
             if bars != expected[-len(bars) :] or not bars:
-                world._fail(f"{symbol}: bars of {timeframe} are not those of its trades: {_first(bars, expected)}")
+                world.fail(f"{symbol}: bars of {timeframe} are not those of its trades: {_first(bars, expected)}")
 
 
 async def stopped(world: World) -> None:
@@ -44,7 +44,7 @@ async def stopped(world: World) -> None:
     for task in world._tasks:
         task.cancel()
     if not await world.database.call("flush", (60.0,)):
-        world._fail("ClickHouse does not get what waits for it")
+        world.fail("ClickHouse does not get what waits for it")
     await world.database.call("stop")
     for actor in world.actors:
         world._kill(actor)
@@ -58,27 +58,27 @@ async def stopped(world: World) -> None:
 def _check_trades(world: World, symbol: str, integrity: list[Any], trades: Any) -> None:
     own = next((row for rows in integrity for row in rows if row["symbol"] == symbol), None)
     if own is None:
-        world._fail(f"{symbol}: no ledger knows it")
+        world.fail(f"{symbol}: no ledger knows it")
         return
     made = {trade.trade_id: trade for trade in world.exchange.markets[symbol].trades}
     ids = trades.column("trade_id").to_pylist()
     if len(set(ids)) < len(ids):
-        world._fail(f"{symbol}: {len(ids) - len(set(ids))} trades are stored twice")
+        world.fail(f"{symbol}: {len(ids) - len(set(ids))} trades are stored twice")
     promised = {number for number in made if number >= own["first_id"]}
     if lost := promised - set(ids):
-        world._fail(f"{symbol}: {len(lost)} trades are not stored and no gap is open: {sorted(lost)[:5]}")
+        world.fail(f"{symbol}: {len(lost)} trades are not stored and no gap is open: {sorted(lost)[:5]}")
     if own["trades"] != len(promised) or own["missing"]:
-        world._fail(f"{symbol}: the ledger counts {own['trades']} trades of {len(promised)}, missing {own['missing']}")
+        world.fail(f"{symbol}: the ledger counts {own['trades']} trades of {len(promised)}, missing {own['missing']}")
     columns = (trades.column(name).to_pylist() for name in ("trade_id", "ts_event", "price", "size", "side"))
     for number, *row in zip(*columns, strict=True):
         trade = made.get(number)
         expected = trade and [trade.ms * 1_000_000, trade.price / TICK, trade.size / UNIT, int(trade.sell)]
         if row != expected:
-            world._fail(f"{symbol}: trade {number} is stored as {row}, made as {expected}")
+            world.fail(f"{symbol}: trade {number} is stored as {row}, made as {expected}")
             return
     keys = list(zip(trades.column("ts_event").to_pylist(), ids, strict=True))
     if keys != sorted(keys):
-        world._fail(f"{symbol}: trades are not in order")
+        world.fail(f"{symbol}: trades are not in order")
 
 
 def _check_clickhouse(world: World, symbol: str, integrity: list[Any], stored: Any) -> None:
@@ -90,9 +90,9 @@ def _check_clickhouse(world: World, symbol: str, integrity: list[Any], stored: A
         made = {trade.trade_id for trade in world.exchange.markets[symbol].trades}
         there = {number for number in there if number >= first or number in ids or number not in made}
     if more := there - ids:
-        world._fail(f"{symbol}: ClickHouse has {len(more)} trades that are in no file: {sorted(more)[:5]}")
+        world.fail(f"{symbol}: ClickHouse has {len(more)} trades that are in no file: {sorted(more)[:5]}")
     if less := {number for number in ids - there if (symbol, number) not in world.excused}:
-        world._fail(f"{symbol}: ClickHouse lacks {len(less)} trades: {sorted(less)[:5]}")
+        world.fail(f"{symbol}: ClickHouse lacks {len(less)} trades: {sorted(less)[:5]}")
     if world.bars_lost:
         return
     for timeframe in _TIMEFRAMES:
@@ -101,7 +101,7 @@ def _check_clickhouse(world: World, symbol: str, integrity: list[Any], stored: A
         kept = sorted((key[2], row) for key, row in rows if key[:2] == (symbol, timeframe))
         found = [{name: row[name] for name in _BAR} for _, row in kept]
         if found != expected:
-            world._fail(f"{symbol}: ClickHouse has other bars of {timeframe}: {_first(found, expected)}")
+            world.fail(f"{symbol}: ClickHouse has other bars of {timeframe}: {_first(found, expected)}")
             return
 
 

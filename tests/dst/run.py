@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.dst.faults import plan
-from tests.dst.world import Outcome, simulate, warm_up
+from tests.dst.settings import warm_up
+from tests.dst.world import Outcome, simulate
 
 #: In memory where the system has such a place: the disk is made up anyway.
 _PLACES: Final = (Path("/dev/shm"), Path(tempfile.gettempdir()))

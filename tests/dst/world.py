@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -29,7 +28,6 @@ from actors.ledger import keeper
 from actors.parcels import batches_of
 from actors.sinks import Sinks
 from actors.symbol_shard import SymbolShard
-from config import Settings, load
 from storage.column_reader import BeingRewritten, ColumnReader
 from tests.dst.clickhouse import ClickHouseModel
 from tests.dst.clock import Clock, VirtualLoop
@@ -38,6 +36,7 @@ from tests.dst.exchange import Exchange
 from tests.dst.faults import Fault, Plan, plan
 from tests.dst.network import Network, Weather
 from tests.dst.process import Actor, Handle, Killed, new_task
+from tests.dst.settings import settings_of
 
 EXCHANGE: Final = "binance"
 #: A run that has not come to rest by then never will.
@@ -45,10 +44,6 @@ _PATIENCE_S: Final = 1800.0
 _LOOK_S: Final = 0.6
 
 _ALWAYS: Final = 1 << 62
-
-
-class Wrong(Exception):
-    """A promise was broken."""
 
 
 @dataclass(slots=True)
@@ -76,7 +71,7 @@ class World:
             self.clock, random.Random(chance.random()), list(planned.symbols), self.network.publish
         )
         self.clickhouse = ClickHouseModel()
-        self.settings = _settings(planned, folder / "data")
+        self.settings = settings_of(planned, folder / "data")
         self.loop = VirtualLoop(self.clock, random.Random(chance.random()))
         self.loop.set_task_factory(new_task)
         self.loop.set_exception_handler(lambda loop, context: None)
@@ -94,16 +89,18 @@ class World:
         self._cut_since_start: set[int] = set()
 
     def run(self) -> Outcome:
-        state = random.getstate()
+        state, logs = random.getstate(), structlog.get_config()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         gc.disable()
         random.seed(self.plan.seed)
         try:
             with self._installed():
                 self.loop.run_until_complete(self._history())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
-            self._fail("".join(traceback.format_exception(error))[-900:])
+            self.fail("".join(traceback.format_exception(error))[-900:])
         finally:
             random.setstate(state)
+            structlog.configure(**logs)
             self._end()
             gc.enable()
         counts = self.network.counts + Counter(writes=self.disk.writes, writes_refused=self.disk.refused)
@@ -240,7 +237,7 @@ class World:
             ill = await self._ill()
             well = 0 if ill else well + 1
             if self.loop.time() > deadline:
-                self._fail(f"not at rest after {_PATIENCE_S / 3600:g} hours: {ill}")
+                self.fail(f"not at rest after {_PATIENCE_S / 3600:g} hours: {ill}")
                 return
             wait_s = min(wait_s * 1.2, 20.0) if ill else _LOOK_S
         self.say("at rest")
@@ -269,6 +266,7 @@ class World:
         return f"database: {said}" if said["pending"] else ""
 
     async def _checked(self) -> None:
+        # They look at a world.
         from tests.dst import checks
 
         await checks.running(self)
@@ -293,11 +291,11 @@ class World:
             ids = self.ids(symbol)
             there = set(ids.tolist())
             if len(there) < len(ids):
-                self._fail(f"{symbol}: {len(ids) - len(there)} trades are stored twice")
+                self.fail(f"{symbol}: {len(ids) - len(there)} trades are stored twice")
             expected = self.durable[symbol] if powerless else self.acknowledged[symbol]
             if lost := expected - there:
                 what = "was flushed" if powerless else "was acknowledged"
-                self._fail(f"{symbol}: what {what} is gone after a restart: {sorted(lost)[:5]} and {len(lost)} in all")
+                self.fail(f"{symbol}: what {what} is gone after a restart: {sorted(lost)[:5]} and {len(lost)} in all")
             if powerless:
                 self.acknowledged[symbol] &= there
                 self.durable[symbol] &= there
@@ -316,7 +314,7 @@ class World:
         for symbol in sorted(symbols):
             with suppress(BeingRewritten):
                 if lost := self.acknowledged[symbol] - set(self.ids(symbol).tolist()):
-                    self._fail(f"{symbol}: acknowledged and not in the files: {sorted(lost)[:5]}, {len(lost)} in all")
+                    self.fail(f"{symbol}: acknowledged and not in the files: {sorted(lost)[:5]}, {len(lost)} in all")
 
     def _all_synced(self) -> None:
         for symbol, ids in self.acknowledged.items():
@@ -372,7 +370,7 @@ class World:
         self.bars_lost = True
         self.say(f"the power is cut: {self.disk.cut_power()}")
 
-    def _fail(self, what: str) -> None:
+    def fail(self, what: str) -> None:
         self.say(f"WRONG: {what}")
         self.wrong.append(what)
 
@@ -417,30 +415,6 @@ class _Nobody:
 
     async def remote(self, *_: Any) -> None:
         pass
-
-
-@cache
-def _defaults() -> Settings:
-    kernels.warm_up()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return load("/nowhere", {
-        "source": "live",
-        "collector": {"flush_interval_ms": 150, "max_batches_in_flight": 16},
-        "shard": {"commit_interval_ms": 250, "share_interval_ms": 1500},
-        "features": {"timeframes": []},
-        "quality": {"quarantine": 10},
-    })  # fmt: skip
-
-
-def _settings(planned: Plan, data: Path) -> Settings:
-    known = _defaults()
-    shard = known.shard.model_copy(update={"recent_bars": planned.recent_bars, "sync_interval_s": planned.flush_s})
-    return known.model_copy(update={"data": data, "shards": planned.shards, "shard": shard})
-
-
-def warm_up() -> None:
-    """Compile what is compiled, once for all runs of this process."""
-    _defaults()
 
 
 def simulate(seed: int | Plan, folder: Path) -> Outcome:
