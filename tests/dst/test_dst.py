@@ -33,10 +33,9 @@ def test_every_promise_holds_in_two_hundred_histories() -> None:
 
 
 def test_a_seed_is_the_same_history_in_every_process() -> None:
-    for seed in ("3", "11"):
-        first, second = dst("--seed", seed), dst("--seed", seed, hash_seed="random")
-        assert first.stdout == second.stdout, first.stderr + second.stderr
-        assert "the end: " in first.stdout
+    first, second = dst("--seed", "11"), dst("--seed", "11", hash_seed="random")
+    assert first.stdout == second.stdout, first.stderr + second.stderr
+    assert "the end: " in first.stdout
 
 
 def test_a_broken_promise_is_told_with_the_command_that_shows_it(
