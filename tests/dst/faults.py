@@ -73,7 +73,7 @@ class Plan:
 def plan(seed: int, only: Sequence[tuple[Kind, str]] = ()) -> Plan:
     """`only` these faults, and writes of that name, where there are any: for what is rare."""
     chance = random.Random(seed)
-    load_s = chance.uniform(1.2, 4.5)
+    load_s = chance.uniform(1.0, 3.6)
     begin_ns = _NOON_NS
     if chance.random() < 0.35:
         begin_ns = _MIDNIGHT_NS - int(chance.uniform(0, load_s) * 1e9)
@@ -94,7 +94,7 @@ def plan(seed: int, only: Sequence[tuple[Kind, str]] = ()) -> Plan:
         fault = Fault(
             at_s,
             kind,
-            chance.uniform(0.5, 4.0),
+            chance.uniform(0.5, 3.0),
             chance.randrange(shards),
             int(chance.expovariate(1 / 8 if name else 1 / 30)),
             chance.choice(("before", "torn", "after")),
@@ -110,9 +110,9 @@ def plan(seed: int, only: Sequence[tuple[Kind, str]] = ()) -> Plan:
         shards,
         begin_ns,
         load_s,
-        int(chance.uniform(4, 16)),
+        int(chance.uniform(3, 12)),
         weather,
-        chance.uniform(0.7, 4.0),
+        chance.uniform(0.6, 3.5),
         chance.choice((0.8, 0.8, 600.0)),
         chance.choice((8, 60)),
         tuple(sorted(faults, key=lambda fault: fault.at_s)),
