@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from storage.clickhouse import DatabaseUnavailable
+from storage.clickhouse import DatabaseUnavailable, Migrated
+from storage.clickhouse_migrations import RETENTION
 
 #: The ORDER BY of each table, and the column that says which row is newer.
 _KEYS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
@@ -22,6 +23,7 @@ class ClickHouseModel:
     """Lives on while the actor before it is killed."""
 
     kind: Final = "server"
+    cluster: Final = None
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in _KEYS}
@@ -30,8 +32,9 @@ class ClickHouseModel:
         self.mumbles = False
         self.refused = 0
 
-    def migrate(self) -> None:
+    def migrate(self) -> Migrated:
         self._answer()
+        return Migrated("model", (RETENTION,))
 
     def insert(self, table: str, rows: pa.Table | pa.RecordBatch) -> None:
         self._answer()

@@ -395,7 +395,7 @@ class World:
             patched.enter_context(self.disk.installed())
             patched.enter_context(self.network.installed())
             for module, name, value in (
-                (database, "open_clickhouse", lambda url, folder: self.clickhouse),
+                (database, "open_clickhouse", lambda *_: self.clickhouse),
                 (collector, "IDLE_S", 1.0),
                 (symbol_shard, "CLOSE_INTERVAL_S", 0.5),
                 (symbol_shard, "COMPACT_INTERVAL_S", 0.5),
