@@ -1,5 +1,6 @@
 """Defects, one in each core, that the simulation has to find."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
@@ -12,14 +13,15 @@ from actors import stored_bars
 from actors.aggregation import book_sync
 from actors.collector import Collector
 from actors.connection import Connection
-from actors.database import Database
 from actors.durability import Durability
 from actors.ledger import keeper
 from actors.ledger.account import Account
 from actors.ledger.keeper import Keeper
 from actors.ledger.sequences import Sequences
 from actors.symbol_shard import SymbolShard
+from actors.waiting_rows import WaitingRows
 from storage import column_writer, day_commits, day_files
+from storage.file_operations import write_at
 from storage.spool import Spool
 
 
@@ -78,11 +80,7 @@ def _emptied(self: Spool, number: int) -> list[Any]:
 
 
 def _failed_rows_forgotten() -> AbstractContextManager[Any]:
-    def put_back(self: Any, group: list[Any]) -> None:
-        self._done_with(group)
-        self._in_flight = 0
-
-    return patch.object(Database, "_put_back", put_back)
+    return patch.object(WaitingRows, "put_back", WaitingRows.done)
 
 
 @contextmanager
@@ -101,6 +99,14 @@ def _marker_left_out() -> Iterator[None]:
 
     with patch.object(day_files, "write_new_file", write), patch.object(day_files, "finish_merge", finish):
         yield
+
+
+def _written_and_not_synced(path: Any, *parts: Any) -> None:
+    descriptor, offset = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 0
+    for part in parts:
+        write_at(descriptor, part, offset)
+        offset += part.nbytes
+    os.close(descriptor)
 
 
 def _batches_not_looked_at() -> AbstractContextManager[Any]:
@@ -127,7 +133,7 @@ def _hasty_checkpoint() -> Iterator[None]:
 #: By name; each as a context manager.
 PLANTED: Final[Mapping[str, Callable[[], AbstractContextManager[Any]]]] = {
     "files are not synced": lambda: patch.object(Durability, "_sync", _nothing),
-    "folders are not synced": lambda: patch.object(day_files, "sync_folder", _nothing),
+    "merged files are not synced": lambda: patch.object(day_files, "write_new_file", _written_and_not_synced),
     "batches are not looked at": _batches_not_looked_at,
     "merges have no marker": _marker_left_out,
     "rows are stored twice": lambda: patch.object(column_writer, "_fresh_rows", lambda _, ids: np.arange(len(ids))),

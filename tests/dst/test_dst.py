@@ -64,6 +64,8 @@ def test_a_broken_promise_is_told_with_the_command_that_shows_it(
 ONLY: dict[str, list[tuple[Kind, str]]] = {
     "merges have no marker": [("shard dies at a write", "replace"), ("connection cut", "")],
     "a checkpoint does not wait for the disk": [("power cut", "")],
+    "batches are not looked at": [("power cut", "")],
+    "merged files are not synced": [("connection cut", ""), ("power cut at a write", "unlink")],
     "a spool forgets what it holds": [("ClickHouse away", ""), ("database dies at a write", "")],
 }
 

@@ -351,7 +351,7 @@ class World:
 
     def _excuse_unspooled(self, killed: Database) -> None:
         """What the disk did not take was in its memory alone."""
-        for waiting in killed._queue:
+        for waiting in killed._waiting._queue:
             if waiting.record is None and waiting.rows is not None:
                 self.bars_lost = True
                 if waiting.described.table == "trades":
