@@ -307,7 +307,8 @@ def _open_files(day: Day, state: State) -> OpenDay:
 
 def _set_aside(day: Day) -> None:
     """Begin anew where nothing says which rows the disk held: who knows better finds them beside."""
-    for path in map(day.path, WRITE_ORDER[day.row_type]):
+    # Without times there are no rows.
+    for path in map(day.path, reversed(WRITE_ORDER[day.row_type])):
         if path.exists() and path.stat().st_size:
             path.replace(path.with_name(f"{path.name}{UNPROVEN}"))
         else:
