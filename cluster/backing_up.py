@@ -145,7 +145,8 @@ def restore(
 
     def database(folder: Path) -> ClickHouse:
         # The restored settings, and CLICKHOUSE_URL, say which one.
-        return open_clickhouse(load(folder).clickhouse_url, folder / "clickhouse")
+        settings = load(folder)
+        return open_clickhouse(settings.clickhouse_url, folder / "clickhouse", settings.clickhouse_cluster)
 
     store = open_store(_absolute(source) if source else load().backups)
     name = found_backup(store, backup)
@@ -244,7 +245,9 @@ def _made_here(data: Path, target: str | None, journal: bool, secrets: bool) -> 
         finish_merges(settings.data)
         database = None
         if settings.clickhouse_url is not None or (settings.data / "clickhouse").is_dir():
-            database = open_clickhouse(settings.clickhouse_url, settings.data / "clickhouse")
+            database = open_clickhouse(
+                settings.clickhouse_url, settings.data / "clickhouse", settings.clickhouse_cluster
+            )
         try:
             store = open_store(target or settings.backups)
             copying = Copying(store, settings.data, database.query if database else None, Extras(journal, secrets))

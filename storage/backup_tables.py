@@ -39,7 +39,7 @@ _PARTS: Final = (
 )
 _STATES: Final = re.compile(r"(?<!Simple)AggregateFunction\(")
 _TARGET: Final = re.compile(r" TO (?:`?\w+`?\.)?`?(\w+)`?")
-_CREATED: Final = re.compile(r"\b(CREATE|DROP)\s+TABLE\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(\w+)", re.IGNORECASE)
+_CREATED: Final = re.compile(r"\b(CREATE|DROP)\s+TABLE\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(\w+)([^;]*)", re.IGNORECASE)
 _INTEGER: Final = re.compile(r"U?Int(8|16|32|64)")
 
 
@@ -91,14 +91,15 @@ def migrations_of(query: Query) -> list[str]:
 
 
 def tables_made_by(migrations: Sequence[str], folder: Path = MIGRATIONS) -> set[str]:
-    """The tables there must be once those were applied, as far as this version knows them."""
+    """The tables of `tables_of` there must be once those were applied, as far as this version knows them."""
     made: set[str] = set()
     for name in sorted(migrations):
         file = folder / Path(name).name
         if not file.is_file():
             continue
-        for verb, table in _CREATED.findall(file.read_text(encoding="utf-8")):
-            (made.add if verb.upper() == "CREATE" else made.discard)(table)
+        for verb, table, columns in _CREATED.findall(file.read_text(encoding="utf-8")):
+            copied = verb.upper() == "CREATE" and not _STATES.search(columns)
+            (made.add if copied else made.discard)(table)
     return made
 
 

@@ -17,6 +17,7 @@ from storage.backup import BackupCancelled, Copying, found_backup, prune
 from storage.backup_manifest import OBJECT_BYTES, BackupError
 from storage.backup_store import BackupStore, open_store
 from storage.backup_verify import Verifying
+from storage.clickhouse import ClickHouse
 from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, IDENTITY
@@ -50,11 +51,17 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
+def views_of(database: ClickHouse) -> dict[str, list[dict[str, object]]]:
+    """What those say that are made of the trades that were inserted."""
+    views = {"latest_trades": "exchange, symbol", "coverage": "exchange, symbol, day"}
+    return {view: database.query(f"SELECT * FROM {view} ORDER BY {key}").to_pylist() for view, key in views.items()}
+
+
 def test_every_byte_and_every_row_comes_back(tmp_path: Path) -> None:
     data, store = filled_folder(tmp_path / "data"), local(tmp_path / "backups")
     with embedded(data) as database:
         fill_database(database)
-        rows = rows_of(database)
+        rows, views = rows_of(database), views_of(database)
         name = backup(store, data, database.query)
     assert name == "20250828T020000Z"
     assert Verifying(store).run(name) == []
@@ -62,6 +69,8 @@ def test_every_byte_and_every_row_comes_back(tmp_path: Path) -> None:
     assert content_of(restored, "clickhouse") == content_of(data, *NOT_IN_IT)
     with embedded(restored) as database:
         assert rows_of(database) == rows
+        assert views_of(database) == views
+    assert [len(views[view]) for view in ("latest_trades", "coverage")] == [2, 126]
     assert len(rows["trades"]) == 2999 + 39
     assert len(rows["gaps"]) == 33
     assert {"bars", "quality", "arbitrage"} <= rows.keys()

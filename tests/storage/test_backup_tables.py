@@ -21,7 +21,8 @@ from storage.backup_tables import (
     to_parquet,
 )
 from storage.backup_verify import Verifying
-from storage.clickhouse import MIGRATIONS, ClickHouse, open_clickhouse
+from storage.clickhouse import ClickHouse, open_clickhouse
+from storage.clickhouse_migrations import MIGRATIONS
 from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, needs_clickhouse_server
 from tests.storage.stored import (
     SECOND,
@@ -37,6 +38,8 @@ from tests.storage.stored import (
 )
 
 ALL = sorted(file.name for file in MIGRATIONS.glob("*.sql"))
+#: What the old server of the tests does not know.
+CODECS = {"0022_codecs.sql"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,7 +79,8 @@ def table(database: ClickHouse, name: str) -> Table:
 
 def test_there_is_a_table_for_each_that_the_migrations_make(database: ClickHouse) -> None:
     assert {one.name for one in tables_of(database.query)} == tables_made_by(ALL) - {"migrations"}
-    assert migrations_of(database.query) == ALL
+    waits_for_a_newer_server = CODECS if database.kind == "server" else set()
+    assert migrations_of(database.query) == [name for name in ALL if name not in waits_for_a_newer_server]
 
 
 @pytest.mark.parametrize("most", [50, 700, 10**6])
@@ -168,7 +172,7 @@ def test_tables_of_other_kinds_and_what_views_made_of_them_come_back(
     for file in MIGRATIONS.glob("*.sql"):
         (folder / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr("storage.backup_restore.MIGRATIONS", folder)
-    monkeypatch.setattr("storage.clickhouse.apply_migrations.__defaults__", (folder,))
+    monkeypatch.setattr("storage.clickhouse_migrations.apply_migrations.__defaults__", (folder,))
     data, store = filled_folder(tmp_path / "data"), local(tmp_path / "backups")
     with embedded(data) as database:
         fill_database(database)
