@@ -37,6 +37,8 @@ from storage.in_threads import in_threads
 
 #: Written as memory is: their times do not always say that they have changed.
 _MAPPED: Final = "quality"
+#: Where days go whose column files are removed then.
+_ARCHIVE: Final = "archive"
 
 
 class BackupCancelled(Exception):
@@ -91,11 +93,14 @@ class Copying:
         first = list(self._first())
         columns = list(column_sources(self._data))
         tables = self._tables()
-        self.progress.sections = len(first) + len(columns) + len(tables)
+        # A day that is archived meanwhile is still in one of them.
+        archive = folder_source(self._data, _ARCHIVE)
+        self.progress.sections = len(first) + len(columns) + 1 + len(tables)
         known = {section.name: section for section in before.files} if before else {}
         files = [
             *(self._files(source, known.get(source.name)) for source in first),
             *in_threads(lambda source: self._files(source, known.get(source.name)), columns),
+            self._files(archive, known.get(archive.name)),
         ]
         known = {section.name: section for section in before.tables} if before else {}
         manifest = Manifest(
@@ -114,7 +119,7 @@ class Copying:
     def _first(self) -> Iterator[Source]:
         yield files_source(self._data, FILES)
         folders = [*FOLDERS, *([JOURNAL] if self._extras.journal else []), *(SECRETS if self._extras.secrets else ())]
-        yield from (folder_source(self._data, name) for name in folders if name != "columns")
+        yield from (folder_source(self._data, name) for name in folders if name not in ("columns", _ARCHIVE))
 
     def _files(self, source: Source, before: Section | None) -> Section:
         self.progress.doing = source.name

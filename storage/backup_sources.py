@@ -19,7 +19,7 @@ _PATIENCE_S: Final = 20.0
 _ATTEMPT_DELAY_S: Final = 0.02
 #: Beside files for as long as they are written to or replaced, or left by somebody who was killed. What survives
 #: a power cut here is nothing that holds where it is restored.
-_PASSING: Final = (".merge", ".new", UNPROVEN)
+_PASSING: Final = (".merge", ".new", ".part", UNPROVEN)
 _PASSING_BEGIN: Final = ("merging.", "commits.", "removing.", ".")
 
 _ROW_TYPES: Final[Mapping[str, RowType]] = {row_type: row_type for row_type in COLUMNS}

@@ -62,6 +62,7 @@ def filled_folder(data: Path, days: int = 3) -> Path:
         "alerts/alerts.log": b"00000000 {}\n",
         "backfill/binance.json": b"[]",
         "spool/1.spool": b"rows that wait",
+        "archive/binance/BTCUSDT/TRADES/2025-08-01.parquet": b"PAR1",
         "journal/20250818T000000.000000000Z-binance.journal": os.urandom(3000),
         "secrets/api_token": b"tell nobody",
         "tls/key.pem": b"nor this",

@@ -1,6 +1,7 @@
 """Backups of real folders and databases: whole, cheap when little has changed, also while somebody writes."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,28 @@ def test_a_backup_taken_during_appends_and_merges_is_of_one_state_of_each_day(tm
         counts.append(found.rows)
     assert counts == sorted(counts)
     assert counts[-1] > counts[0], "somebody wrote"
+
+
+def test_a_day_that_is_archived_during_a_backup_is_in_it(tmp_path: Path) -> None:
+    data, store = filled_folder(tmp_path / "data", days=1), local(tmp_path / "backups")
+    day = data / "columns/kraken/BTC_USD"
+    archived = data / "archive/kraken/BTC_USD/TRADES/2025-08-18.parquet"
+    once = iter([True])
+
+    def archive() -> bool:
+        """When the first column files are copied."""
+        if copying.progress.doing.startswith("columns") and next(once, False):
+            archived.parent.mkdir(parents=True, exist_ok=True)
+            archived.write_bytes(b"PAR1")
+            archived.with_name("20318.part").write_bytes(b"PA")
+            shutil.rmtree(day)
+        return False
+
+    copying = Copying(store, data, None, cancelled=archive)
+    name, _ = copying.run(lambda: HOUR_TWO)
+    restored = restore(store, name, tmp_path / "restored")
+    assert (restored / archived.relative_to(data)).read_bytes() == b"PAR1"
+    assert not list(restored.rglob("*.part"))
 
 
 def test_a_merge_that_never_ends_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
