@@ -64,7 +64,7 @@ class Backups:
         """Begin a backup to that place (None: that of the settings); the number of the job, None while another is
         under way."""
         self._start()
-        if self._alone.locked():
+        if self._alone.locked() or (self._making is not None and not self._making.done()):
             return None
         self._making = asyncio.create_task(self._asked_for(to or self._settings.backups, Extras(journal, secrets)))
         # It takes its number before anything else.
