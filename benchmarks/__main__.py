@@ -18,6 +18,7 @@ MODULES = [
     "data_api",
     "collector",
     "columns",
+    "backup",
     "ledger",
     "bars",
     "quality",
