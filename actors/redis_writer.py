@@ -13,7 +13,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
 from actors.unwritten import Batch, Portion, Unwritten
-from config.settings import RedisSettings
+from config.storage_settings import RedisSettings
 from storage import redis
 from storage.redis_channels import CHART_UPDATES, COMPLETED_BARS, trades_channel
 from storage.redis_connection import opened

@@ -15,9 +15,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,6 +29,9 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from config.part import Part, Positive
+from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings, Days, RedisSettings, SinkSettings
+
 ENVIRONMENT_PREFIX = "RAYFEED_"
 # Read by the tests, not a setting.
 _NOT_SETTINGS = {"RAYFEED_RECORDINGS"}
@@ -42,12 +43,7 @@ class SettingsError(ValueError):
     """A setting nobody knows, or a value that does not fit; the message is one line for the user."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 Port = Annotated[int, Field(ge=1, le=65535)]
-Positive = Annotated[int, Field(gt=0)]
 #: What every exchange's symbols fit in, and safe as a file name once `/` is replaced.
 Symbol = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:/.\-]{0,99}$")]
 #: Stocks, indices (^GSPC) and futures (GC=F) as Yahoo and Polygon name them.
@@ -75,14 +71,14 @@ def _known_source(source: str) -> str:
     raise ValueError("must be sim, live or replay:DIR")
 
 
-class CredentialSettings(_Part):
+class CredentialSettings(Part):
     """What an exchange gave you to say who you are; never logged nor written to the journal."""
 
     key: str = Field(min_length=1)
     secret: str = Field(min_length=1, repr=False)
 
 
-class ExchangeSettings(_Part):
+class ExchangeSettings(Part):
     """One exchange: where it is, which of its symbols (exchange-native names) to collect, and what of them."""
 
     enabled: bool = True
@@ -95,7 +91,7 @@ class ExchangeSettings(_Part):
     credentials: CredentialSettings | None = None
 
 
-class CollectorSettings(_Part):
+class CollectorSettings(Part):
     flush_interval_ms: Positive
     max_frames: Positive
     max_bytes: Positive
@@ -108,7 +104,7 @@ class CollectorSettings(_Part):
     stale_s: Seconds
 
 
-class ShardSettings(_Part):
+class ShardSettings(Part):
     commit_interval_ms: Positive
     share_interval_ms: Positive
     sync_interval_s: Annotated[float, Field(ge=0, le=86400)] | None
@@ -116,24 +112,15 @@ class ShardSettings(_Part):
     recent_bars: Positive
 
 
-class ColumnSettings(_Part):
-    """What becomes of the column files of days that are over; `keep_days` by row type."""
-
-    seal_after_h: Annotated[float, Field(gt=0, le=8760)]
-    archive_after_days: Positive | None
-    archive: str | None
-    keep_days: dict[Literal["TRADES", "MD"], Positive | None]
-
-
-class BarSettings(_Part):
+class BarSettings(Part):
     grace_ms: Annotated[int, Field(ge=0)]
 
 
-class FeatureSettings(_Part):
+class FeatureSettings(Part):
     timeframes: list[Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]]
 
 
-class QualitySettings(_Part):
+class QualitySettings(Part):
     """When a trade fails a check, see docs/quality.md. `price_change` is a fraction."""
 
     late_s: Seconds
@@ -146,38 +133,7 @@ class QualitySettings(_Part):
     quarantine: Annotated[int, Field(ge=1, le=100_000)]
 
 
-class SinkSettings(_Part):
-    max_pending: Positive
-    spool_bytes: Annotated[int, Field(ge=2**20)]
-    quotes: bool
-
-
-#: Tables in ClickHouse whose rows may be kept for some days only.
-# fmt: off
-AgeingTable = Literal[
-    "trades", "quotes", "bars", "indicators", "features", "derivatives", "liquidations",
-    "gaps", "quality", "arbitrage", "alerts", "audit_log",
-]
-# fmt: on
-Days = Annotated[int, Field(ge=1, le=36500)]
-
-
-class RedisSettings(_Part):
-    """What is kept in Redis, see docs/redis.md."""
-
-    #: Put before every key and channel, with a colon.
-    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,50}$")]
-    memory_bytes: Annotated[int, Field(ge=2**24)]
-    stream_bytes: Annotated[int, Field(ge=2**16)]
-    stream_entries: Positive
-    waiting_bytes: Positive
-
-    @property
-    def prefix(self) -> str:
-        return f"{self.namespace}:" if self.namespace else ""
-
-
-class ConsolidatedSettings(_Part):
+class ConsolidatedSettings(Part):
     """A quote no longer counts when it is older than `max_age_s`, or nothing came from its exchange for `silence_s`."""
 
     max_age_s: Seconds
@@ -190,7 +146,7 @@ def _one_step(same: dict[str, str]) -> dict[str, str]:
     return same
 
 
-class ArbitrageSettings(_Part):
+class ArbitrageSettings(Part):
     """What counts as an opportunity: limits are inclusive, `fees` are what takers pay, as fractions."""
 
     min_spread: Fraction
@@ -200,33 +156,33 @@ class ArbitrageSettings(_Part):
     keep: Annotated[int, Field(ge=1, le=100_000)]
 
 
-class SimulatorSettings(_Part):
+class SimulatorSettings(Part):
     """Made-up markets of all enabled exchanges and their symbols; `trades_per_second` of each exchange."""
 
     seed: int
     trades_per_second: Annotated[float, Field(gt=0)]
 
 
-class ReplaySettings(_Part):
+class ReplaySettings(Part):
     speed: Annotated[float, Field(ge=0)]
 
 
-class ServingSettings(_Part):
+class ServingSettings(Part):
     data_replicas: Positive
     market_replicas: Positive
     page_replicas: Positive
     max_reply_bytes: Positive
 
 
-class RaySettings(_Part):
+class RaySettings(Part):
     object_store_mb: Annotated[int, Field(ge=80)]
 
 
-class LiveSettings(_Part):
+class LiveSettings(Part):
     answer_timeout_s: Annotated[float, Field(gt=0)]
 
 
-class SmtpSettings(_Part):
+class SmtpSettings(Part):
     """The server that alerts by e-mail are handed to."""
 
     host: str = Field(min_length=1)
@@ -244,33 +200,21 @@ class SmtpSettings(_Part):
         return self
 
 
-class AlertSettings(_Part):
+class AlertSettings(Part):
     max_alerts: Positive
     delivery_log: Positive
     allow_private_targets: bool
     smtp: SmtpSettings | None = None
 
 
-class BackupSettings(_Part):
-    """Every day at `hour_utc`, to a folder or URI (None: DATA/backups); so many of the newest days, weeks and months
-    are kept."""
-
-    enabled: bool
-    hour_utc: Annotated[int, Field(ge=0, le=23)]
-    to: str | None = Field(min_length=1, repr=False)
-    daily: Positive
-    weekly: Annotated[int, Field(ge=0)]
-    monthly: Annotated[int, Field(ge=0)]
-
-
-class BreakerSettings(_Part):
+class BreakerSettings(Part):
     failures: Positive
     successes: Positive
     first_wait_s: Seconds
     longest_wait_s: Seconds
 
 
-class PollerSettings(_Part):
+class PollerSettings(Part):
     """A provider of bars that is asked again and again; `symbols` as the provider names them."""
 
     enabled: bool
@@ -295,7 +239,7 @@ class PolygonSettings(PollerSettings):
     timeframes: list[Literal["1m", "1d"]] = Field(min_length=1)
 
 
-class PollersSettings(_Part):
+class PollersSettings(Part):
     yahoo: YahooSettings
     polygon: PolygonSettings
 

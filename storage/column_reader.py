@@ -5,8 +5,6 @@ are being merged, the reader tries again for a moment. Names come from users and
 what listing the folders found.
 """
 
-import ctypes
-import mmap
 import os
 import threading
 import time
@@ -30,6 +28,7 @@ from storage.column_layout import (
     file_name,
     marker_name,
 )
+from storage.column_map import mapped_column
 from storage.schema import COLUMNS, RowType
 
 _ATTEMPTS: Final = 10
@@ -327,7 +326,7 @@ def _map_day(
             mapped = _Day(time_path, known.inode, known.capacity, dict(known.maps))
         else:
             capacity = rows + _SPARE_ROWS
-            times = _map(descriptor, wanted["time"], capacity)
+            times = mapped_column(descriptor, wanted["time"], capacity)
             mapped = _Day(time_path, status.st_ino, capacity, {"time": times})
     finally:
         os.close(descriptor)
@@ -337,7 +336,7 @@ def _map_day(
         except FileNotFoundError:
             raise MissingColumn(f"column {column} is not stored for {day_name(day)}") from None
         try:
-            mapped.maps[column] = _map(descriptor, wanted[column], mapped.capacity)
+            mapped.maps[column] = mapped_column(descriptor, wanted[column], mapped.capacity)
         finally:
             os.close(descriptor)
     stored = min([rows, *_stored_rows(folder.path, day)])
@@ -378,37 +377,3 @@ def _every(parts: list[Column], stride: int) -> list[Column]:
             kept.append(values[first::stride].copy())
         first = (first - values.size) % stride
     return kept
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-
-
-class _Map:
-    """A read-only map of a file, undone when the last array over it goes.
-
-    Python's own mmap keeps a descriptor open for each map and refuses to reach beyond the end of the file.
-    """
-
-    def __init__(self, descriptor: int, dtype: np.dtype[Any], rows: int) -> None:
-        self._size = rows * dtype.itemsize
-        self._address = _libc.mmap(None, self._size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-        if self._address == ctypes.c_void_p(-1).value:
-            self._address = None
-            raise OSError(ctypes.get_errno(), f"a column file cannot be mapped: {os.strerror(ctypes.get_errno())}")
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (self._address, True),
-            "shape": (rows,),
-            "typestr": dtype.str,
-        }
-
-    def __del__(self, munmap: Callable[[int, int], int] = _libc.munmap) -> None:
-        if self._address is not None:
-            munmap(self._address, self._size)
-
-
-def _map(descriptor: int, dtype: np.dtype[Any], rows: int) -> Column:
-    return np.asarray(_Map(descriptor, dtype, rows))
