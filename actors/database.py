@@ -20,6 +20,7 @@ import pyarrow as pa
 import structlog
 
 from actors.parcels import Parcel, Stream, packed
+from actors.reconciling import Counted
 from actors.waiting_rows import MAX_ROWS, Waiting, WaitingRows
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Migrated, Parameter, QueryFailed, open_clickhouse
@@ -39,6 +40,15 @@ _BARS: Final = (
     " WHERE exchange = {exchange:String} AND symbol = {symbol:String} AND timeframe = {timeframe:String}"
     " AND time < {before:Int64} ORDER BY time DESC LIMIT {limit:UInt32}"
 )
+
+_HOURS: Final = (
+    "SELECT symbol, intDiv(ts_event, 3600000000000) AS hour, uniqExact(trade_id) AS trades FROM trades"
+    " WHERE exchange = {exchange:String} AND has({symbols:Array(String)}, symbol)"
+    " AND ts_event >= {from:Int64} AND ts_event < {before:Int64} GROUP BY symbol, hour"
+)
+_TABLE: Final = "SELECT toString(uuid) AS id FROM system.tables WHERE database = currentDatabase() AND name = 'trades'"
+#: Rows that came before this time are written when trades are counted.
+_WRITTEN_NS: Final = 10_000_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +75,7 @@ class Database:
         self._waiting = WaitingRows(settings.data / "spool", settings.sinks.spool_bytes, settings.sinks.max_pending)
         if damaged := self._waiting.spool.damaged:
             log.error("rows that waited for ClickHouse were damaged on the disk", segments=damaged)
-        self._in_flight = 0
+        self._in_flight: list[Waiting] = []
         self._one_by_one = False
         self._arrived, self._drained, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
         (self._arrived if self._waiting else self._drained).set()
@@ -125,6 +135,25 @@ class Database:
         )
         return rows.take(np.arange(rows.num_rows)[::-1]).select(BARS.names).cast(BARS)
 
+    async def count_trades(self, exchange: str, symbols: list[str], from_ns: int, before_ns: int) -> Counted | None:
+        """How many different trades of these symbols there are in a range of time; None while it is not known: the
+        database is away, or rows wait that came some seconds ago."""
+        self._start()
+        group, ends = self._in_flight, self._waiting.ends
+        oldest = group[0].described.version if group else ends[0] if ends else None
+        if oldest is not None and (oldest < self._clock() - _WRITTEN_NS or self._waiting.rows > MAX_ROWS):
+            return None
+        asked: dict[str, Parameter] = {"exchange": exchange, "symbols": symbols, "from": from_ns, "before": before_ns}
+        try:
+            rows = (await self.query(_HOURS, asked)).to_pylist()
+        except DatabaseUnavailable:
+            return None
+        try:
+            table = str((await self.query(_TABLE))["id"][0].as_py())
+        except QueryFailed:
+            table = ""  # an old server, whose tables have no such names
+        return Counted(table, {(row["symbol"], row["hour"]): row["trades"] for row in rows})
+
     async def status(self) -> dict[str, Any]:
         """kind, version of the server and what it lacks (null and nothing until known), retention (days by table, those
         that are limited), available (null until first tried), rows_written, pending (tables), spooled_bytes,
@@ -139,7 +168,7 @@ class Database:
             "retention": {table: days for table, days in self._kept.items() if days},
             "available": self._available,
             "rows_written": self._rows_written,
-            "pending": len(self._waiting) + self._in_flight,
+            "pending": len(self._waiting) + len(self._in_flight),
             "spooled_bytes": self._waiting.spool.size,
             "tables_dropped": self._waiting.dropped + self._tables_lost,
             "tables_rejected": self._tables_rejected,
@@ -208,13 +237,13 @@ class Database:
         wait, newest = FIRST_RETRY_SECONDS, self._waiting.ends[1] if self._waiting.ends else 0
         while (ends := self._waiting.ends) is not None and ends[0] <= newest:
             group = self._waiting.take(one=self._one_by_one)
-            self._in_flight = len(group)
+            self._in_flight = group
             try:
                 lost = await asyncio.get_running_loop().run_in_executor(self._writing, self._write, group)
             except DatabaseUnavailable as error:
                 self._note_unavailable(error)
                 self._waiting.put_back(group)
-                self._in_flight = 0
+                self._in_flight = []
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_SECONDS)
             except QueryFailed as error:
@@ -222,7 +251,7 @@ class Database:
             else:
                 wait = FIRST_RETRY_SECONDS
                 self._note_written(group, lost)
-            self._in_flight = 0
+            self._in_flight = []
 
     def _note_unavailable(self, error: DatabaseUnavailable) -> None:
         if self._available is not False:

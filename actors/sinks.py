@@ -9,6 +9,7 @@ import pyarrow as pa
 from actors.offers import Offers
 from actors.parcels import Key, packed
 from actors.publisher import PUBLISHED
+from actors.reconciling import Counted
 from storage.clickhouse_tables import TABLES
 
 #: The other sinks wait this long for who is offered parcels, so that a shard that stops sees its last rows arrive.
@@ -18,8 +19,8 @@ PATIENCE_S: Final = 0.5
 class Sinks:
     """Sends tables by kind and exchange to the actors that want some of them; returns when they took them. `share` puts
     a parcel where other actors can read it without a copy and gives what to send them; `stored` are the kinds that the
-    database wants. Who watches the quotes and who
-    looks for alerts are offered theirs, and not waited for when they are slow."""
+    database wants. Who watches the quotes and who looks for alerts are offered theirs, and not waited for when they
+    are slow."""
 
     def __init__(
         self,
@@ -42,3 +43,12 @@ class Sinks:
         await asyncio.gather(*(actor.take.remote(shared) for actor, takes in self._takers if kinds & takes))
         if waiting := [task for task in offered if task is not None]:
             await asyncio.wait(waiting, timeout=PATIENCE_S)
+
+    async def counted(self, exchange: str, symbols: list[str], from_ns: int, before_ns: int) -> Counted | None:
+        """See `Database.count_trades`."""
+        found: Counted | None = await self._takers[0][0].count_trades.remote(exchange, symbols, from_ns, before_ns)
+        return found
+
+    async def keep(self, tables: Mapping[Key, pa.Table]) -> None:
+        """Let the database alone have them: the others have had their time."""
+        await self._takers[0][0].take.remote(self._share(packed(tables)))

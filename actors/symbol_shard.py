@@ -26,6 +26,7 @@ from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
 from actors.parcels import Sink, Stream, batches_of
+from actors.reconciler import Reconciler
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
 from actors.stored_quality import StoredQuality
@@ -47,6 +48,8 @@ COMPACT_INTERVAL_S = 10.0
 OPEN_INTERVAL_S = 5.0
 #: Days that are over are looked for this often, to keep their bars.
 HISTORY_INTERVAL_S = 600.0
+#: What ClickHouse lacks is told this often.
+RECONCILE_INTERVAL_S = 5.0
 #: A failed append (no space) is tried again this often.
 RETRY_S = 1.0
 
@@ -119,6 +122,7 @@ class SymbolShard:
         #: Series whose newest bar has closed or changed since their features were told.
         self._featureless: set[tuple[str, str, str]] = set()
         self._quality = StoredQuality(settings, name, self._mine)
+        self._reconciler = Reconciler(settings, name, self._stored_symbols, sink, recorded)
 
     def __repr__(self) -> str:
         symbols = sum(map(len, self._bars.symbols.values()))
@@ -155,6 +159,7 @@ class SymbolShard:
                     (HISTORY_INTERVAL_S, self._keep_history),
                     (HISTORY_INTERVAL_S, self._keep_days),
                     (COMPACT_INTERVAL_S, self._compact),
+                    (RECONCILE_INTERVAL_S, self._reconcile),
                     *((interval, self._sync) for interval in (self._settings.shard.sync_interval_s,) if interval),
                 )
             ]
@@ -243,6 +248,7 @@ class SymbolShard:
             "batches_jumped": sum(known.jumps for known in self._sequences.values()),
             "flagged": self._quality.flagged,
             **self._days.status(),
+            **self._reconciler.status(),
             **{name: self._counts[name] for name in COUNTED},
         }
 
@@ -383,6 +389,10 @@ class SymbolShard:
             # The longer log is as good.
             self._blocked = f"cannot write the ledger: {error.strerror}"
 
+    async def _reconcile(self) -> None:
+        if 2 * sum(self._sinking.values()) < self._settings.sinks.max_pending:
+            await self._reconciler.step()
+
     async def _share_new(self, last: bool = False) -> None:
         """Hand new rows to the sinks."""
         open_too = last or time.monotonic() >= self._open_due
@@ -422,6 +432,7 @@ class SymbolShard:
     def _unsunk(self, rows: int, again: Iterable[Callable[[], None]]) -> None:
         """Rows of gaps and of quality that did not arrive are told again later."""
         self._counts["unsunk"] += rows
+        self._reconciler.look()
         for tell in again:
             tell()
 

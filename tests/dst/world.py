@@ -278,7 +278,8 @@ class World:
 
     def _shard(self, index: int) -> SymbolShard:
         sinks = Sinks(lambda parcel: parcel, Handle(self.database), _Nobody())
-        return SymbolShard(index, self.settings, lambda table: table, sinks, recorded=False)
+        # Nobody asks the model what it has.
+        return SymbolShard(index, self.settings, lambda table: table, sinks.__call__, recorded=False)
 
     def _shard_started(self, index: int) -> None:
         """Before it does anything, all it has acknowledged is there."""
