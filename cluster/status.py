@@ -99,6 +99,9 @@ def _remarks(actor: dict[str, Any]) -> str:
         _days(actor),
         f"{actor['batches_dropped']:,} batches not in Redis" if actor.get("batches_dropped") else "",
         f"not played: {skipped}" if skipped else "",
+        f"the server lacks {'; '.join(actor['lacks'])}" if actor.get("lacks") else "",
+        _retention(actor),
+        f"{actor['reconciling']:,} hours of trades short in ClickHouse" if actor.get("reconciling") else "",
     ]
     return "; ".join(remark for remark in remarks if remark)
 
@@ -108,3 +111,9 @@ def _days(actor: dict[str, Any]) -> str:
     counts = {kind: count for kind, count in actor.get("days", {}).items() if count}
     failed = "".join(f"; {day}: {why}" for day, why in actor.get("days_failed", {}).items())
     return f"days {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}{failed}" if counts else ""
+
+
+def _retention(actor: dict[str, Any]) -> str:
+    """For how long rows of those tables are kept that are not kept for ever."""
+    kept = actor.get("retention")
+    return f"keeps {', '.join(f'{table} {days} d' for table, days in kept.items())}" if kept else ""

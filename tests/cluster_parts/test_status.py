@@ -55,6 +55,20 @@ def test_what_redis_was_too_long_away_for_is_said() -> None:
     assert "1,200 batches not in Redis" in capture.get()
 
 
+def test_what_the_server_lacks_how_long_rows_are_kept_and_hours_that_are_short_are_said() -> None:
+    console = Console(width=200)
+    said = {
+        "database": {"answers": True, "lacks": ["codecs", "retention"], "retention": {"quotes": 30, "features": 365}},
+        "shard:0": {"answers": True, "reconciling": 1200},
+        "shard:1": {"answers": True, "reconciling": 0, "lacks": [], "retention": {}},
+    }
+    with console.capture() as capture:
+        console.print(table(Details("127.0.0.1", 1, 2), said, []))
+    assert "the server lacks codecs; retention; keeps quotes 30 d, features 365 d" in capture.get()
+    assert "1,200 hours of trades short in ClickHouse" in capture.get()
+    assert capture.get().count("ClickHouse") == capture.get().count("keeps") == 1
+
+
 def test_of_many_only_the_newest_are_named() -> None:
     lines = shown([row("okx", f"S{number}", "gapped", since=number) for number in range(MOST_SYMBOLS + 5)])
     assert len(lines) == 3 + MOST_SYMBOLS + 1
