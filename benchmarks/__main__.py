@@ -24,6 +24,7 @@ MODULES = [
     "quality",
     "consolidated",
     "redis",
+    "clickhouse",
     "indicators",
     "features",
     "backtest",
