@@ -285,7 +285,14 @@ def test_status_names_every_actor_and_counts_its_rows(complete: Instance) -> Non
     assert said.returncode == 0, said.stderr
     actors = json.loads(said.stdout)["actors"]
     collectors, shards = {f"collector:{exchange}" for exchange in EXCHANGES}, {"shard:0", "shard:1"}
-    assert set(actors) == collectors | shards | {"alerter", "database", "publisher", "simulator", "market_watch"}
+    assert set(actors) == collectors | shards | {
+        "alerter",
+        "backups",
+        "database",
+        "publisher",
+        "simulator",
+        "market_watch",
+    }
     own = {exchange: actors[f"collector:{exchange}"] for exchange in EXCHANGES}
     assert {exchange: status["trades"] for exchange, status in own.items()} == LIVE_TRADES
     # What was traded before the subscription is kept apart.
