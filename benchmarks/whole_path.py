@@ -101,8 +101,9 @@ def _cryptofeed(endpoint: str) -> float:
     """Trades a second of a process of its own."""
     python = environment("cryptofeed-2.4.1-redis", "cryptofeed==2.4.1", "redis")
     with tempfile.TemporaryDirectory(prefix="rf-bench-") as data, _redis(Path(data)) as url:
+        # Beside the script there are modules with names of packages.
         script = str(Path(__file__).with_name("cryptofeed_redis.py"))
-        command = [str(python), script, f"{endpoint}/{PEER_COUNT}/stream", url, str(PEER_COUNT), *SYMBOLS]
+        command = [str(python), "-P", script, f"{endpoint}/{PEER_COUNT}/stream", url, str(PEER_COUNT), *SYMBOLS]
         said = subprocess.check_output(command, text=True, timeout=PATIENCE_S)
     return PEER_COUNT / float(json.loads(said.splitlines()[-1])["seconds"])
 
