@@ -16,6 +16,8 @@ class Durability:
     def __init__(self, writer: ColumnWriter, folders: Iterable[Path]) -> None:
         self._writer = writer
         self._folders = tuple(folders)
+        #: Why the last sync failed, "" when it did not.
+        self.failure = ""
 
     async def sync(self) -> None:
         """Returns when the disk holds everything that was written before. OSError: it may not."""
@@ -25,10 +27,13 @@ class Durability:
         try:
             # Whoever stops waiting must not leave rows that nobody syncs.
             await asyncio.shield(asyncio.to_thread(self._sync))
-        except BaseException:
+        except BaseException as error:
             self._writer.not_synced(unsynced)
+            if isinstance(error, OSError):
+                self.failure = f"cannot make files survive a power cut: {error.strerror}"
             raise
         self._writer.synced(unsynced)
+        self.failure = ""
 
     def _sync(self) -> None:
         devices = {folder.stat().st_dev: folder for folder in self._folders if folder.exists()}

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import ray
 import structlog
 from numpy.typing import NDArray
 
@@ -20,9 +21,10 @@ from actors.parcels import Key
 from actors.reconciling import HOUR_NS, HOURS, MOST_HOURS, SECOND_NS, Counted, Part, Reconciling, Series
 from actors.stored_bars import STORED, stored_trades
 from config import Settings
+from storage.clickhouse import DatabaseUnavailable, QueryFailed
 from storage.column_days import stored_days
 from storage.column_layout import NANOS_PER_DAY
-from storage.column_reader import BeingRewritten, ColumnReader
+from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn
 from storage.file_operations import write_new_file
 
 #: Trades of this long are on their way.
@@ -33,6 +35,10 @@ FIRST_LOOK_S: Final = 10.0
 LOOK_AGAIN_S: Final = 60.0
 LOOK_ANYWAY_S: Final = 3600.0
 _MAPS: Final = 64
+#: The database is away or was restarted, the files change, the disk fails.
+_PASSING: Final = (
+    ray.exceptions.RayError, DatabaseUnavailable, QueryFailed, BeingRewritten, MissingColumn, OSError
+)  # fmt: skip
 
 log = structlog.get_logger(__name__)
 
@@ -86,8 +92,8 @@ class Reconciler:
                 if rows := await asyncio.to_thread(self._read, part):
                     await self._stored.keep({("trades", part.series[0]): rows})
             self._failure = ""
-        except Exception as error:  # noqa: BLE001 (whatever another actor dies of)
-            # The database is away or was restarted, or the files change: the next look finds what is still short.
+        except _PASSING as error:
+            # The next look finds what is still short.
             self.look()
             if self._failure != (failure := repr(error)):
                 log.warning("ClickHouse cannot be compared with the files", error=failure)

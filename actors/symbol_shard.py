@@ -10,12 +10,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from actors.archived_days import ArchivedDays
 from actors.by_symbol import BySymbol, by_symbol
 from actors.day_keeper import DayKeeper
 from actors.directory import shard_of
@@ -92,7 +94,8 @@ class SymbolShard:
         self._sink = sink
         self._recorded = recorded
         self._claim = Claim(settings.data / "claims", index, settings.shards)
-        self._writer = ColumnWriter(settings.columns, settings.shard.max_open_files)
+        archived = ArchivedDays(settings)
+        self._writer = ColumnWriter(settings.columns, settings.shard.max_open_files, archived.bring_back)
         # Asked rarely, and for what was written a moment ago.
         self._reader = ColumnReader(settings.columns, rescan_s=0)
         self._clock_ns: dict[str, int] = {}
@@ -113,7 +116,7 @@ class SymbolShard:
         self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
         self._ledger = self._keeper.ledger
         self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
-        self._days = DayKeeper(settings, self._writer, self._durability)
+        self._days = DayKeeper(settings, self._writer, self._durability, archived)
         self._bars = StoredBars(settings, self._reader, mine)
         for exchange, symbol in mine:
             if (untold := self._bars.untold_trades(exchange, symbol)).num_rows:
@@ -239,7 +242,7 @@ class SymbolShard:
             "actor": repr(self),
             "index": self.index,
             "pid": os.getpid(),
-            "failure": self._blocked or self._failure,
+            "failure": self._blocked or self._durability.failure or self._failure,
             "symbols": self._bars.symbols,
             "batches_waiting": len(self._pending),
             "sinks_waiting": sum(self._sinking.values()),
@@ -376,11 +379,8 @@ class SymbolShard:
         await self._days.keep(self._stored_symbols())
 
     async def _sync(self) -> None:
-        try:
+        with suppress(OSError):  # it says so, and is tried again
             await self._durability.sync()
-        except OSError as error:
-            # Tried again with the next rows.
-            self._blocked = f"cannot make files survive a power cut: {error.strerror}"
 
     async def _compact(self) -> None:
         try:

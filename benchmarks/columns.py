@@ -7,14 +7,14 @@
 import asyncio
 import gc
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
@@ -133,23 +133,22 @@ def _timed(work: Callable[[Path], None], place: Path) -> float:
         return time.perf_counter() - started
 
 
-class _syncing:  # noqa: N801 (reads as what it does)
-    """Syncs the file system once a second meanwhile, as a shard does."""
+@contextmanager
+def _syncing(place: Path) -> Iterator[None]:
+    """Sync the file system once a second meanwhile, as a shard does."""
+    stop = Event()
 
-    def __init__(self, place: Path) -> None:
-        self._stop = Event()
-        self._thread = Thread(target=self._run, args=(place,))
-
-    def _run(self, place: Path) -> None:
-        while not self._stop.wait(1.0):
+    def run() -> None:
+        while not stop.wait(1.0):
             sync_filesystem(place)
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _append(place: Path, batches: list[dict[str, Column]]) -> None:
@@ -239,7 +238,7 @@ def _start(data: Path) -> Mapping[str, float]:
     shard = _shard(data)
     seconds = time.perf_counter() - began
     rows = sum(row["trades"] for row in asyncio.run(shard.integrity(EXCHANGE)))
-    files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (no path, and read once)
+    files = len(list(Path("/proc/self/fd").iterdir()))
     return {"seconds": seconds, "rows": rows, "files": files, "resident": memory("VmRSS"), "empty": empty}
 
 

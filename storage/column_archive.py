@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from storage.column_layout import Column, folder_name
 from storage.day_files import WRITE_ORDER, DamagedDay, Day
 from storage.day_seal import Seal, broken, write_seal
-from storage.file_operations import sync_filesystem, write_new_file
+from storage.file_operations import sync_filesystem, sync_folder, write_new_file
 from storage.schema import COLUMNS, RowType
 
 _EPOCH: Final = datetime.date(1970, 1, 1)
@@ -69,11 +69,16 @@ class Archive:
         size: int = self._files.get_file_info(path).size
         return size
 
+    def has(self, exchange: str, symbol: str, row_type: RowType, day: int) -> bool:
+        """OSError."""
+        path = self._path(exchange, symbol, row_type, day)
+        return bool(self._files.get_file_info(path).type == pafs.FileType.File)
+
     def get(self, exchange: str, symbol: str, row_type: RowType, day: int) -> dict[str, Column] | None:
         """The columns of a day since the epoch; None where the archive has none. OSError; `DamagedDay`."""
-        path = self._path(exchange, symbol, row_type, day)
-        if self._files.get_file_info(path).type != pafs.FileType.File:
+        if not self.has(exchange, symbol, row_type, day):
             return None
+        path = self._path(exchange, symbol, row_type, day)
         try:
             table = pq.read_table(path, filesystem=self._files)
         except pa.ArrowException as error:
@@ -99,11 +104,15 @@ class Archive:
         if any(day.path(column).exists() for column in columns):
             raise FileExistsError(f"{day.folder} has files of that day")
         day.folder.mkdir(parents=True, exist_ok=True)
+        # Who is killed meanwhile takes it all away again at the next start.
+        write_new_file(day.removing)
         for column in WRITE_ORDER[day.row_type]:
             write_new_file(day.path(column), columns[column])
         sync_filesystem(day.folder)
         seal = _seal_of(columns)
         write_seal(day, seal)
+        day.removing.unlink()
+        sync_folder(day.folder)
         return seal.rows
 
     def _path(self, exchange: str, symbol: str, row_type: RowType, day: int) -> str:

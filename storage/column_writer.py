@@ -7,7 +7,7 @@ ones.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,14 +49,16 @@ Unsynced = Mapping[Day, int]
 
 
 class ColumnWriter:
-    """The only writer of the symbols it is given; one thread. Opens at most `max_open_files` files."""
+    """The only writer of the symbols it is given; one thread. Opens at most `max_open_files` files. A day that has no
+    files is given to `bring_back` before it is written to, which may make those it had once."""
 
-    def __init__(self, root: Path, max_open_files: int) -> None:
+    def __init__(self, root: Path, max_open_files: int, bring_back: Callable[[Day], None] = lambda _: None) -> None:
         fewest = max(FILES.values())
         if max_open_files < fewest:
             raise ValueError(f"max_open_files is {max_open_files}: one day alone needs {fewest}")
         self._root = root
         self._max_open_files = max_open_files
+        self._bring_back = bring_back
         self._open_files = 0
         self._open: OrderedDict[Day, OpenDay] = OrderedDict()
         self._states: OrderedDict[Day, State] = OrderedDict()
@@ -205,6 +207,10 @@ class ColumnWriter:
         if opened is None:
             day.folder.mkdir(parents=True, exist_ok=True)
             recover_merge(day)
+            if day.removing.exists():
+                remove_day(day)
+            if not day.path("time").exists():
+                self._bring_back(day)
             create(day)
             opened = open_day(day)
             self._remember(day, opened.state)

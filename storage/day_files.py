@@ -163,9 +163,7 @@ def create(day: Day) -> None:
     missing = [column for column in WRITE_ORDER[day.row_type] if not day.path(column).exists()]
     if not missing:
         return
-    if day.removing.exists():
-        remove_day(day)
-    elif day.commits.exists() and never_synced(day.commits.read_bytes()):
+    if day.commits.exists() and never_synced(day.commits.read_bytes()):
         # A power cut came soon after the day began, and took some of its names.
         _set_aside(day)
     elif "time" not in missing:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,11 @@ from storage.clickhouse_tables import TABLES
 from storage.schema import ARBITRAGE, BARS, FEATURES, GAPS, QUALITY, QUOTES, TRADES
 from storage.spool import Described, Record, Spool
 from tests.polling import until
-from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, free_port, needs_clickhouse_server
+from tests.servers import ClickHouseServer, free_port, needs_clickhouse_server
+from tests.storage.clickhouses import server
+
+__all__ = ["server"]
+
 
 HOSTILE = "x'; DROP TABLE trades --"
 MINUTE = 60_000_000_000
@@ -67,15 +71,6 @@ async def count(database: Database) -> int:
     rows = await database.query("SELECT count() AS n, uniqExact(trade_id) AS different FROM trades FINAL")
     assert rows["n"] == rows["different"]
     return int(rows["n"][0].as_py())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer | None]:
-    if CLICKHOUSE_SERVER is None:
-        yield None
-    else:
-        with ClickHouseServer(tmp_path_factory.mktemp("clickhouse-server")) as running:
-            yield running
 
 
 @pytest.fixture(params=["embedded", pytest.param("server", marks=needs_clickhouse_server)])

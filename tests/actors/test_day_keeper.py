@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from actors import day_keeper
+from actors.archived_days import ArchivedDays
 from actors.day_keeper import DayKeeper
 from actors.durability import Durability
 from config import Settings, load
+from storage import column_archive
 from storage.column_archive import Archive
 from storage.column_layout import NANOS_PER_DAY
 from storage.column_verify import verify
@@ -32,8 +35,9 @@ class Kept:
     def __init__(self, data: Path, **policy: Any) -> None:
         self.settings: Settings = load(data, {"columns_policy": policy})
         self.root = self.settings.columns
-        self.writer = ColumnWriter(self.root, 64)
-        self.keeper = DayKeeper(self.settings, self.writer, Durability(self.writer, (self.root,)))
+        archived = ArchivedDays(self.settings)
+        self.writer = ColumnWriter(self.root, 64, archived.bring_back)
+        self.keeper = DayKeeper(self.settings, self.writer, Durability(self.writer, (self.root,)), archived)
 
     def append(self, *rows: Row) -> None:
         self.writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", rows))
@@ -74,8 +78,6 @@ async def test_a_day_is_sealed_once_it_is_over_and_nothing_came_for_a_while(tmp_
 async def test_a_row_that_comes_while_a_day_is_read_for_its_seal_leaves_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors import day_keeper
-
     kept = Kept(tmp_path)
     kept.append(row(TODAY - 2, 1))
     real = day_keeper.measured
@@ -101,9 +103,8 @@ async def test_an_old_day_becomes_parquet_and_late_rows_join_what_is_there(tmp_p
     archive = Archive(str(tmp_path / "archive"))
     assert everything(kept.root) == [row(TODAY - 2, 1)]
     assert archive.days("sim", "BTC-USD", "TRADES") == [old]
-    kept.append(row(old, 2))
-    assert await kept.keep() == {"open": 1, "sealed": 1}, "what was archived is with the late row again"
-    assert everything(kept.root)[:3] == [row(old, 1), row(old, 2), row(old, 3)]
+    kept.append(row(old, 2), row(old, 3))
+    assert everything(kept.root)[:3] == [row(old, 1), row(old, 2), row(old, 3)], "at once: bars are made of all of them"
     assert await kept.keep() == {"archived": 1, "sealed": 1}
     archived = archive.get("sim", "BTC-USD", "TRADES", old)
     assert archived is not None
@@ -112,6 +113,30 @@ async def test_an_old_day_becomes_parquet_and_late_rows_join_what_is_there(tmp_p
     kept.append(row(old, 4))
     assert len(everything(kept.root)) == 5
     kept.writer.close()
+
+
+async def test_a_day_whose_return_was_cut_off_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, old = Kept(tmp_path, archive_after_days=3), TODAY - 10
+    kept.append(row(old, 1), row(old, 3))
+    assert await kept.keep() == {"archived": 1}
+    real, left = column_archive.write_new_file, 5
+
+    def write(path: Path, *parts: Any) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise OSError(5, "Input/output error")
+        real(path, *parts)
+
+    monkeypatch.setattr(column_archive, "write_new_file", write)
+    with pytest.raises(OSError, match="Input/output"):
+        kept.append(row(old, 2))
+    monkeypatch.undo()
+    again = Kept(tmp_path, archive_after_days=3)
+    again.writer.recover("sim", "BTC-USD")
+    again.append(row(old, 2))
+    assert everything(again.root) == [row(old, 1), row(old, 2), row(old, 3)]
+    again.writer.close()
 
 
 async def test_what_is_kept_for_so_many_days_goes_here_and_in_the_archive(tmp_path: Path) -> None:

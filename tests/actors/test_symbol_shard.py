@@ -356,17 +356,29 @@ async def test_a_disk_that_cannot_hold_rows_is_told_and_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load(tmp_path, {"shards": 1, "shard": {"commit_interval_ms": 5, "sync_interval_s": 0.01}})
-    shard, synced = Shard(settings, Taken()), list[int]()
+    shard, synced, mended = Shard(settings, Taken()), list[int](), threading.Event()
 
     def sync(_: Path) -> None:
         synced.append(len(synced))
-        if len(synced) < 3:
+        if not mended.is_set():
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("actors.durability.sync_filesystem", sync)
     await shard.send("binance", {"trades": trades([("BTCUSDT", NOON, 1, 1.0, 1.0, 0)])}, NOON)
     await until(lambda: bool(synced))
-    await until(lambda: "power cut: Input/output error" in shard._blocked)
-    await until(lambda: len(synced) == 3)
+
+    async def says_so() -> bool:
+        return "power cut: Input/output error" in (await shard.status())["failure"]
+
+    await until(says_so)
+    # It is said for as long as it is so, whatever is committed meanwhile.
+    await shard.send("binance", {"trades": trades([("BTCUSDT", NOON, 2, 1.0, 1.0, 0)])}, NOON)
+    assert await says_so()
+    mended.set()
+
+    async def silent() -> bool:
+        return (await shard.status())["failure"] == ""
+
+    await until(silent)
     assert not shard._writer.begin_sync()
     await shard.stop()

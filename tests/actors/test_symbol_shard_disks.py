@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,9 @@ async def send_all(shard: Shard, acknowledged: list[int]) -> None:
         acknowledged.append(number)
 
 
-async def failure(shard: Shard) -> str:
-    said: str = (await shard.status())["failure"]
-    return said
+async def says(shard: Shard, why: str) -> bool:
+    """Whether it says that this is wrong."""
+    return why in (await shard.status())["failure"]
 
 
 async def test_a_full_disk_holds_up_its_trades_until_there_is_room(
@@ -71,17 +72,14 @@ async def test_a_full_disk_holds_up_its_trades_until_there_is_room(
     shard, acknowledged = Shard(settings), list[int]()
     sending = asyncio.create_task(send_all(shard, acknowledged))
 
-    async def full() -> bool:
-        return "No space left on device" in await failure(shard)
-
-    await until(full)
+    await until(partial(says, shard, "No space left on device"))
     assert not sending.done()
     assert set(range(len(acknowledged) * ROWS)) <= set(stored_ids(settings, "binance", "BTCUSDT"))
     assert all(not one.wrong for one in verify(settings.columns))
     mount("-o", f"remount,{LARGE}", str(data))
     await sending
     assert stored_ids(settings, "binance", "BTCUSDT") == list(range(BATCHES * ROWS))
-    assert await failure(shard) == ""
+    assert (await shard.status())["failure"] == ""
     await shard.stop()
     assert all(not one.wrong for one in verify(settings.columns))
 
@@ -93,10 +91,7 @@ async def test_who_is_killed_while_the_disk_is_full_goes_on_once_there_is_room(
     shard, acknowledged = Shard(settings), list[int]()
     sending = asyncio.create_task(send_all(shard, acknowledged))
 
-    async def full() -> bool:
-        return "No space left on device" in await failure(shard)
-
-    await until(full)
+    await until(partial(says, shard, "No space left on device"))
     shard.kill()
     sending.cancel()
     mount("-o", f"remount,{LARGE}", str(data))
@@ -129,16 +124,13 @@ async def test_a_disk_that_became_read_only_holds_up_its_trades_until_it_is_mend
         mount("-o", "remount,bind,ro", str(settings.columns))
         sending = asyncio.create_task(send(2))
 
-        async def read_only() -> bool:
-            return "Read-only file system" in await failure(shard)
-
-        await until(read_only)
+        await until(partial(says, shard, "Read-only file system"))
         assert not sending.done()
         assert set(stored_ids(settings, "binance", "ETHUSDT")) <= {1, 2}
     finally:
         unmount(settings.columns)
     await sending
     assert [stored_ids(settings, "binance", symbol) for symbol in symbols] == [[1, 2]] * 4
-    assert await failure(shard) == ""
+    assert (await shard.status())["failure"] == ""
     await shard.stop()
     assert all(not one.wrong for one in verify(settings.columns))

@@ -23,7 +23,8 @@ from storage.backup_tables import (
 from storage.backup_verify import Verifying
 from storage.clickhouse import ClickHouse, open_clickhouse
 from storage.clickhouse_migrations import MIGRATIONS
-from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer, needs_clickhouse_server
+from tests.servers import ClickHouseServer, needs_clickhouse_server
+from tests.storage.clickhouses import server
 from tests.storage.stored import (
     SECOND,
     backup,
@@ -36,6 +37,9 @@ from tests.storage.stored import (
     rows_of,
     trades,
 )
+
+__all__ = ["server"]
+
 
 ALL = sorted(file.name for file in MIGRATIONS.glob("*.sql"))
 #: What the old server of the tests does not know.
@@ -50,15 +54,6 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(os, "fdatasync", lambda _: None)
         yield
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer | None]:
-    if CLICKHOUSE_SERVER is None:
-        yield None
-    else:
-        with ClickHouseServer(tmp_path_factory.mktemp("clickhouse-server")) as running:
-            yield running
 
 
 @pytest.fixture(params=["embedded", pytest.param("server", marks=needs_clickhouse_server)])

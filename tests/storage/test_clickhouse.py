@@ -14,20 +14,15 @@ from hypothesis import strategies as st
 
 from storage.clickhouse import ClickHouse, DatabaseUnavailable, QueryFailed, open_clickhouse
 from storage.schema import SYMBOL, TRADES
-from tests.servers import CLICKHOUSE_SERVER, PASSWORD, ClickHouseServer, free_port, needs_clickhouse_server
+from tests.servers import PASSWORD, ClickHouseServer, free_port, needs_clickhouse_server
+from tests.storage.clickhouses import server
+
+__all__ = ["server"]
+
 
 HOSTILE = "x'; DROP TABLE trades --"
 DAY = 86_400_000_000_000
 START = 1_700_000_000_000_000_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer | None]:
-    if CLICKHOUSE_SERVER is None:
-        yield None
-    else:
-        with ClickHouseServer(tmp_path_factory.mktemp("clickhouse-server")) as running:
-            yield running
 
 
 @pytest.fixture(params=["embedded", pytest.param("server", marks=needs_clickhouse_server)])
