@@ -8,13 +8,14 @@ import asyncio
 import os
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 import structlog
 
 from actors.alert_channels.channel import Channel
@@ -28,6 +29,7 @@ from actors.alerting.retries import Outcome, wait_after
 from actors.parcels import Parcel, unpacked
 from config import Settings
 from storage.alert_log import Alert, AlertLog, Attempt, Fired, Firing, Record
+from storage.schema import ALERTS
 
 #: An attempt that takes longer has failed.
 ATTEMPT_S: Final = 10.0
@@ -37,6 +39,9 @@ IN_FLIGHT: Final = 8
 WRITE_S: Final = 5.0
 #: A write that failed (no space) is tried again this often.
 RETRY_S: Final = 1.0
+#: What fired and is not stored yet; and who stops waits so long for that.
+MOST_UNSTORED: Final = 10_000
+STORE_S: Final = 1.0
 #: The log is made short when it has grown by this.
 COMPACT_BYTES: Final = 1 << 20
 
@@ -44,10 +49,16 @@ log = structlog.get_logger(__name__)
 
 
 class Alerter:
-    """An actor: one per instance. With `recorded` the events are replayed ones."""
+    """An actor: one per instance. With `recorded` the events are replayed ones. `database` is the handle of the actor
+    that is told what fired."""
 
     def __init__(
-        self, settings: Settings, redis_url: str, recorded: bool, clock: Callable[[], int] = time.time_ns
+        self,
+        settings: Settings,
+        redis_url: str,
+        recorded: bool,
+        database: Any = None,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         alerts = settings.alerts
         self._clock = clock
@@ -71,6 +82,10 @@ class Alerter:
             self._channels["email"] = Mail(alerts.smtp, IN_FLIGHT)
         self._slots = {channel: asyncio.Semaphore(IN_FLIGHT) for channel in CHANNELS}
         self._telling: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._database = database
+        #: What fired and is not in the database yet, the newest; whoever reads the log knows all.
+        self._unstored: deque[Firing] = deque(maxlen=MOST_UNSTORED)
+        self._storing: asyncio.Task[None] | None = None
         #: One, and none that anybody else keeps busy.
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="alerts-log")
         self._unwritten: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
@@ -170,6 +185,9 @@ class Alerter:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait([self._writer])
+        if self._storing is not None:
+            await asyncio.wait([self._storing], timeout=STORE_S)
+            self._storing.cancel()
         for channel in self._channels.values():
             await channel.close()
         self._disk.shutdown()
@@ -180,6 +198,8 @@ class Alerter:
             raise RuntimeError("the alerter has stopped")
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_for_ever(), name="alerts-writer")
+            # Who died may not have stored them.
+            self._store([waiting.firing for waiting in self._book.waiting.values()])
             for delivery_id in self._book.waiting:
                 self._tell(delivery_id)
         elif self._writer.done():
@@ -209,6 +229,7 @@ class Alerter:
             await self._write([record for records, _ in batch for record in records])
             async with self._changed:
                 self._changed.notify_all()
+            self._store([record.firing for records, _ in batch for record in records if isinstance(record, Fired)])
             for records, written in batch:
                 if not written.done():
                     written.set_result(None)
@@ -248,6 +269,23 @@ class Alerter:
             # The longer log is as good.
             log.warning("the log of alerts stays long", error=error.strerror)
         self._compact_above = self._log.size + COMPACT_BYTES
+
+    # ---- the database
+
+    def _store(self, fired: Sequence[Firing]) -> None:
+        if self._database is None or not fired:
+            return
+        self._unstored.extend(fired)
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.get_running_loop().create_task(self._store_all(), name="alerts-store")
+
+    async def _store_all(self) -> None:
+        while self._unstored:
+            fired = [msgspec.structs.asdict(self._unstored.popleft()) for _ in range(len(self._unstored))]
+            try:
+                await self._database.insert.remote("alerts", None, pa.Table.from_pylist(fired, schema=ALERTS))
+            except Exception as error:  # noqa: BLE001 - who is to be told is told all the same
+                log.warning("what fired was not stored", alerts=len(fired), error=repr(error))
 
     # ---- telling
 

@@ -8,15 +8,17 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import ray
 
+from actors import surveys
 from actors.alerter import Alerter
 from actors.alerting.definitions import placed
 from actors.backups import Backups
+from actors.chronicle import Chronicle
 from actors.collector import Collector
 from actors.database import Database, stored_kinds
 from actors.directory import (
@@ -31,11 +33,9 @@ from actors.directory import (
     collector_name,
     find_actor,
     shard_name,
-    shard_of,
 )
 from actors.endpoint import Endpoint
 from actors.health import components
-from actors.integrity import combined
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
@@ -45,6 +45,7 @@ from actors.publisher import Publisher
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
 from actors.sinks import Sinks
+from actors.surveys import ANSWER_TIMEOUT_S, answer_or_none
 from actors.symbol_shard import SymbolShard
 from config import Settings, SettingsError
 from storage.symbol_changes import SymbolChanges
@@ -52,7 +53,6 @@ from storage.symbol_changes import SymbolChanges
 WATCH_INTERVAL_S = 0.5
 #: How everything is goes to Redis this often.
 HEALTH_INTERVAL_S = 2.0
-ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
 QUOTES_WAITING = 8
@@ -96,6 +96,7 @@ class Supervisor:
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._changes = SymbolChanges(settings.data / "symbols.json")
         self._status: dict[str, dict[str, Any]] = {}
+        self._chronicle: Chronicle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._collecting = False
         if ray.get_runtime_context().was_current_actor_reconstructed:
@@ -118,7 +119,7 @@ class Supervisor:
         database = add_told(DATABASE, Database, settings)
         publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url, CollectorBooks())
         watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
-        alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded)
+        alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded, database)
         add_told(BACKUPS, Backups, settings, database)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
         sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
@@ -134,6 +135,9 @@ class Supervisor:
                 self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
         self._collecting = True
+        if self._chronicle is None:
+            self._chronicle = Chronicle(database, time.time_ns)
+            self._note("system_started", "supervisor", "collecting", source=settings.source, exchanges=list(endpoints))
         await self._look()
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_forever())
@@ -166,7 +170,9 @@ class Supervisor:
             said: dict[str, str] = await collector.add.remote(list(symbols))
             if unknown := [symbol for symbol, reason in said.items() if reason and reason != NO_ANSWER_YET]:
                 await collector.remove.remote(unknown)
-            self._change(exchange, self._changes.add, [symbol for symbol in said if symbol not in unknown])
+            added = [symbol for symbol in said if symbol not in unknown]
+            self._change(exchange, self._changes.add, added)
+        self._note("symbols_added", "symbols", "collected from now on", exchange=exchange, symbols=added)
         return said
 
     async def remove_symbols(self, exchange: str, symbols: Sequence[str]) -> list[str]:
@@ -174,6 +180,7 @@ class Supervisor:
         async with self._running(exchange) as collector:
             removed: list[str] = await collector.remove.remote(list(symbols))
             self._change(exchange, self._changes.remove, removed)
+        self._note("symbols_removed", "symbols", "no longer collected", exchange=exchange, symbols=removed)
         return removed
 
     async def symbols(self) -> list[dict[str, Any]]:
@@ -183,53 +190,29 @@ class Supervisor:
         return [{"exchange": exchange, **row} for exchange, own in zip(exchanges, rows, strict=True) for row in own]
 
     async def integrity(self) -> list[dict[str, Any]]:
-        """How far the data of every collected symbol can be trusted; see `actors.integrity.combined`."""
-        exchanges = list(self._endpoints) if self._collecting else []
-        collected, stored = await asyncio.gather(
-            asyncio.gather(*(self._ask_for(self._collector(exchange).symbols.remote()) for exchange in exchanges)),
-            asyncio.gather(
-                *(self._ask_for(shard.integrity.remote(None)) for shard in (self._shards if exchanges else ()))
-            ),
-        )
-        kept = {(row["exchange"], row["symbol"]): row for own in stored for row in own or ()}
-        rows = []
-        for exchange, own in zip(exchanges, collected, strict=True):
-            by_symbol = {row["symbol"]: row for row in own or ()}
-            for symbol in self._endpoints[exchange].symbols if own is None else by_symbol:
-                silent = stored[shard_of(exchange, symbol, len(self._shards))] is None
-                trades = "its shard does not answer" if silent else kept.get((exchange, symbol))
-                row = combined(exchange, symbol, by_symbol.get(symbol, "its collector does not answer"), trades)
-                rows.append(row)
-        return rows
+        """See `actors.surveys.integrity`; nothing before anything is collected."""
+        if not self._collecting:
+            return []
+        symbols = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
+        return await surveys.integrity(self._collectors, self._shards, symbols)
 
     async def gaps(
         self, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
     ) -> list[dict[str, Any]]:
-        """The gaps of all symbols, or of these, as `storage.schema.GAPS` with `exchange`, by when they were opened.
-        Raises what Ray raises when a shard does not answer: a list that leaves some out would say they are whole."""
-        answers = await asyncio.gather(
-            *(asyncio.wait_for(shard.gaps.remote(exchange, open_only), ANSWER_TIMEOUT_S) for shard in self._shards)
-        )
-        rows = [asdict(gap) for answer in answers for gap in answer if symbol in (None, gap.symbol)]
-        return sorted(rows, key=lambda row: (row["opened"], row["exchange"], row["symbol"], row["gap_id"]))
+        """See `actors.surveys.gaps`."""
+        return await surveys.gaps(self._shards, exchange, symbol, open_only)
 
     async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
-        """A row per symbol that has traded, by exchange and symbol; see `SymbolShard.quality`. Raises what Ray raises
-        when a shard does not answer."""
-        answers = await asyncio.gather(
-            *(
-                asyncio.wait_for(shard.quality.remote(exchange, symbol, hours), ANSWER_TIMEOUT_S)
-                for shard in self._shards
-            )
-        )
-        rows = [row for answer in answers for row in answer]
-        return sorted(rows, key=lambda row: (row["exchange"], row["symbol"]))
+        """See `actors.surveys.quality`."""
+        return await surveys.quality(self._shards, exchange, symbol, hours)
 
     async def backfill(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> int:
         """Fetch past trades of a symbol (both ends included), also after a restart; the number of the job, which is
         unique within its exchange. `SettingsError` when that cannot be."""
         async with self._running(exchange) as collector:
             job: int = await collector.backfill.remote(symbol, from_ns, to_ns)
+        span = {"job": job, "from_ns": from_ns, "to_ns": to_ns}
+        self._note("backfill_begun", "backfill", "past trades", exchange=exchange, symbols=[symbol], **span)
         return job
 
     async def backfills(self) -> list[dict[str, Any]]:
@@ -242,20 +225,25 @@ class Supervisor:
     async def cancel_backfill(self, exchange: str, job: int) -> bool:
         """End a backfill; False when it does not run."""
         cancelled: bool = await self._collector(exchange).cancel_backfill.remote(job)
+        if cancelled:
+            self._note("backfill_cancelled", "backfill", "ended by a user", exchange=exchange, job=job)
         return cancelled
 
     async def add_alert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Make an alert about a collected symbol; see `Alerter.add`, also for what is raised, here and below."""
         collected = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
         alert: dict[str, Any] = await self._actors[ALERTER].add.remote(str(uuid.uuid4()), placed(given, collected))
+        self._note_alert("alert_added", alert)
         return alert
 
     async def change_alert(self, alert_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
         alert: dict[str, Any] = await self._actors[ALERTER].change.remote(alert_id, given)
+        self._note_alert("alert_changed", alert)
         return alert
 
     async def remove_alert(self, alert_id: str) -> None:
         await self._actors[ALERTER].remove.remote(alert_id)
+        self._note("alert_removed", "alerts", "no longer looked for", alert_id=alert_id)
 
     async def alerts(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self._actors[ALERTER].alerts.remote()
@@ -285,6 +273,7 @@ class Supervisor:
         """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""
         wanted = list(self._endpoints) if exchanges is None else list(exchanges)
         said = await asyncio.gather(*(self._collector(exchange).record.remote(on) for exchange in wanted))
+        self._note("journal_switched", "journal", "on" if on else "off", exchanges=wanted)
         return dict(zip(wanted, said, strict=True))
 
     async def journals(self) -> dict[str, dict[str, Any]]:
@@ -297,6 +286,9 @@ class Supervisor:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        self._note("system_stopped", "supervisor", "asked to stop")
+        if self._chronicle is not None:
+            await self._chronicle.flush(STOP_TIMEOUT_S)
         for kinds in STOP_ORDER if self._collecting else ():
             group = [actor for name, actor in self._actors.items() if name.startswith(kinds)]
             stops = (asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S) for actor in group)
@@ -309,12 +301,9 @@ class Supervisor:
     def _shards(self) -> list[Any]:
         return [self._actors[shard_name(index)] for index in range(self._settings.shards)]
 
-    async def _ask_for(self, answer: Any) -> Any:
-        """None when the actor does not answer."""
-        try:
-            return await asyncio.wait_for(answer, ANSWER_TIMEOUT_S)
-        except (TimeoutError, ray.exceptions.RayError):
-            return None
+    @property
+    def _collectors(self) -> dict[str, Any]:
+        return {exchange: self._actors[collector_name(exchange)] for exchange in self._endpoints}
 
     def _collector(self, exchange: str) -> Any:
         if exchange not in self._endpoints:
@@ -335,6 +324,22 @@ class Supervisor:
         if symbols:
             change(exchange, symbols)
             self._endpoints[exchange] = self._changed(exchange, self._endpoints[exchange])
+
+    def _note(self, event: str, component: str, message: str, **about: Any) -> None:
+        """See `Chronicle.note`; nothing happens before anything runs."""
+        if self._chronicle is not None:
+            self._chronicle.note(event, component, message, **about)
+
+    def _note_alert(self, event: str, alert: Mapping[str, Any]) -> None:
+        # Where its messages lead is a secret.
+        said = {key: alert[key] for key in ("alert_id", "timeframe", "condition", "threshold", "is_active")}
+        self._note(event, "alerts", alert["note"], exchange=alert["exchange"], symbols=[alert["symbol"]], **said)
+
+    async def _tell_symbols(self, exchange: str, symbols: Sequence[str]) -> None:
+        if self._chronicle is not None and self._chronicle.is_due(exchange, symbols):
+            instruments = await answer_or_none(self._collector(exchange).instruments.remote())
+            if instruments is not None:
+                self._chronicle.list_is(exchange, instruments, symbols)
 
     def _add(self, name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
         self._actors[name] = handle = start_actor(name, actor, *arguments, gives_way=gives_way)
@@ -378,11 +383,16 @@ class Supervisor:
             await asyncio.sleep(HEALTH_INTERVAL_S)
 
     async def _look(self) -> None:
-        await asyncio.gather(*(self._ask(name, actor) for name, actor in self._actors.items()))
+        await asyncio.gather(
+            *(self._ask(name, actor) for name, actor in self._actors.items()),
+            *(self._tell_symbols(exchange, endpoint.symbols) for exchange, endpoint in self._endpoints.items()),
+        )
 
     async def _ask(self, name: str, actor: Any) -> None:
         try:
             said = await asyncio.wait_for(actor.status.remote(), ANSWER_TIMEOUT_S)
+            if self._status.get(name, said).get("pid") != said.get("pid"):
+                self._note("actor_restarted", name, "its process had died", severity="warning")
             self._status[name] = {**said, "answers": True, "at": time.monotonic()}
             if said.get("running") is False:
                 # Its process was restarted, or its work failed.

@@ -209,7 +209,7 @@ _INSTRUMENT_FIELDS: Final[list[Any]] = [
 ]
 INSTRUMENTS: Final = pa.schema(_INSTRUMENT_FIELDS)
 
-#: One row per symbol that is or was collected: what its exchange says of it, and whether it is `collected` now.
+#: One row per symbol that an exchange lists or has listed: what it says of it, and whether it is `collected` now.
 _SYMBOL_FIELDS: Final = [*_INSTRUMENT_FIELDS, pa.field("collected", pa.bool_(), nullable=False)]
 SYMBOLS: Final = pa.schema(_SYMBOL_FIELDS)
 

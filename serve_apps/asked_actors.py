@@ -1,0 +1,138 @@
+"""What applications ask of the actors: each question bounded in time, and what goes wrong said as they know it."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pyarrow as pa
+import ray
+
+from actors.alerting.definitions import AlertError
+from actors.directory import MARKET_WATCH, SUPERVISOR, find_actor
+from config import SettingsError
+from serve_apps.shared_answer import NoAnswer
+
+READINESS_TIMEOUT_S: Final = 2.0
+WATCH_TIMEOUT_S: Final = 2.0
+#: The supervisor itself waits 5 s for an actor that does not answer, and says so in its rows.
+LOOK_TIMEOUT_S: Final = 8.0
+
+
+@functools.cache
+def actor(name: str) -> Any:
+    """See `find_actor`, which waits for Ray each time. Actors keep their names for as long as there are replicas."""
+    return find_actor(name)
+
+
+class Supervised:
+    """What is collected, by the supervisor; see `serve_apps.subscriptions.Collection`."""
+
+    async def symbols(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await actor(SUPERVISOR).symbols.remote()
+        return rows
+
+    async def add(self, exchange: str, symbols: list[str]) -> dict[str, str]:
+        said: dict[str, str] = await self._ask("add_symbols", exchange, symbols)
+        return said
+
+    async def remove(self, exchange: str, symbols: list[str]) -> list[str]:
+        removed: list[str] = await self._ask("remove_symbols", exchange, symbols)
+        return removed
+
+    async def integrity(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._look("integrity")
+        return rows
+
+    async def gaps(self, exchange: str | None, symbol: str | None, open_only: bool) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._look("gaps", exchange, symbol, open_only)
+        return found
+
+    async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._look("quality", exchange, symbol, hours)
+        return rows
+
+    async def _look(self, method: str, *arguments: Any) -> Any:
+        """Ask what somebody may look at again and again: rather no answer than a late one."""
+        try:
+            return await asyncio.wait_for(self._ask(method, *arguments), LOOK_TIMEOUT_S)
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer("The actors that know do not answer now; ask again in a moment.") from None
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(actor(SUPERVISOR), method).remote(*arguments)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, SettingsError):
+                raise LookupError(str(error.cause)) from None
+            raise
+
+
+async def answer_of(reference: Any) -> Any:
+    """What an actor says; a ValueError of it as itself."""
+    try:
+        return await reference
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ValueError):
+            raise error.cause from None
+        raise
+
+
+def watched(method: str) -> Callable[[], Awaitable[pa.RecordBatch]]:
+    """Asks the market watch."""
+
+    async def ask() -> pa.RecordBatch:
+        try:
+            asked = getattr(actor(MARKET_WATCH), method).remote()
+            rows: pa.RecordBatch = await asyncio.wait_for(asked, WATCH_TIMEOUT_S)
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer("Whoever watches the quotes does not answer now; ask again in a moment.") from None
+        return rows
+
+    return ask
+
+
+class SupervisedAlerts:
+    """Alerts, by the supervisor; see `serve_apps.alerts.Alerts`."""
+
+    async def add_alert(self, given: dict[str, Any]) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._ask("add_alert", given)
+        return alert
+
+    async def change_alert(self, alert_id: str, given: dict[str, Any]) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._ask("change_alert", alert_id, given)
+        return alert
+
+    async def remove_alert(self, alert_id: str) -> None:
+        await self._ask("remove_alert", alert_id)
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._ask("alerts")
+        return found
+
+    async def alert(self, alert_id: str) -> dict[str, Any]:
+        alert: dict[str, Any] = await self._ask("alert", alert_id)
+        return alert
+
+    async def deliveries(self, alert_id: str | None, limit: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._ask("deliveries", alert_id, limit)
+        return found
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            asked = getattr(actor(SUPERVISOR), method).remote(*arguments)
+            return await asyncio.wait_for(asked, LOOK_TIMEOUT_S)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, AlertError):
+                raise error.cause from None
+            raise
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer("The actors that know do not answer now; ask again in a moment.") from None
+
+
+async def readiness() -> tuple[bool, dict[str, Any]]:
+    """What the supervisor says; not ready when it does not answer."""
+    try:
+        return await asyncio.wait_for(actor(SUPERVISOR).readiness.remote(), READINESS_TIMEOUT_S)
+    except (TimeoutError, ValueError, ray.exceptions.RayError):
+        return False, {"status": "starting", "feeds": {}}
