@@ -52,7 +52,7 @@ chaos: install
 # Nothing but kills of shards, database, Redis and the whole tree, and then files, ClickHouse and what was made are
 # compared: make kills SEED=1
 kills: install
-	$(BIN)/python -m tests.chaos.campaign --on ray --kills --faults 200 --seconds 1000 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos.campaign --on ray --kills --faults 220 --seconds 1500 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
 
 # The pure cores, one process, a made-up clock, network and disk, and a seed that chooses what goes wrong:
 # make dst, make dst SEEDS=200, make dst SEED=123 (tells the history of that one). See docs/simulation.md.

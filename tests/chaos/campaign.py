@@ -74,7 +74,7 @@ class Campaign:
         harms, kinds = _SYSTEMS[self.on].harms, tuple(KINDS)
         if self.kills:
             # All of it takes longest to start again.
-            harms, kinds = (*3 * ("kill_shard", *SINK_KILLS), KILL_TREE), ()
+            harms, kinds = (*6 * ("kill_shard", *SINK_KILLS), KILL_TREE), ()
         return plan(self.seed, self.faults, self.seconds, SYMBOLS, SHARDS, harms, self.longest_s, self.outage_s, kinds)
 
 

@@ -46,7 +46,6 @@ class OnRay:
         self._instance: Instance | None = None
         self._asking = asyncio.Lock()
         self._tree = asyncio.Lock()
-        self._pids: dict[str, int] = {}
 
     async def __aenter__(self) -> "OnRay":
         own = {
@@ -69,34 +68,28 @@ class OnRay:
                 async with self._asking:
                     await asyncio.to_thread(self._start)
             return True
-        if what.kind == "kill_redis":
-            async with self._tree:
-                return sum(_signalled(pid, signal.SIGKILL) for pid in self._redis()) > 0
-        try:
-            pids = await self._actors()
-        except NoAnswer:
-            return False
         match what.kind:
+            # Found without asking anybody: who is just starting is killed like anybody else.
+            case "kill_redis":
+                found = self._redis()
             case "kill_database":
-                names = ["database"]
-            case "kill_collector":
-                names = [f"collector:{exchange}"]
+                found = self._processes("Database")
             case "kill_shard":
-                names = [f"shard:{what.shard}"]
+                found = self._processes("SymbolShard")[what.shard :][:1]
             case _:
-                names = [name for name in pids if name.startswith(("collector:", "shard:"))]
-        return sum(_signalled(pids.get(name, 0), signal.SIGKILL) for name in names) > 0
+                try:
+                    pids = await self._actors()
+                except NoAnswer:
+                    return False
+                prefixes = f"collector:{exchange}" if what.kind == "kill_collector" else ("collector:", "shard:")
+                found = [pid for name, pid in pids.items() if name.startswith(prefixes)]
+        return sum(_signalled(pid, signal.SIGKILL) for pid in found) > 0
 
     async def outage(self, what: Outage) -> bool:
         # Not while the whole instance is started again.
         async with self._tree:
-            if what.kind == "outage_redis":
-                pids = self._redis()
-            else:
-                # ClickHouse is in it.
-                with contextlib.suppress(NoAnswer):
-                    await self._actors()
-                pids = [pid for name, pid in self._pids.items() if name == "database"]
+            # ClickHouse is in the actor.
+            pids = self._redis() if what.kind == "outage_redis" else self._processes("Database")
         for pid in pids:
             _signalled(pid, signal.SIGSTOP)
         try:
@@ -179,27 +172,33 @@ class OnRay:
         return rows
 
     def memory(self) -> dict[str, int]:
-        assert self._instance is not None
         sizes = dict.fromkeys(_MEASURED.values(), 0)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for one in psutil.Process(self._instance.process.pid).children(recursive=True):
-                # ray::Collector, and while it is asked ray::Collector.status
-                title = " ".join(command_line(one)).removeprefix("ray::").partition(".")[0].strip()
-                if title in _MEASURED:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        sizes[_MEASURED[title]] += one.memory_info().rss
+        for one, title in self._family():
+            if title in _MEASURED:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    sizes[_MEASURED[title]] += one.memory_info().rss
         return sizes
 
-    def _redis(self) -> list[int]:
+    def _family(self) -> list[tuple[psutil.Process, str]]:
+        """All processes of the instance with what they are: the class of an actor, or the command."""
         assert self._instance is not None
-        family = psutil.Process(self._instance.process.pid).children(recursive=True)
-        return [one.pid for one in family if "redis-server" in " ".join(command_line(one))]
+        try:
+            found = psutil.Process(self._instance.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        # ray::Collector, and while it is asked ray::Collector.status
+        return [(one, " ".join(command_line(one)).removeprefix("ray::").partition(".")[0].strip()) for one in found]
+
+    def _processes(self, title: str) -> list[int]:
+        return sorted(one.pid for one, known in self._family() if known == title)
+
+    def _redis(self) -> list[int]:
+        return [one.pid for one, title in self._family() if "redis-server" in title]
 
     async def _actors(self) -> dict[str, int]:
         """Processes by the name of the actor."""
         said = await self._ask("answer = ray.get(find_actor('supervisor').status.remote(), timeout=10)")
-        self._pids = {name: status["pid"] for name, status in said.items() if "pid" in status}
-        return self._pids
+        return {name: status["pid"] for name, status in said.items() if "pid" in status}
 
     async def _ask(self, code: str) -> Any:
         async with self._asking:
