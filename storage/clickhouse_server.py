@@ -111,7 +111,9 @@ class _Connection:
             except (errors.SocketTimeoutError, TimeoutError):
                 raise DatabaseUnavailable(f"ClickHouse does not answer in time{_IS_IT_THE_PORT}") from None
             except (errors.NetworkError, OSError, EOFError) as error:
-                raise DatabaseUnavailable(f"ClickHouse cannot be reached: {_one_line(error)}") from None
+                # A port of TLS hangs up on who does not speak it.
+                hint = _IS_IT_THE_PORT if "reset by peer" in str(error) else ""
+                raise DatabaseUnavailable(f"ClickHouse cannot be reached: {_one_line(error)}{hint}") from None
             except errors.Error as error:
                 # Something answers, but not in ClickHouse's native protocol.
                 raise DatabaseUnavailable(

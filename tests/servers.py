@@ -98,7 +98,8 @@ class ClickHouseServer(Server):
     # Told to terminate, this version waits ten seconds for its clients.
     stop_signal = signal.SIGKILL
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
+        """With `certificate` (key and certificate in one file) it speaks TLS too, at `secure_url`."""
         assert CLICKHOUSE_SERVER is not None
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
@@ -107,8 +108,16 @@ class ClickHouseServer(Server):
             <password>{PASSWORD}</password><networks><ip>127.0.0.1</ip></networks>
             <profile>default</profile><quota>default</quota></default></users></yandex>"""
         )
+        secure_port = free_port()
+        secure = (
+            f"""<tcp_port_secure>{secure_port}</tcp_port_secure><openSSL><server>
+            <certificateFile>{certificate}</certificateFile><privateKeyFile>{certificate}</privateKeyFile>
+            <verificationMode>none</verificationMode></server></openSSL>"""
+            if certificate
+            else ""
+        )
         (folder / "config.xml").write_text(
-            f"""<yandex><logger><level>warning</level><console>1</console></logger>
+            f"""<yandex>{secure}<logger><level>warning</level><console>1</console></logger>
             <tcp_port>{port}</tcp_port><http_port>{free_port()}</http_port><listen_host>127.0.0.1</listen_host>
             <path>{folder}/data/</path><tmp_path>{folder}/data/tmp/</tmp_path>
             <users_config>{folder}/users.xml</users_config><mark_cache_size>67108864</mark_cache_size>
@@ -117,3 +126,4 @@ class ClickHouseServer(Server):
         (folder / "data").mkdir(exist_ok=True)
         super().__init__([CLICKHOUSE_SERVER, f"--config-file={folder}/config.xml"], folder, port)
         self.url = f"clickhouse://default:{PASSWORD}@127.0.0.1:{port}/rayfeed"
+        self.secure_url = f"clickhouses://default:{PASSWORD}@127.0.0.1:{secure_port}/rayfeed"
