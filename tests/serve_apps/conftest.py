@@ -40,6 +40,7 @@ def made_rows(row_type: RowType, seconds: list[int] | Column, seed: int = 1) -> 
     rows |= {
         "time": time,
         "nanos": np.arange(size, dtype="<u4"),
+        "side": random.integers(0, 2, size, "<u4"),
         ("id" if row_type == "TRADES" else "sequence"): identity,
     }
     return rows
