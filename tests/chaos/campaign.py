@@ -121,13 +121,15 @@ async def run(campaign: Campaign, folder: Path) -> Result:
         if not await _until(running.settled, recover_s):
             wrong += [f"not settled {recover_s:g} s after the halt: {one}" for one in await running.illnesses()]
             wrong += [await system.on_its_way()]
+        # Soon: nobody speaks any more, which is a gap of its own when it lasts.
+        gaps = await system.gaps()
         wrong += await running.wrong_books()
         if not await _until(running.database_has_all, recover_s):
             wrong += await system.behind()
         wrong += [
             f"{one.exchange} {one.symbol} {one.day}: {what}" for one in verify(system.columns) for what in one.wrong
         ]
-        gaps, integrity = await system.gaps(), await system.integrity()
+        integrity = await system.integrity()
         wrong += check_gaps(gaps, UNREPAIRABLE)
         stored = await asyncio.to_thread(check_trades, system.columns, exchanges.truth, integrity, gaps)
         wrong += [f"{one.exchange} {one.symbol}: {what}" for one in stored for what in one.wrong]

@@ -186,14 +186,18 @@ class OnRay:
             found = psutil.Process(self._instance.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+        commands = [(one, " ".join(command_line(one))) for one in found]
         # ray::Collector, and while it is asked ray::Collector.status
-        return [(one, " ".join(command_line(one)).removeprefix("ray::").partition(".")[0].strip()) for one in found]
+        return [
+            (one, command[5:].partition(".")[0].strip() if command.startswith("ray::") else command)
+            for one, command in commands
+        ]
 
     def _processes(self, title: str) -> list[int]:
         return sorted(one.pid for one, known in self._family() if known == title)
 
     def _redis(self) -> list[int]:
-        return [one.pid for one, title in self._family() if "redis-server" in title]
+        return [one.pid for one, command in self._family() if "redis-server" in command]
 
     async def _actors(self) -> dict[str, int]:
         """Processes by the name of the actor."""
