@@ -8,7 +8,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +17,7 @@ import aiohttp
 import pyarrow as pa
 
 from cluster.client_columns import BadAnswer, Kind, Range, table_of
+from cluster.client_live import UNKNOWN_USER, FeedError, Following
 from cluster.moments import moment
 
 #: int ns, a datetime that knows its time zone, or a text as on the command line (`2026-01-31T12:00`, `2h ago`).
@@ -26,6 +27,8 @@ ATTEMPTS: Final = 6
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 TIMEOUT_S: Final = 60.0
+#: Of the live feed, in bytes: a snapshot of many symbols.
+LONGEST_MESSAGE: Final = 64 << 20
 _RETRIED: Final = frozenset((408, 429, 502, 503, 504))
 _TOO_LARGE: Final = 413
 
@@ -74,7 +77,7 @@ class AsyncClient:
 
     async def batches(
         self, kind: Kind, exchange: str, symbol: str, start: Moment, end: Moment = "now", span_s: int = 3600
-    ) -> AsyncIterator[pa.Table]:
+    ) -> AsyncGenerator[pa.Table]:
         """The same as `trades` or `quotes`, in tables of `span_s` seconds, those without rows left out: for ranges that
         do not fit in memory."""
         begin, last = _ns(start), _ns(end, end=True)
@@ -84,6 +87,29 @@ class AsyncClient:
             if table.num_rows:
                 yield table
             begin = until + 1
+
+    async def live(self, *topics: str, rate: float | None = None) -> AsyncGenerator[dict[str, Any]]:
+        """Snapshots and updates of topics of the live feed (docs/live.md), `rate` updates a second of each at most (0:
+        every one). A lost connection is made again, and what was missed meanwhile comes first; where that is too long
+        ago, a snapshot. Ends when you stop asking; `FeedError` when the topics cannot be followed."""
+        following, wait = Following(topics, rate), FIRST_WAIT_S
+        while True:
+            try:
+                async with self._session.ws_connect(f"{self.url}/ws", max_msg_size=LONGEST_MESSAGE) as socket:
+                    await socket.send_json(following.hello)
+                    while (said := await socket.receive(following.silence_s)).type == aiohttp.WSMsgType.TEXT:
+                        wait = FIRST_WAIT_S
+                        if following.take(message := said.json()):
+                            yield message
+                    if socket.close_code == UNKNOWN_USER:
+                        raise FeedError(str(said.extra or "the token is not known, or no longer"))
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status not in _RETRIED:
+                    raise RefusedError(error.status, error.message) from None
+            except (aiohttp.ClientError, TimeoutError):
+                pass  # asked again
+            await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
+            wait = min(LONGEST_WAIT_S, 2 * wait)
 
     async def get(self, path: str, **query: Any) -> Any:
         """What any path that speaks JSON answers, for example `get("/api/v1/charts/BTCUSDT", timeframe="1m")`."""
@@ -160,18 +186,27 @@ class Client:
     ) -> Iterator[pa.Table]:
         return self._each(self._client.batches(kind, exchange, symbol, start, end, span_s))
 
+    def live(self, *topics: str, rate: float | None = None) -> Iterator[dict[str, Any]]:
+        return self._each(self._client.live(*topics, rate=rate))
+
     def get(self, path: str, **query: Any) -> Any:
         return self._run(self._client.get(path, **query))
 
-    def _run[Result](self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _run[Result](self, work: Awaitable[Result]) -> Result:
+        async def wait() -> Result:
+            return await work
 
-    def _each[Item](self, items: AsyncIterator[Item]) -> Iterator[Item]:
-        while True:
-            try:
-                yield self._run(anext(items))  # type: ignore[arg-type]
-            except StopAsyncIteration:
-                return
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
+
+    def _each[Item](self, items: AsyncGenerator[Item]) -> Iterator[Item]:
+        try:
+            while True:
+                try:
+                    yield self._run(anext(items))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._run(items.aclose())
 
 
 def connect(url: str = "http://127.0.0.1:8080", token: str | None = None) -> Client:
@@ -210,4 +245,4 @@ def _ns(at: Moment, end: bool = False) -> int:
     return moment(at, time.time_ns(), end)
 
 
-__all__ = ["AsyncClient", "BadAnswer", "Client", "RefusedError", "connect"]
+__all__ = ["AsyncClient", "BadAnswer", "Client", "FeedError", "RefusedError", "connect"]
