@@ -136,8 +136,9 @@ def _to_numpy(column: "pa.ChunkedArray[Any]") -> Any:
     if pa.types.is_string(array.type):
         array = array.dictionary_encode()
     if pa.types.is_dictionary(array.type):
-        names = np.array(array.dictionary.cast(pa.binary()).to_pylist(), dtype=np.object_)
-        return names[array.indices.to_numpy()]
+        # A null is one more name, at the end.
+        names = np.array([*array.dictionary.cast(pa.binary()).to_pylist(), None], dtype=np.object_)
+        return names[array.indices.fill_null(len(names) - 1).to_numpy()]
     if array.null_count:
         # As NaN a null would be a number.
         return np.array(array.to_pylist(), dtype=np.object_)

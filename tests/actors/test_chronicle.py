@@ -1,5 +1,6 @@
 """What happened, what is collected and what fired, in the real tables."""
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ from config import load
 from storage import redis
 from tests.actors.alerting.tables import EXCHANGE, NOW, PRICE, prices
 from tests.polling import until
-from tests.servers import PASSWORD, free_port
+from tests.servers import PASSWORD, ClickHouseServer, free_port, needs_clickhouse_server
+from tests.storage.clickhouses import server
+
+__all__ = ["server"]
+
+_numbers = itertools.count()
 
 
 class Method:
@@ -31,9 +37,13 @@ class Handle:
         self.insert = Method(database.insert)
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(load(tmp_path).model_copy(update={"clickhouse_url": None}))
+@pytest.fixture(params=["embedded", pytest.param("server", marks=needs_clickhouse_server)])
+async def database(
+    request: pytest.FixtureRequest, server: ClickHouseServer | None, tmp_path: Path
+) -> AsyncIterator[Database]:
+    of_server = server is not None and request.param == "server"
+    url = f"{server.url}_{next(_numbers)}" if server is not None and of_server else None
+    opened = Database(load(tmp_path).model_copy(update={"clickhouse_url": url}))
     yield opened
     await opened.stop()
 
