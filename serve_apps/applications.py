@@ -8,34 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pydantic import BaseModel
 from ray import serve
 
-from actors.directory import DATABASE, collector_name, shard_name, shard_of
 from actors.own_process import keep_what_there_is
 from config import Settings, load
-from serve_apps.alerts import ALERTS, AlertsApp
 from serve_apps.asgi import Receive, Scope, Send
-from serve_apps.asked_actors import Supervised, SupervisedAlerts, actor, answer_of, readiness, watched
-from serve_apps.books import BOOKS, BooksApp
-from serve_apps.charts import CHARTS, ChartsApp, live_then_stored
-from serve_apps.consolidated import ARBITRAGE, BBO, ArbitrageApp, BestApp
+from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
-from serve_apps.features import FEATURES, FeaturesApp
-from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp
-from serve_apps.market import MarketApp, Resource
+from serve_apps.market import MarketApp
+from serve_apps.market_resources import Actors, resources
+from serve_apps.openapi import with_documents
+from serve_apps.openapi_routes import ROUTES
 from serve_apps.pages import PagesApp
-from serve_apps.quality import QUALITY, QualityApp
-from serve_apps.shared_answer import Shared
-from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
 from serve_apps.token import api_token
-from storage.column_reader import ColumnReader
 
 WEB = Path(__file__).parent / "web" / "dist"
-#: The best quotes change all the time: who asks again within this time gets the same.
-BEST_FRESH_S = 0.1
 
 Asgi = Callable[[Scope, Receive, Send], Any]
 
@@ -73,67 +62,24 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
 
 def market_application(settings: Settings) -> Any:
     def build() -> Asgi:
-        async def live(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
-            bars: pa.RecordBatch = await shard.bars.remote(exchange, symbol, timeframe, limit)
-            return bars
-
-        async def indicators(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
-            said: pa.RecordBatch = await shard.indicators.remote(exchange, symbol, timeframe, limit)
-            return said
-
-        async def newest(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
-            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
-            found: pa.RecordBatch = await answer_of(shard.features.remote(exchange, symbol, timeframe, limit))
-            return found
-
-        async def between(exchange: str, symbol: str, timeframe: str, from_ns: int, before_ns: int) -> pa.RecordBatch:
-            shard = actor(shard_name(shard_of(exchange, symbol, settings.shards)))
-            asked = shard.features_between.remote(exchange, symbol, timeframe, from_ns, before_ns)
-            found: pa.RecordBatch = await answer_of(asked)
-            return found
-
-        async def stored(exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None) -> pa.Table:
-            bars: pa.Table = await actor(DATABASE).bars.remote(exchange, symbol, timeframe, limit, before_ns)
-            return bars
-
-        async def book(exchange: str, symbol: str, levels: int | None) -> pa.RecordBatch:
-            try:
-                collector = actor(collector_name(exchange))
-            except ValueError:
-                raise KeyError(exchange) from None
-            found: list[pa.RecordBatch] = await collector.book.remote([symbol], levels)
-            if not found:
-                raise KeyError(symbol)
-            return found[0]
-
-        symbols = ColumnReader(settings.columns).symbols
-        charts = ChartsApp(live_then_stored(live, stored), indicators, symbols)
-        supervised = Supervised()
-        token = api_token(settings)
-        changes = SubscriptionsApp(supervised, token)
-        return MarketApp(
-            [
-                Resource(CHARTS, ("GET", "HEAD"), charts),
-                Resource(FEATURES, ("GET", "HEAD"), FeaturesApp(newest, between, symbols)),
-                Resource(BOOKS, ("GET", "HEAD"), BooksApp(book)),
-                Resource(SUBSCRIPTIONS, ("GET", "HEAD", "POST", "DELETE"), changes),
-                Resource(INTEGRITY, ("GET", "HEAD"), IntegrityApp(Shared(supervised.integrity))),
-                Resource(GAPS, ("GET", "HEAD"), GapsApp(supervised.gaps)),
-                Resource(QUALITY, ("GET", "HEAD"), QualityApp(supervised.quality)),
-                Resource(BBO, ("GET", "HEAD"), BestApp(Shared(watched("best"), BEST_FRESH_S))),
-                Resource(ARBITRAGE, ("GET", "HEAD"), ArbitrageApp(Shared(watched("episodes"), BEST_FRESH_S))),
-                Resource(ALERTS, ("GET", "HEAD", "POST", "PUT", "DELETE"), AlertsApp(SupervisedAlerts(), token)),
-            ]
+        actors = Actors(
+            supervisor=Supervised(),
+            alerts=SupervisedAlerts(),
+            shards=Shards(settings.shards).ask,
+            query=query,
+            book=book,
+            best=watched("best"),
+            episodes=watched("episodes"),
+            instruments=listed_by(settings.exchanges),
         )
+        return MarketApp(resources(settings, api_token(settings), actors))
 
     return _application("MarketApi", build, settings.serving.market_replicas)
 
 
 def pages_application(settings: Settings) -> Any:
     def build() -> Asgi:
-        return PagesApp(WEB, readiness)
+        return with_documents(PagesApp(WEB, readiness), ROUTES)
 
     return _application("Pages", build, settings.serving.page_replicas)
 

@@ -2,21 +2,25 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 import ray
 
 from actors.alerting.definitions import AlertError
-from actors.directory import MARKET_WATCH, SUPERVISOR, find_actor
+from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from config import SettingsError
 from serve_apps.shared_answer import NoAnswer
+from storage.clickhouse import DatabaseUnavailable, Parameter
 
 READINESS_TIMEOUT_S: Final = 2.0
 WATCH_TIMEOUT_S: Final = 2.0
 #: The supervisor itself waits 5 s for an actor that does not answer, and says so in its rows.
 LOOK_TIMEOUT_S: Final = 8.0
+#: What may have to be read from the disk, or by the database.
+READ_TIMEOUT_S: Final = 60.0
+_AWAY: Final = "The actors that know do not answer now; ask again in a moment."
 
 
 @functools.cache
@@ -29,8 +33,12 @@ class Supervised:
     """What is collected, by the supervisor; see `serve_apps.subscriptions.Collection`."""
 
     async def symbols(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await actor(SUPERVISOR).symbols.remote()
+        rows: list[dict[str, Any]] = await self._look("symbols")
         return rows
+
+    async def status(self) -> dict[str, dict[str, Any]]:
+        said: dict[str, dict[str, Any]] = await self._look("status")
+        return said
 
     async def add(self, exchange: str, symbols: list[str]) -> dict[str, str]:
         said: dict[str, str] = await self._ask("add_symbols", exchange, symbols)
@@ -57,7 +65,7 @@ class Supervised:
         try:
             return await asyncio.wait_for(self._ask(method, *arguments), LOOK_TIMEOUT_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError):
-            raise NoAnswer("The actors that know do not answer now; ask again in a moment.") from None
+            raise NoAnswer(_AWAY) from None
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         try:
@@ -68,14 +76,75 @@ class Supervised:
             raise
 
 
-async def answer_of(reference: Any) -> Any:
-    """What an actor says; a ValueError of it as itself."""
+class Shards:
+    """The shards, each asked about the symbols it owns. ValueError where one refuses, `NoAnswer`."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def ask(self, method: str) -> Callable[..., Awaitable[Any]]:
+        """A method of the shard of (exchange, symbol), which are its first arguments."""
+
+        async def asked(exchange: str, symbol: str, *arguments: Any) -> Any:
+            return await told(
+                shard_name(shard_of(exchange, symbol, self._shards)), method, exchange, symbol, *arguments
+            )
+
+        return asked
+
+
+async def told(name: str, method: str, *arguments: Any, within_s: float = READ_TIMEOUT_S) -> Any:
+    """What an actor says; ValueError, KeyError and `DatabaseUnavailable` of it as themselves, `NoAnswer` when it does
+    not say anything in time."""
     try:
-        return await reference
+        asked = getattr(actor(name), method).remote(*arguments)
+    except ValueError:
+        raise NoAnswer(_AWAY) from None
+    try:
+        return await asyncio.wait_for(asked, within_s)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ValueError):
+        if isinstance(error.cause, ValueError | KeyError | DatabaseUnavailable):
             raise error.cause from None
         raise
+    except (TimeoutError, ray.exceptions.RayError):
+        raise NoAnswer(_AWAY) from None
+
+
+async def query(sql: str, parameters: Mapping[str, Parameter]) -> pa.Table:
+    """Rows of the database; `DatabaseUnavailable`, `NoAnswer`."""
+    rows: pa.Table = await told(DATABASE, "query", sql, parameters)
+    return rows
+
+
+async def book(exchange: str, symbol: str, levels: int | None) -> pa.RecordBatch:
+    """See `serve_apps.books.Books`."""
+    try:
+        actor(collector_name(exchange))
+    except ValueError:
+        raise KeyError(exchange) from None
+    found: list[pa.RecordBatch] = await told(
+        collector_name(exchange), "book", [symbol], levels, within_s=LOOK_TIMEOUT_S
+    )
+    if not found:
+        raise KeyError(symbol)
+    return found[0]
+
+
+def listed_by(exchanges: Iterable[str]) -> Callable[[], Awaitable[dict[str, pa.Table | None]]]:
+    """What these exchanges list, None where nobody knows; see `Collector.instruments`."""
+    names = list(exchanges)
+
+    async def one(exchange: str) -> pa.Table | None:
+        try:
+            found: pa.Table | None = await told(collector_name(exchange), "instruments", within_s=WATCH_TIMEOUT_S)
+        except NoAnswer:
+            return None
+        return found
+
+    async def ask() -> dict[str, pa.Table | None]:
+        return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+    return ask
 
 
 def watched(method: str) -> Callable[[], Awaitable[pa.RecordBatch]]:
@@ -127,7 +196,7 @@ class SupervisedAlerts:
                 raise error.cause from None
             raise
         except (TimeoutError, ValueError, ray.exceptions.RayError):
-            raise NoAnswer("The actors that know do not answer now; ask again in a moment.") from None
+            raise NoAnswer(_AWAY) from None
 
 
 async def readiness() -> tuple[bool, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """What answers of the market API are made of: JSON, and Arrow for those who compute."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -25,3 +27,22 @@ def arrow_stream(rows: pa.RecordBatch) -> bytes:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_batch(rows)
     return sink.getvalue().to_pybytes()
+
+
+def json_rows(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> list[Any]:
+    """These columns row by row, for `send_json`: much cheaper than dicts."""
+    return list(map(_row_type(tuple(names)), *(values(rows.column(name)) for name in names)))
+
+
+def values(column: Any) -> list[Any]:
+    """The values of an Arrow column; of one of floats NaN stands for null, which JSON has for both."""
+    kind = column.type
+    if pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not column.null_count):
+        # Scalars, which `to_pylist` makes of each value, take ten times as long.
+        return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=64)
+def _row_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Row", names, gc=False)

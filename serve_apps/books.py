@@ -2,16 +2,21 @@
 hole or went stale is answered with 503 and its state, never with levels.
 """
 
+import datetime
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
-import msgspec
+import numpy as np
 import pyarrow as pa
 
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
-from serve_apps.bodies import ARROW, HEADERS, JSON, arrow_stream
-from serve_apps.parameters import known_query, one_of, whole_number
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_whole
+from serve_apps.bodies import ARROW, HEADERS, arrow_stream, send_json, values
+from serve_apps.parameters import Parameter, Retired, Route, choice, whole_number
+from serve_apps.shared_answer import NoAnswer
+from serve_apps.symbol_names import EXCHANGE, SYMBOL, Symbols, find_symbol, having
 
+BOOK: Final = "/api/v1/book/"
+#: As it was called first.
 BOOKS: Final = "/api/v1/books/"
 MOST_LEVELS: Final = 5000
 DEFAULT_LEVELS: Final = 25
@@ -20,44 +25,94 @@ DEFAULT_LEVELS: Final = 25
 Books = Callable[[str, str, int | None], Awaitable[pa.RecordBatch]]
 
 
-class BooksApp:
-    """ASGI application that answers GET `/api/v1/books/{symbol}?exchange=&levels=25|full&format=json|arrow`."""
+def _levels(given: str) -> int | None:
+    if given == "full":
+        return None
+    return whole_number({"levels": given}, "levels", DEFAULT_LEVELS, MOST_LEVELS, or_else="full or ")
 
-    def __init__(self, books: Books) -> None:
+
+LEVELS: Final[Parameter[int | None]] = Parameter(
+    "levels",
+    "So many of each side, or full.",
+    {
+        "oneOf": [{"type": "integer", "minimum": 1, "maximum": MOST_LEVELS}, {"const": "full"}],
+        "default": DEFAULT_LEVELS,
+    },
+    _levels,
+    DEFAULT_LEVELS,
+)
+FORMAT: Final = choice("format", "JSON, or an Arrow IPC stream.", "json", ("json", "arrow"))
+
+ROUTE: Final = Route(
+    BOOK + "{symbol}",
+    "The best levels of an order book",
+    (EXCHANGE, LEVELS, FORMAT),
+    about="Levels are [price, size], the best first. Only a book that is complete is answered; of any other 503 says "
+    "what is wrong with it. Times are ns since the epoch.",
+    example={
+        "exchange": "kraken",
+        "symbol": "BTC/USD",
+        "ts_event": 1769860800000000000,
+        "ts_recv": 1769860800001000000,
+        "state": "synced",
+        "epoch": 1,
+        "sequence": None,
+        "bids": [[67000.0, 0.5]],
+        "asks": [[67000.1, 0.25]],
+    },
+    others=("application/vnd.apache.arrow.stream",),
+    segments={"symbol": SYMBOL},
+)
+OLD_ROUTE: Final = Route(
+    BOOKS + "{symbol}",
+    "The best levels of an order book, as it was called first",
+    ROUTE.parameters,
+    about=ROUTE.about,
+    example=ROUTE.example,
+    others=ROUTE.others,
+    segments=ROUTE.segments,
+    retired=Retired(datetime.date(2026, 11, 22), datetime.date(2027, 5, 31), BOOK),
+)
+
+
+class BooksApp:
+    """ASGI application that answers `ROUTE` under `path`."""
+
+    def __init__(self, books: Books, symbols: Symbols, path: str = BOOK) -> None:
         self._books = books
+        self._symbols = symbols
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        symbol = last_segment(scope, BOOKS)
+        exchange, symbol, levels, as_arrow = self._parse(last_segment(scope, self._path), ROUTE.query(scope))
         try:
-            exchange, levels, as_arrow = _parse(known_query(scope, ("exchange", "levels", "format")))
             row = await self._books(exchange, symbol, levels)
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error))
-            return
         except KeyError:
-            await send_problem(
-                send, 404, f"{symbol} of {exchange} is not collected; /api/v1/subscriptions lists what is."
-            )
-            return
+            raise BadRequest(
+                404, f"{symbol[:100]} of {exchange} is not collected; /api/v1/symbols lists what is."
+            ) from None
         state = row.column("state")[0].as_py()
         if state != "synced":
-            detail = f"The book of {symbol} on {exchange} is {state}: it cannot be trusted now."
-            await send_problem(send, 503, detail, [(b"retry-after", b"1")])
-        elif as_arrow:
+            raise NoAnswer(f"The book of {symbol} on {exchange} is {state}: it cannot be trusted now.")
+        if as_arrow:
             await send_whole(send, 200, (*HEADERS, ARROW), arrow_stream(row))
         else:
-            await send_whole(send, 200, (*HEADERS, JSON), _json(exchange, row))
+            await send_json(send, _said(exchange, row))
+
+    def _parse(self, symbol: str, query: Mapping[str, str]) -> tuple[str, str, int | None, bool]:
+        exchange, levels, as_arrow = EXCHANGE.of(query), LEVELS.of(query), FORMAT.of(query) == "arrow"
+        if exchange is None:
+            exchange, symbol = find_symbol(self._symbols(), symbol, None)
+        # One that has not traded yet is not among them, and may have a book.
+        return exchange, having(self._symbols(), symbol).get(exchange, symbol), levels, as_arrow
 
 
-def _parse(query: Mapping[str, str]) -> tuple[str, int | None, bool]:
-    if "exchange" not in query:
-        raise BadRequest(400, "exchange is missing: a symbol may trade on several.")
-    whole = query.get("levels") == "full"
-    levels = None if whole else whole_number(query, "levels", DEFAULT_LEVELS, MOST_LEVELS, or_else="full or ")
-    return query["exchange"], levels, one_of(query, "format", "json", ("json", "arrow")) == "arrow"
+def _said(exchange: str, row: pa.RecordBatch) -> dict[str, Any]:
+    plain = {name: row.column(name)[0].as_py() for name in row.schema.names if name not in ("bids", "asks")}
+    return {"exchange": exchange, **plain, "bids": _side(row, "bids"), "asks": _side(row, "asks")}
 
 
-def _json(exchange: str, row: pa.RecordBatch) -> bytes:
-    (book,) = row.to_pylist()
-    sides = {side: [[level["price"], level["size"]] for level in book[side]] for side in ("bids", "asks")}
-    return msgspec.json.encode({"exchange": exchange, **book, **sides})
+def _side(row: pa.RecordBatch, name: str) -> list[list[float]]:
+    levels: Any = row.column(name).flatten()
+    pairs: list[list[float]] = np.column_stack([values(levels.field("price")), values(levels.field("size"))]).tolist()
+    return pairs

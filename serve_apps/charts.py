@@ -1,108 +1,161 @@
-"""Charts: bars of one symbol. The newest bars come from the shard that owns the symbol, older
-ones from ClickHouse; where both have a bar, the shard's is newer.
-"""
+"""Charts: bars of one symbol, at one exchange or several, with their indicators."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.aggregation.activity import activity
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_problem, send_whole
-from serve_apps.bodies import HEADERS, JSON
-from serve_apps.parameters import known_query, whole_number
-from serve_apps.symbol_names import Symbols, find_symbol
-from storage.schema import BARS, INDICATOR_FIELDS
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment
+from serve_apps.bar_series import COLUMNS, BarSeries, Series, indicator_names
+from serve_apps.bodies import json_rows, send_json, values
+from serve_apps.parameters import Parameter, Route, moment, number
+from serve_apps.shared_answer import NoAnswer
+from serve_apps.symbol_names import SYMBOL, Symbols, find_symbol, having
+from storage.clickhouse import DatabaseUnavailable
+from storage.schema import INDICATOR_FIELDS
 from storage.timeframes import MINUTE, TIMEFRAMES
 
 CHARTS: Final = "/api/v1/charts/"
 LONGEST: Final = 5000
-DEFAULT_LIMIT: Final = 1000
-DEFAULT_TIMEFRAME: Final = MINUTE
-_PARAMETERS: Final = ("exchange", "timeframe", "limit", "indicators")
-_BAR_FIELDS: Final = tuple(name for name in BARS.names if name not in ("symbol", "timeframe", "time"))
+ALL: Final = "all"
+_MS: Final = 1_000_000
 
-#: (exchange, symbol, timeframe, limit) -> the newest bars, ascending (`storage.schema.BARS`).
-Charts = Callable[[str, str, str, int], Awaitable[pa.RecordBatch | pa.Table]]
-#: The same arguments -> `storage.schema.INDICATORS` of those bars that have any, ascending.
-Indicators = Callable[[str, str, str, int], Awaitable[pa.RecordBatch]]
+
+def _timeframe(given: str) -> str:
+    try:
+        activity(given)
+    except ValueError as error:
+        raise BadRequest(400, str(error)) from None
+    return given
+
+
+def _indicators(given: str) -> tuple[str, ...]:
+    try:
+        return indicator_names(given)
+    except ValueError as error:
+        raise BadRequest(400, str(error)) from None
+
+
+EXCHANGES: Final[Parameter[str | None]] = Parameter(
+    "exchange",
+    "Needed where several exchanges have a symbol of that name. Several with commas, or all: one chart of each, also "
+    "of symbols that are called otherwise there, where {symbol} is an instrument (BTC-USDT).",
+    {"type": "string", "maxLength": 200},
+    lambda given: given,
+    None,
+    "binance",
+)
+TIMEFRAME: Final = Parameter(
+    "timeframe",
+    f"{', '.join(TIMEFRAMES)}; or bars by activity: tick:1000 (trades), volume:12.5, dollar:1000000.",
+    {"type": "string", "pattern": rf"^({'|'.join(TIMEFRAMES)}|(tick|volume|dollar):[0-9.]+)$", "default": MINUTE},
+    _timeframe,
+    MINUTE,
+)
+LIMIT: Final = number("limit", "The newest so many bars.", 1000, LONGEST)
+BEFORE: Final = moment("before", "Only bars that begin before this time: next_before of the answer gives older ones.")
+INDICATORS: Final = Parameter(
+    "indicators",
+    f"Names with commas, or all: {', '.join(INDICATOR_FIELDS)}.",
+    {"type": "string", "maxLength": 1000, "default": ""},
+    _indicators,
+    (),
+    "sma_20,rsi_14",
+)
+
+ROUTE: Final = Route(
+    CHARTS + "{symbol}",
+    "Bars of a symbol, with indicators of each",
+    (EXCHANGES, TIMEFRAME, LIMIT, BEFORE, INDICATORS),
+    about="Ascending by time (ms since the epoch); the open bar is last. `indicators` has a list for each that was "
+    "asked for, a value for each bar, null where its history is too short. `complete` is false while the database, "
+    "which has the older bars, does not answer. With several exchanges: {timeframe, charts: [...]}.",
+    example={
+        "exchange": "binance",
+        "symbol": "BTCUSDT",
+        "timeframe": "1m",
+        "bars": [
+            {"time": 1769860800000, "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0}
+            | {"quote_volume": 15.0, "trade_count": 3, "buy_volume": 4.0, "vwap": 1.5, "revision": 0, "closed": True}
+        ],
+        "indicators": {"sma_20": [None]},
+        "complete": True,
+        "next_before": 1769860800000,
+    },
+    segments={"symbol": SYMBOL},
+)
+
+#: An instrument -> exchange -> the symbol that is it there; raises `NoAnswer`.
+Instruments = Callable[[str], Awaitable[Mapping[str, str]]]
 
 
 class ChartsApp:
-    """ASGI application that answers GET `/api/v1/charts/{symbol}?exchange=&timeframe=1m&limit=1000&indicators=`."""
+    """ASGI application that answers `ROUTE`."""
 
-    def __init__(self, charts: Charts, indicators: Indicators, symbols: Symbols) -> None:
-        self._charts = charts
-        self._indicators = indicators
+    def __init__(self, series: BarSeries, symbols: Symbols, instruments: Instruments) -> None:
+        self._series = series
         self._symbols = symbols
+        self._instruments = instruments
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        symbol = last_segment(scope, CHARTS)
-        try:
-            exchange, symbol, timeframe, limit, fields = self._parse(symbol, known_query(scope, _PARAMETERS))
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error))
+        query = ROUTE.query(scope)
+        timeframe, names, before, limit = (one.of(query) for one in (TIMEFRAME, INDICATORS, BEFORE, LIMIT))
+        if timeframe not in TIMEFRAMES:
+            for given, what in ((names, "indicators"), (before, "older bars")):
+                if given:
+                    raise BadRequest(400, f"There are {what} of {', '.join(TIMEFRAMES)} only.")
+        name, exchanges = last_segment(scope, CHARTS), EXCHANGES.of(query)
+        if exchanges is None or (exchanges != ALL and "," not in exchanges):
+            series = Series(*find_symbol(self._symbols(), name, exchanges), timeframe)
+            chart = await self._chart(series, limit, before, names)
+            if not chart["bars"]:
+                earlier = "no trade has been seen" if before is None else "there is nothing before that time"
+                raise BadRequest(404, f"No bars of {series.symbol} on {series.exchange} yet: {earlier}.")
+            await send_json(send, chart)
             return
-        bars = await self._charts(exchange, symbol, timeframe, limit)
-        if bars.num_rows == 0:
-            await send_problem(send, 404, f"No bars of {symbol} on {exchange} yet: no trade has been seen.")
-            return
-        indicators = None
-        if fields:
-            said = await self._indicators(exchange, symbol, timeframe, limit)
-            places = pc.index_in(bars.column("time"), said.column("time"))
-            indicators = {name: said.column(name).take(places).to_pylist() for name in fields}
-        columns = [pc.divide(bars.column("time"), 1_000_000).to_pylist()]
-        columns += [bars.column(name).to_pylist() for name in _BAR_FIELDS]
-        names = ("time", *_BAR_FIELDS)
-        body = msgspec.json.encode(
-            {
-                "exchange": exchange,
-                "symbol": symbol,
-                "timeframe": timeframe,
-                "bars": [dict(zip(names, bar, strict=True)) for bar in zip(*columns, strict=True)],
-                "indicators": indicators,
-            }
+        found = await self._several(name, exchanges)
+        charts = await asyncio.gather(
+            *(self._chart(Series(*one, timeframe), limit, before, names) for one in found.items())
         )
-        await send_whole(send, 200, (*HEADERS, JSON), body)
+        await send_json(send, {"timeframe": timeframe, "charts": charts})
 
-    def _parse(self, symbol: str, query: Mapping[str, str]) -> tuple[str, str, str, int, Sequence[str]]:
-        timeframe = query.get("timeframe", DEFAULT_TIMEFRAME)
+    async def _several(self, name: str, exchanges: str) -> dict[str, str]:
+        """The exchanges that are wanted, with what the symbol is called there."""
+        found: dict[str, str] = {}
         try:
-            activity(timeframe)
-        except ValueError as error:
-            raise BadRequest(400, str(error)) from None
-        limit = whole_number(query, "limit", DEFAULT_LIMIT, LONGEST)
-        fields = [name for name in query.get("indicators", "").split(",") if name]
-        if fields == ["all"]:
-            fields = list(INDICATOR_FIELDS)
-        if unknown := [name for name in fields if name not in INDICATOR_FIELDS]:
-            raise BadRequest(400, f"There is no indicator {unknown[0][:40]!r}; all or: {', '.join(INDICATOR_FIELDS)}.")
-        if fields and timeframe not in TIMEFRAMES:
-            raise BadRequest(400, f"There are indicators of {', '.join(TIMEFRAMES)} only.")
-        exchange, symbol = find_symbol(self._symbols(), symbol, query.get("exchange"))
-        return exchange, symbol, timeframe, limit, fields
+            found |= await self._instruments(name)
+        except NoAnswer:
+            if not having(self._symbols(), name):
+                raise
+        found |= having(self._symbols(), name)
+        if exchanges != ALL:
+            wanted = [one for one in exchanges.split(",") if one]
+            if missing := [one for one in wanted if one not in found]:
+                raise BadRequest(404, f"{', '.join(missing)[:100]}: no such symbol there; /api/v1/symbols lists them.")
+            found = {one: found[one] for one in wanted}
+        if not found:
+            raise BadRequest(404, "No exchange has such a symbol or instrument; /api/v1/symbols lists them.")
+        return found
 
-
-def live_then_stored(
-    live: Callable[[str, str, str, int], Awaitable[pa.RecordBatch]],
-    stored: Callable[[str, str, str, int, int | None], Awaitable[pa.Table]],
-) -> Charts:
-    """Charts from the shards' `live` bars, filled up with `stored` (exchange, symbol, timeframe, limit, before_ns)."""
-
-    async def charts(exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch | pa.Table:
-        newest = await live(exchange, symbol, timeframe, limit)
-        if newest.num_rows >= limit or timeframe not in TIMEFRAMES:
-            return newest
-        before: Any = newest.column("time")[0].as_py() if newest.num_rows else None
-        older = await stored(exchange, symbol, timeframe, limit - newest.num_rows, before)
-        if older.num_rows == 0:
-            return newest
-        columns = ["time", *_BAR_FIELDS]
-        return pa.concat_tables(
-            [older.select(columns), pa.Table.from_batches([newest]).select(columns)], promote_options="permissive"
-        )
-
-    return charts
+    async def _chart(self, series: Series, limit: int, before: int | None, names: tuple[str, ...]) -> dict[str, Any]:
+        found = await self._series.newest(series, limit, 0, before)
+        bars, complete, indicators = found.bars, found.complete, None
+        if names:
+            try:
+                said = await self._series.indicators(series, bars.column("time").combine_chunks(), names)
+                indicators = {name: values(said.column(name)) for name in names}
+            except DatabaseUnavailable:
+                complete, indicators = False, {name: [None] * bars.num_rows for name in names}
+        first = bars.column("time")[0].as_py() // _MS if bars.num_rows else None
+        in_ms = bars.set_column(0, "time", pc.divide(bars.column("time"), _MS))
+        return {
+            "exchange": series.exchange,
+            "symbol": series.symbol,
+            "timeframe": series.timeframe,
+            "bars": json_rows(in_ms, COLUMNS),
+            "indicators": indicators,
+            "complete": complete,
+            "next_before": first if bars.num_rows == limit and series.timeframe in TIMEFRAMES else None,
+        }

@@ -8,23 +8,58 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_apps.asgi import (
-    BadRequest,
-    Receive,
-    Scope,
-    Send,
-    last_segment,
-    send_problem,
-)
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment
 from serve_apps.bodies import send_json
-from serve_apps.parameters import known_query, whole_number
-from serve_apps.shared_answer import NoAnswer
+from serve_apps.parameters import Parameter, Route, flag, number, text
+from serve_apps.symbol_names import ONE_EXCHANGE
 
 BBO: Final = "/api/v1/bbo"
 ARBITRAGE: Final = "/api/v1/arbitrage"
-MOST_EPISODES: Final = 5000
-DEFAULT_EPISODES: Final = 1000
 KINDS: Final = ("spot", "perpetual")
+
+
+def _kind(given: str) -> str:
+    if given not in KINDS:
+        raise BadRequest(400, f"kind must be one of: {', '.join(KINDS)}; not {given[:40]!r}.")
+    return given
+
+
+KIND: Final[Parameter[str | None]] = Parameter(
+    "kind", "Only instruments of this kind.", {"type": "string", "enum": list(KINDS)}, _kind, None
+)
+INSTRUMENT: Final[Parameter[str | None]] = text("instrument", "Only of this instrument.", "BTC-USDT")
+BUY: Final[Parameter[str | None]] = text("buy_exchange", "Only where one buys at this exchange.", "kraken")
+SELL: Final[Parameter[str | None]] = text("sell_exchange", "Only where one sells at this exchange.", "binance")
+OPEN: Final = flag("open", "1: only what is open now.")
+LIMIT: Final = number("limit", "So many at most.", 1000, 5000)
+
+_BEST: Final = {"instrument": "BTC-USDT", "kind": "spot", "bid_price": 67000.0, "bid_exchange": "kraken"}
+_EXAMPLE: Final = {**_BEST, "ask_price": 67000.1, "ask_exchange": "okx", "spread": 0.1, "exchanges": 2, "quotes": []}
+ROUTES: Final = (
+    Route(
+        BBO,
+        "The best bid and ask of every instrument over all exchanges",
+        (KIND, ONE_EXCHANGE),
+        about="What counts and what is left out is said in docs/consolidated.md.",
+        example=[_EXAMPLE],
+    ),
+    Route(
+        BBO + "/{instrument}",
+        "The best bid and ask of one instrument",
+        example=_EXAMPLE,
+        segments={"instrument": "The normalised name (BTC-USDT, BTC-PERPETUAL)."},
+    ),
+)
+ARBITRAGE_ROUTE: Final = Route(
+    ARBITRAGE,
+    "Where buying at one exchange and selling at another pays, or paid",
+    (INSTRUMENT, BUY, SELL, OPEN, LIMIT),
+    about="What is open, the most profitable first, then what is over, the newest first.",
+    example=[
+        {"instrument": "BTC-USDT", "kind": "spot", "buy_exchange": "kraken", "sell_exchange": "okx", "profit": 12.5}
+        | {"opened": 1769860800000000000, "closed": None, "spread": 0.006}
+    ],
+)
 
 #: `storage.schema.CONSOLIDATED`, of all instruments; raises `NoAnswer`.
 Best = Callable[[], Awaitable[pa.RecordBatch]]
@@ -33,55 +68,40 @@ Episodes = Callable[[], Awaitable[pa.RecordBatch]]
 
 
 class BestApp:
-    """ASGI application that answers GET `/api/v1/bbo?kind=spot|perpetual&exchange=` and `/api/v1/bbo/{instrument}`."""
+    """ASGI application that answers `ROUTES`."""
 
     def __init__(self, best: Best) -> None:
         self._best = best
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            wanted = last_segment(scope, BBO)
-            if wanted in ("", "/"):
-                query = known_query(scope, {"kind", "exchange"})
-                if (kind := query.get("kind", "spot")) not in KINDS:
-                    raise BadRequest(400, f"kind must be one of: {', '.join(KINDS)}; not {kind[:40]!r}.")
-                rows = _with_values(await self._best(), {"kind": query.get("kind")}).to_pylist()
-                if (exchange := query.get("exchange")) is not None:
-                    rows = [row for row in rows if exchange in (quote["exchange"] for quote in row["quotes"])]
-                await send_json(send, rows)
-            else:
-                known_query(scope, set())
-                await send_json(send, _one(await self._best(), wanted))
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error))
-        except NoAnswer as error:
-            await send_problem(send, 503, str(error), [(b"retry-after", b"1")])
+        wanted = last_segment(scope, BBO)
+        if wanted in ("", "/"):
+            query = ROUTES[0].query(scope)
+            kind, exchange = KIND.of(query), ONE_EXCHANGE.of(query)
+            rows = _with_values(await self._best(), {"kind": kind}).to_pylist()
+            if exchange is not None:
+                rows = [row for row in rows if exchange in (quote["exchange"] for quote in row["quotes"])]
+            await send_json(send, rows)
+        else:
+            ROUTES[1].query(scope)
+            await send_json(send, _one(await self._best(), wanted))
 
 
 class ArbitrageApp:
-    """ASGI application that answers GET `/api/v1/arbitrage?instrument=&buy_exchange=&sell_exchange=&open=0|1&limit=`:
-    what is open now, the most profitable first, and what is over, the newest first."""
+    """ASGI application that answers `ARBITRAGE_ROUTE`."""
 
     def __init__(self, episodes: Episodes) -> None:
         self._episodes = episodes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            if last_segment(scope, ARBITRAGE) not in ("", "/"):
-                raise BadRequest(404, f"There is nothing here; {ARBITRAGE} lists opportunities, {BBO} the best quotes.")
-            equal = ("instrument", "buy_exchange", "sell_exchange")
-            query = known_query(scope, {*equal, "open", "limit"})
-            limit = whole_number(query, "limit", DEFAULT_EPISODES, MOST_EPISODES)
-            if (only_open := query.get("open", "0")) not in ("0", "1"):
-                raise BadRequest(400, "open must be 1 (only what is open) or 0 (all).")
-            found = _with_values(await self._episodes(), {name: query.get(name) for name in equal})
-            if only_open == "1":
-                found = found.filter(pc.is_null(found.column("closed")))
-            await send_json(send, found.slice(0, limit).to_pylist())
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error))
-        except NoAnswer as error:
-            await send_problem(send, 503, str(error), [(b"retry-after", b"1")])
+        if last_segment(scope, ARBITRAGE) not in ("", "/"):
+            raise BadRequest(404, f"There is nothing here; {ARBITRAGE} lists opportunities, {BBO} the best quotes.")
+        query = ARBITRAGE_ROUTE.query(scope)
+        limit, only_open = LIMIT.of(query), OPEN.of(query)
+        found = _with_values(await self._episodes(), {one.name: one.of(query) for one in (INSTRUMENT, BUY, SELL)})
+        if only_open:
+            found = found.filter(pc.is_null(found.column("closed")))
+        await send_json(send, found.slice(0, limit).to_pylist())
 
 
 def _with_values(rows: pa.RecordBatch, values: dict[str, str | None]) -> pa.RecordBatch:

@@ -1,36 +1,50 @@
 """Features of one symbol: of its newest bars, or of a range of time."""
 
-import datetime
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from serve_apps.asgi import (
-    BadRequest,
-    Receive,
-    Scope,
-    Send,
-    last_segment,
-    send_problem,
-    send_whole,
-)
-from serve_apps.bodies import ARROW, HEADERS, JSON, arrow_stream
-from serve_apps.parameters import known_query, one_of, whole_number
-from serve_apps.symbol_names import Symbols, find_symbol
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_whole
+from serve_apps.bodies import ARROW, HEADERS, arrow_stream, json_rows, send_json
+from serve_apps.parameters import Route, choice, moment, number
+from serve_apps.symbol_names import EXCHANGE, SYMBOL, Symbols, find_symbol
 from storage.feature_names import NEWEST, VERSIONS
 from storage.timeframes import MINUTE, TIMEFRAMES
 
 FEATURES: Final = "/api/v1/features/"
 #: Rows of one answer.
 LONGEST: Final = 5000
-_PARAMETERS: Final = {"exchange", "timeframe", "version", "format", "mode", "limit", "start_time", "end_time"}
-#: The years of the column files.
-_FIRST: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-_AFTER: Final = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+TIMEFRAME: Final = choice("timeframe", "Of the bars.", MINUTE, TIMEFRAMES)
+VERSION: Final = choice("version", "Which features: a version never changes.", NEWEST, VERSIONS)
+MODE: Final = choice("mode", "realtime: of the newest bars; batch: of a range.", "realtime", ("realtime", "batch"))
+LIMIT: Final = number("limit", "With mode=realtime: of the newest so many closed bars.", 1, LONGEST)
+START: Final = moment("start_time", "With mode=batch: of bars that begin at or after this time.", "2026-01-31T12:00")
+END: Final = moment("end_time", "With mode=batch: of bars that begin before this time.", "2026-01-31T13:00")
+FORMAT: Final = choice("format", "JSON, or an Arrow IPC stream.", "json", ("json", "arrow"))
+
+ROUTE: Final = Route(
+    FEATURES + "{symbol}",
+    "Features of a symbol: of its newest bars, or of a range of time",
+    (EXCHANGE, TIMEFRAME, VERSION, MODE, LIMIT, START, END, FORMAT),
+    about="What they are is said in docs/features.md. Times are ms since the epoch. 422 where too much would have to "
+    "be read.",
+    example={
+        "exchange": "binance",
+        "symbol": "BTCUSDT",
+        "timeframe": "1m",
+        "version": NEWEST,
+        "mode": "realtime",
+        "count": 1,
+        "features": [{"time": 1769860800000, "return_1": 0.001, "rsi": 55.0}],
+    },
+    others=("application/vnd.apache.arrow.stream",),
+    errors=(400, 404, 422, 503),
+    segments={"symbol": SYMBOL},
+)
 
 #: (exchange, symbol, timeframe, limit) -> `storage.schema.FEATURES` of the newest bars.
 Newest = Callable[[str, str, str, int], Awaitable[pa.RecordBatch]]
@@ -51,8 +65,7 @@ class _Question:
 
 
 class FeaturesApp:
-    """ASGI application: GET `/api/v1/features/{symbol}?exchange=&timeframe=1m&version=v2.0&format=json|arrow`,
-    `mode=realtime&limit=1` or `mode=batch&start_time=&end_time=`."""
+    """ASGI application that answers `ROUTE`."""
 
     def __init__(self, newest: Newest, between: Between, symbols: Symbols) -> None:
         self._newest = newest
@@ -60,27 +73,26 @@ class FeaturesApp:
         self._symbols = symbols
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            asked = self._parse(last_segment(scope, FEATURES), known_query(scope, _PARAMETERS))
-            found = (await self._find(asked)).select(["symbol", "timeframe", "time", *VERSIONS[asked.version]])
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error))
-            return
-        kind, body = (ARROW, arrow_stream(found)) if asked.as_arrow else (JSON, _json(asked, found))
-        await send_whole(send, 200, (*HEADERS, kind), body)
+        asked = self._parse(last_segment(scope, FEATURES), ROUTE.query(scope))
+        found = (await self._find(asked)).select(["symbol", "timeframe", "time", *VERSIONS[asked.version]])
+        if asked.as_arrow:
+            await send_whole(send, 200, (*HEADERS, ARROW), arrow_stream(found))
+        else:
+            await send_json(send, _said(asked, found))
 
     def _parse(self, symbol: str, query: Mapping[str, str]) -> _Question:
-        timeframe = one_of(query, "timeframe", MINUTE, TIMEFRAMES)
-        version = one_of(query, "version", NEWEST, VERSIONS)
-        limit, span = whole_number(query, "limit", 1, LONGEST), None
-        if one_of(query, "mode", "realtime", ("realtime", "batch")) == "batch":
-            span = _time(query, "start_time"), _time(query, "end_time")
-            if span[0] >= span[1]:
+        timeframe, version, limit, span = TIMEFRAME.of(query), VERSION.of(query), LIMIT.of(query), None
+        start, end = START.of(query), END.of(query)
+        if MODE.of(query) == "batch":
+            if start is None or end is None:
+                raise BadRequest(400, "mode=batch needs start_time and end_time as 2026-01-31T12:00 (UTC).")
+            if start >= end:
                 raise BadRequest(400, "start_time must be before end_time.")
-            if (span[1] - span[0]) // TIMEFRAMES[timeframe] > LONGEST:
+            if (end - start) // TIMEFRAMES[timeframe] > LONGEST:
                 raise BadRequest(400, f"That are more than {LONGEST} bars of {timeframe}; ask for a shorter range.")
-        as_arrow = one_of(query, "format", "json", ("json", "arrow")) == "arrow"
-        exchange, symbol = find_symbol(self._symbols(), symbol, query.get("exchange"))
+            span = start, end
+        as_arrow = FORMAT.of(query) == "arrow"
+        exchange, symbol = find_symbol(self._symbols(), symbol, EXCHANGE.of(query))
         return _Question(exchange, symbol, timeframe, version, limit, span, as_arrow)
 
     async def _find(self, asked: _Question) -> pa.RecordBatch:
@@ -97,8 +109,10 @@ class FeaturesApp:
         return found
 
 
-def _json(asked: _Question, found: pa.RecordBatch) -> bytes:
-    rows: list[dict[str, Any]] = found.drop_columns(["symbol", "timeframe"]).to_pylist()
+def _said(asked: _Question, found: pa.RecordBatch) -> dict[str, Any]:
+    names = ["time", *VERSIONS[asked.version]]
+    in_ms: Any = pa.Table.from_batches([found.select(names)])
+    rows = json_rows(in_ms.set_column(0, "time", pc.divide(in_ms["time"], 1_000_000)), names)
     said: dict[str, Any] = {
         "exchange": asked.exchange,
         "symbol": asked.symbol,
@@ -108,17 +122,4 @@ def _json(asked: _Question, found: pa.RecordBatch) -> bytes:
     }
     if asked.span is not None:
         said |= {"start": asked.span[0] // 1_000_000, "end": asked.span[1] // 1_000_000}
-    said |= {"count": len(rows), "features": [{**row, "time": row["time"] // 1_000_000} for row in rows]}
-    return msgspec.json.encode(said)
-
-
-def _time(query: Mapping[str, str], name: str) -> int:
-    """Nanoseconds since the epoch."""
-    try:
-        moment = datetime.datetime.fromisoformat(query.get(name, ""))
-    except ValueError:
-        raise BadRequest(400, f"mode=batch needs {name} as 2026-01-31T12:00 (UTC).") from None
-    moment = moment.replace(tzinfo=moment.tzinfo or datetime.UTC)
-    if not _FIRST <= moment < _AFTER:
-        raise BadRequest(400, f"{name} must be in the years 2000 to 2099.")
-    return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
+    return said | {"count": len(rows), "features": rows}

@@ -147,6 +147,12 @@ class ColumnReader:
             found = self._folder(exchange, symbol, row_type)
         return None if found is None else found.path
 
+    def days(self, exchange: str, symbol: str, row_type: RowType) -> Sequence[int]:
+        """The days since the epoch with files of a symbol, ascending. OSError."""
+        with self._lock:
+            found = self._folder(exchange, symbol, row_type)
+        return () if found is None else found.days
+
     def select(
         self,
         exchange: str,

@@ -6,13 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from serve_apps.books import BOOKS, BooksApp
+from serve_apps.books import BOOK, BOOKS, OLD_ROUTE, ROUTE, BooksApp
 from serve_apps.market import MarketApp, Resource
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
+from storage.clickhouse import DatabaseUnavailable
 from storage.schema import DEPTH
 from tests.serve_apps.asgi_client import ask
 
 TOKEN = "of-the-data-folder"
+STORED = {"kraken": ["BTC/USD"], "okx": ["BOTH"], "bybit": ["BOTH"]}
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -71,14 +73,15 @@ def app(collection: Collection) -> MarketApp:
 
     asked: list[tuple[str, str, int | None]] = []
     resources = [
-        Resource(BOOKS, ("GET", "HEAD"), BooksApp(books)),
+        Resource(BOOK, ("GET", "HEAD"), BooksApp(books, lambda: STORED), [ROUTE]),
+        Resource(BOOKS, ("GET", "HEAD"), BooksApp(books, lambda: STORED, BOOKS), [OLD_ROUTE]),
         Resource(SUBSCRIPTIONS, ("GET", "HEAD", "POST", "DELETE"), SubscriptionsApp(collection, TOKEN)),
     ]
     return MarketApp(resources)
 
 
 async def test_a_synced_book_is_served_as_json_and_as_arrow(app: MarketApp) -> None:
-    answer = await ask(app, "/api/v1/books/BTC%2FUSD?exchange=kraken&levels=10")
+    answer = await ask(app, "/api/v1/book/BTC%2FUSD?exchange=kraken&levels=10")
     assert (answer.status, answer.json["bids"], answer.json["asks"]) == (200, [[10.0, 1.5]], [[11.0, 2.5]])
     assert (answer.json["exchange"], answer.json["epoch"]) == ("kraken", 3)
     arrow = await ask(app, "/api/v1/books/BTC%2FUSD?exchange=kraken&levels=full&format=arrow")
@@ -97,7 +100,6 @@ async def test_a_book_that_cannot_be_trusted_is_never_served(app: MarketApp, sta
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("", "exchange"),
         ("exchange=kraken&levels=0", "levels"),
         ("exchange=kraken&levels=1e3", "levels"),
         ("exchange=kraken&levels=99999999999", "levels"),
@@ -107,9 +109,40 @@ async def test_a_book_that_cannot_be_trusted_is_never_served(app: MarketApp, sta
     ],
 )
 async def test_a_bad_question_about_a_book_says_what_is_wrong(app: MarketApp, query: str, says: str) -> None:
-    answer = await ask(app, f"/api/v1/books/BTC%2FUSD?{query}")
+    answer = await ask(app, f"/api/v1/book/BTC%2FUSD?{query}")
     assert answer.status == 400
     assert says in answer.json["detail"]
+
+
+async def test_the_exchange_is_needed_only_where_several_have_the_symbol(app: MarketApp) -> None:
+    answer = await ask(app, "/api/v1/book/BTC_USD")
+    assert (answer.status, answer.json["exchange"], answer.json["symbol"]) == (200, "kraken", "BTC/USD")
+    assert "exchange= one of: bybit, okx" in (await ask(app, "/api/v1/book/BOTH")).json["detail"]
+
+
+async def test_a_path_that_goes_says_so_and_answers_as_before(app: MarketApp) -> None:
+    old, new = [await ask(app, f"/api/v1/{name}/BTC_USD?exchange=kraken") for name in ("books", "book")]
+    assert old.body == new.body
+    assert (old.headers["deprecation"], old.headers["sunset"]) == ("@1795305600", "Mon, 31 May 2027 00:00:00 GMT")
+    assert old.headers["link"] == '</api/v1/book/>; rel="successor-version"'
+    assert "deprecation" not in new.headers
+    assert new.headers["api-version"] == "1"
+
+
+async def test_what_is_broken_is_told_from_what_is_not_known_now_and_nothing_leaks() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("/secret/path of SELECT")
+
+    async def away(scope: Any, receive: Any, send: Any) -> None:
+        raise DatabaseUnavailable("10.0.0.7 refused us")
+
+    app = MarketApp([Resource("/broken", ["GET"], broken), Resource("/away", ["GET"], away)])
+    answer = await ask(app, "/broken")
+    assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert b"secret" not in answer.body
+    answer = await ask(app, "/away")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert b"10.0.0.7" not in answer.body
 
 
 async def test_a_book_nobody_collects_is_not_found(app: MarketApp) -> None:
