@@ -113,6 +113,7 @@ def _said(exchange: str, row: pa.RecordBatch) -> dict[str, Any]:
 
 
 def _side(row: pa.RecordBatch, name: str) -> list[list[float]]:
-    levels: Any = row.column(name).flatten()
+    column: Any = row.column(name)
+    levels = column.flatten()
     pairs: list[list[float]] = np.column_stack([values(levels.field("price")), values(levels.field("size"))]).tolist()
     return pairs

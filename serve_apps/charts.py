@@ -56,7 +56,7 @@ TIMEFRAME: Final = Parameter(
 )
 LIMIT: Final = number("limit", "The newest so many bars.", 1000, LONGEST)
 BEFORE: Final = moment("before", "Only bars that begin before this time: next_before of the answer gives older ones.")
-INDICATORS: Final = Parameter(
+INDICATORS: Final[Parameter[tuple[str, ...]]] = Parameter(
     "indicators",
     f"Names with commas, or all: {', '.join(INDICATOR_FIELDS)}.",
     {"type": "string", "maxLength": 1000, "default": ""},
@@ -101,7 +101,8 @@ class ChartsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = ROUTE.query(scope)
-        timeframe, names, before, limit = (one.of(query) for one in (TIMEFRAME, INDICATORS, BEFORE, LIMIT))
+        timeframe, names = TIMEFRAME.of(query), INDICATORS.of(query)
+        before, limit = BEFORE.of(query), LIMIT.of(query)
         if timeframe not in TIMEFRAMES:
             for given, what in ((names, "indicators"), (before, "older bars")):
                 if given:

@@ -203,7 +203,9 @@ def _lines(kind: str, bars: pa.Table, first: bool) -> bytes:
     if kind == "json":
         return msgspec.json.Encoder().encode_lines(json_rows(_in_ms(bars), bars.column_names))
     sink = pa.BufferOutputStream()
-    pa.csv.write_csv(_in_ms(bars), sink, pa.csv.WriteOptions(include_header=first, quoting_style="needed"))
+    if first:
+        sink.write(",".join(bars.column_names).encode() + b"\n")
+    pa.csv.write_csv(_in_ms(bars), sink, pa.csv.WriteOptions(include_header=False))
     return sink.getvalue().to_pybytes()
 
 

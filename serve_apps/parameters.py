@@ -114,7 +114,7 @@ def moment_ns(name: str, value: str) -> int:
     """See `moment`."""
     if value.isascii() and value.isdigit() and 9 <= len(value) <= 19:
         # 2000 to 2099 in seconds has 9 or 10 digits, in ms 12 or 13, and so on.
-        ns = int(value) * 10 ** (9 - 3 * ((len(value) - 8) // 3))
+        ns: int = int(value) * 10 ** (9 - 3 * ((len(value) - 8) // 3))
     else:
         try:
             given = datetime.datetime.fromisoformat(value)
@@ -161,5 +161,4 @@ def one_of(query: Mapping[str, str], name: str, default: str, known: Iterable[st
 
 
 def _ns(when: datetime.datetime) -> int:
-    ns: int = (when - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
-    return ns
+    return (when - _EPOCH) // datetime.timedelta(microseconds=1) * 1000

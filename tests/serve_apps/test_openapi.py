@@ -31,7 +31,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeApi]:
 
 
 @SCHEMA.parametrize()
-@hypothesis.settings(max_examples=20, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=12, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 def test_whatever_is_asked_is_answered_as_the_document_says(case: schemathesis.Case, api: WholeApi) -> None:
     case.call_and_validate(
         base_url=f"http://127.0.0.1:{api.port}", headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import uvicorn
 
 from actors.alerter import Alerter
 from actors.chronicle import Chronicle
+from actors.configuration import Configuration
 from actors.database import Database
 from actors.integrity import combined
 from config import load
@@ -61,6 +63,8 @@ class WholeApi:
             update={"clickhouse_url": None, "retention": {}}
         )
         self.away = False
+        #: By kind, the times of bars that were handed on.
+        self._told_bars: dict[str, set[int]] = {"bars": set(), "indicators": set()}
         self.collected = {("binance", "BTCUSDT"), ("kraken", "BTC/USDT")}
         self.added: list[tuple[str, list[str]]] = []
         self._loop = asyncio.new_event_loop()
@@ -69,7 +73,7 @@ class WholeApi:
         self.port = self.run(self._start())
 
     def run(self, doing: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(120)
+        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(600)
 
     def close(self) -> None:
         self.run(self._stop())
@@ -80,7 +84,7 @@ class WholeApi:
     def ask(
         self, target: str, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request(method, target, body or None, dict(headers or {}))
             answer = connection.getresponse()
@@ -97,6 +101,7 @@ class WholeApi:
         self.database = Database(self.settings)
         self.shard = Shard(self.settings, self._sink)
         self.alerter = Alerter(self.settings, NO_REDIS, recorded=False)
+        self.configured = Configuration(self.settings)
         self.chronicle = Chronicle(_DatabaseHandle(self.database), self._next_ns)
         self._now_ns = NOON
         for table in ("bars", "indicators", "audit_log"):
@@ -108,7 +113,7 @@ class WholeApi:
                 "symbols_added", "symbols", "collected", exchange="binance", symbols=[f"S{number}"], number=number
             )
         await self.chronicle.flush(10)
-        assert await self.database.flush()
+        assert await self.database.flush(300)
         actors = Actors(
             self,
             Alerts(self.alerter),
@@ -132,6 +137,7 @@ class WholeApi:
         await self.shard.stop()
         await self.alerter.stop()
         await self.database.stop()
+        self.configured.close()
 
     async def _trade(self) -> None:
         """Two trades a minute, and time for the shard to hand on what it will not remember."""
@@ -151,23 +157,15 @@ class WholeApi:
             ]
             now = FIRST + (begin + step) * MINUTE
             await self.shard.send("binance", {"trades": trades(rows)}, now + MINUTE // 4)
-            await self._bars_stored(begin + step - 1)
+            await until(lambda: min(map(len, self._told_bars.values())) >= begin + step - 1, 300)  # noqa: B023
         rows = [("BTC/USDT", FIRST + n * MINUTE, n, 99.0, 1.0, 0) for n in range(3)]
         await self.shard.send("kraken", {"trades": trades(rows)}, FIRST + MINUTES * MINUTE)
 
-    async def _bars_stored(self, count: int) -> None:
-        async def stored() -> bool:
-            await self.database.flush()
-            rows = await self.database.query(
-                "SELECT (SELECT uniqExact(time) FROM bars WHERE timeframe = '1m' AND symbol = 'BTCUSDT') AS bars,"
-                " (SELECT uniqExact(time) FROM indicators WHERE timeframe = '1m' AND symbol = 'BTCUSDT') AS said"
-            )
-            return min(rows["bars"][0].as_py(), rows["said"][0].as_py()) >= count
-
-        await until(stored, 60)
-
     async def _sink(self, tables: Mapping[Any, pa.Table]) -> None:
         for (kind, exchange), table in tables.items():
+            if kind in self._told_bars:
+                own = table.filter(pc.and_(pc.equal(table["timeframe"], "1m"), pc.equal(table["symbol"], "BTCUSDT")))
+                self._told_bars[kind].update(own["time"].to_pylist())
             if kind in TABLES:
                 await self.database.insert(kind, exchange, table)
 
@@ -233,6 +231,22 @@ class WholeApi:
                 **answers,
             },
         }
+
+    async def configuration(self) -> dict[str, Any]:
+        return self.configured.now()
+
+    async def configuration_versions(self) -> list[dict[str, Any]]:
+        return self.configured.versions()
+
+    async def configure(self, values: dict[str, Any], note: str, user: str, expected: int | None) -> dict[str, Any]:
+        return await self._told(self.configured.change(values, note, user, expected))
+
+    async def roll_back(self, version: int, note: str, user: str) -> dict[str, Any]:
+        return await self._told(self.configured.rollback(version, note, user))
+
+    async def _told(self, changed: dict[str, Any]) -> dict[str, Any]:
+        await self.shard.configure(self.configured.settings)
+        return {"version": self.configured.now()["version"], "changed": changed}
 
     async def integrity(self) -> list[dict[str, Any]]:
         row = {"state": "subscribed", "received": 1, "book": None, "lost": None}
