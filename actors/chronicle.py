@@ -46,11 +46,12 @@ class Chronicle:
         exchange: str = "",
         symbols: Iterable[str] = ("",),
         severity: str = "info",
+        user: str = "",
         **details: Any,
     ) -> None:
         """Something happened, or somebody did it: a row for each of the symbols."""
         said = msgspec.json.encode(details).decode()
-        same = {"time": self._clock(), "event": event, "severity": severity, "component": component, "user": ""}
+        same = {"time": self._clock(), "event": event, "severity": severity, "component": component, "user": user}
         same |= {"exchange": exchange, "message": message, "details": said}
         rows = [{**same, "id": str(uuid.uuid4()), "symbol": symbol} for symbol in symbols]
         if rows:

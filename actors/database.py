@@ -68,7 +68,7 @@ class Database:
         )
         self._kinds = stored_kinds(settings)
         # What a replay brings is old already.
-        replayed = settings.replay_folder is not None
+        self._replayed = replayed = settings.replay_folder is not None
         self._retention = {str(table): None if replayed else days for table, days in settings.retention.items()}
         self._clock = clock
         self._version = 0
@@ -153,6 +153,12 @@ class Database:
         except QueryFailed:
             table = ""  # an old server, whose tables have no such names
         return Counted(table, {(row["symbol"], row["hour"]): row["trades"] for row in rows})
+
+    async def configure(self, settings: Settings) -> None:
+        """Keep rows for so long from now on; older ones go when the database has applied it."""
+        kept: dict[str, int | None] = {str(table): days for table, days in settings.retention.items()}
+        if not self._replayed and kept != self._retention:
+            self._retention, self._migrated = kept, None
 
     async def status(self) -> dict[str, Any]:
         """kind, version of the server and what it lacks (null and nothing until known), retention (days by table, those

@@ -124,6 +124,10 @@ class MarketWatch:
             self._book.take(exchange, quotes)
         self._look()
 
+    async def configure(self, settings: Settings) -> None:
+        """Go by these limits of arbitrage from now on."""
+        self._arbitrage.limit(settings.arbitrage.min_spread, settings.arbitrage.min_profit)
+
     async def best(self) -> pa.RecordBatch:
         """`storage.schema.CONSOLIDATED` of all instruments as of now, by name."""
         return self._book.best(self._look())

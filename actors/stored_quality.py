@@ -43,6 +43,12 @@ class StoredQuality:
             if path.stem.endswith(f".{name}") or self._is_of_other_shards(path):
                 self._of(path.name.partition(".")[0])
 
+    def judge_by(self, settings: QualitySettings) -> None:
+        """Other limits for trades that come from now on."""
+        self._rules = rules_of(settings)
+        for quality in self._quality.values():
+            quality.judge_by(self._rules)
+
     def judge(self, exchange: str, trades: pa.RecordBatch) -> None:
         """Judge trades (`storage.schema.TRADES`) that are stored and were not judged before. OSError when there is no
         room for further symbols: nothing is judged then."""

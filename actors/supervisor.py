@@ -20,6 +20,7 @@ from actors.alerting.definitions import placed
 from actors.backups import Backups
 from actors.chronicle import Chronicle
 from actors.collector import Collector
+from actors.configuration import Configuration
 from actors.database import Database, stored_kinds
 from actors.directory import (
     ALERTER,
@@ -83,11 +84,16 @@ def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0) -> 
     )
 
 
+#: Who goes by settings that may change.
+CONFIGURED = ("shard:", MARKET_WATCH, DATABASE)
+
+
 class Supervisor:
     """Starts and watches everything of one instance."""
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
-        self._settings = settings
+        self._configuration = Configuration(settings)
+        self._settings = settings = self._configuration.settings
         self._redis_url = redis_url
         self._recorded = settings.replay_folder is not None
         self._actors: dict[str, Any] = {}
@@ -134,6 +140,8 @@ class Supervisor:
             if poller.enabled:
                 self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
+        # Who runs already knows the settings of its first start.
+        await asyncio.gather(*map(self._tell_settings, self._actors))
         self._collecting = True
         if self._chronicle is None:
             self._chronicle = Chronicle(database, time.time_ns)
@@ -257,6 +265,22 @@ class Supervisor:
         found: list[dict[str, Any]] = await self._actors[ALERTER].deliveries.remote(alert_id, limit)
         return found
 
+    async def configuration(self) -> dict[str, Any]:
+        """See `actors.configuration.Configuration.now`."""
+        return self._configuration.now()
+
+    async def configuration_versions(self) -> list[dict[str, Any]]:
+        """See `Configuration.versions`."""
+        return self._configuration.versions()
+
+    async def configure(self, values: Mapping[str, Any], note: str, user: str, expected: int | None) -> dict[str, Any]:
+        """See `Configuration.change`, also for what is raised; `version`, and what has `changed`."""
+        return await self._configured(self._configuration.change(values, note, user, expected), note, user)
+
+    async def roll_back(self, version: int, note: str, user: str) -> dict[str, Any]:
+        """See `Configuration.rollback`, also for what is raised; `version`, and what has `changed`."""
+        return await self._configured(self._configuration.rollback(version, note, user), note, user)
+
     async def backup(self, to: str | None, journal: bool, secrets: bool) -> int:
         """Begin a backup; the number of the job, see `Backups.job`. `SettingsError` while another is under way."""
         job: int | None = await self._actors[BACKUPS].make.remote(to, journal, secrets)
@@ -335,6 +359,21 @@ class Supervisor:
         said = {key: alert[key] for key in ("alert_id", "timeframe", "condition", "threshold", "is_active")}
         self._note(event, "alerts", alert["note"], exchange=alert["exchange"], symbols=[alert["symbol"]], **said)
 
+    async def _configured(self, changed: dict[str, Any], note: str, user: str) -> dict[str, Any]:
+        version = self._configuration.now()["version"]
+        if changed:
+            self._settings = self._configuration.settings
+            self._note(
+                "configuration_changed", "configuration", note or "changed", user=user, version=version, changed=changed
+            )
+            # One that does not answer is told when it is back.
+            await asyncio.gather(*map(self._tell_settings, self._actors), return_exceptions=True)
+        return {"version": version, "changed": changed}
+
+    async def _tell_settings(self, name: str) -> None:
+        if name.startswith(CONFIGURED):
+            await self._actors[name].configure.remote(self._settings)
+
     async def _tell_symbols(self, exchange: str, symbols: Sequence[str]) -> None:
         if self._chronicle is not None and self._chronicle.is_due(exchange, symbols):
             instruments = await answer_or_none(self._collector(exchange).instruments.remote())
@@ -392,6 +431,7 @@ class Supervisor:
         try:
             said = await asyncio.wait_for(actor.status.remote(), ANSWER_TIMEOUT_S)
             if self._status.get(name, said).get("pid") != said.get("pid"):
+                await asyncio.wait_for(self._tell_settings(name), ANSWER_TIMEOUT_S)
                 self._note("actor_restarted", name, "its process had died", severity="warning")
             self._status[name] = {**said, "answers": True, "at": time.monotonic()}
             if said.get("running") is False:

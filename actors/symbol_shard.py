@@ -185,6 +185,11 @@ class SymbolShard:
         await self._keeper.close()
         self._claim.release()
 
+    async def configure(self, settings: Settings) -> None:
+        """Go by these limits of quality and timeframes of features from now on."""
+        self._settings = settings
+        self._quality.judge_by(settings.quality)
+
     async def gaps(self, exchange: str | None, open_only: bool = True) -> list[Gap]:
         """The gaps of my symbols (of one exchange), oldest first; of the closed ones the newest."""
         return self._ledger.gaps(exchange, open_only)

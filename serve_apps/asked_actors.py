@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 
 from actors.alerting.definitions import AlertError
+from actors.configuration import OutdatedVersion, UnknownVersion
 from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
 from config import SettingsError
 from serve_apps.shared_answer import NoAnswer
@@ -59,6 +60,34 @@ class Supervised:
     async def quality(self, exchange: str | None, symbol: str | None, hours: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = await self._look("quality", exchange, symbol, hours)
         return rows
+
+    async def configuration(self) -> dict[str, Any]:
+        said: dict[str, Any] = await self._configured("configuration")
+        return said
+
+    async def configuration_versions(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._configured("configuration_versions")
+        return rows
+
+    async def configure(self, values: dict[str, Any], note: str, user: str, expected: int | None) -> dict[str, Any]:
+        said: dict[str, Any] = await self._configured("configure", values, note, user, expected)
+        return said
+
+    async def roll_back(self, version: int, note: str, user: str) -> dict[str, Any]:
+        said: dict[str, Any] = await self._configured("roll_back", version, note, user)
+        return said
+
+    async def _configured(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await asyncio.wait_for(getattr(actor(SUPERVISOR), method).remote(*arguments), LOOK_TIMEOUT_S)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, SettingsError | OutdatedVersion | UnknownVersion):
+                raise error.cause from None
+            if isinstance(error.cause, OSError):
+                raise NoAnswer("The change cannot be kept: the disk of the data folder refuses it.") from None
+            raise
+        except (TimeoutError, ValueError, ray.exceptions.RayError):
+            raise NoAnswer(_AWAY) from None
 
     async def _look(self, method: str, *arguments: Any) -> Any:
         """Ask what somebody may look at again and again: rather no answer than a late one."""

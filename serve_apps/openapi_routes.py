@@ -7,6 +7,7 @@ from serve_apps import (
     audit,
     books,
     charts,
+    configuration,
     consolidated,
     exports,
     features,
@@ -47,6 +48,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *subscriptions.ROUTES,
     health.ROUTE,
     audit.ROUTE,
+    *configuration.ROUTES,
     _of_alerts(ALERTS, "All alerts", example=[_MADE]),
     _of_alerts(
         ALERTS,

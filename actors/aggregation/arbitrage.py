@@ -6,7 +6,7 @@ longer counts. Currencies that are set to count as one are one here: USDT, USDC 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -111,6 +111,10 @@ class Arbitrage:
         #: Opportunities there was no room for at the last look, and changes that were not told as too many waited.
         self.beyond = self.unsaid = 0
         self.opened = 0
+
+    def limit(self, min_spread: float, min_profit: float) -> None:
+        """Other limits from now on; an episode that does not reach them ends at the next look."""
+        self._rules = replace(self._rules, min_spread=min_spread, min_profit=min_profit)
 
     @property
     def open(self) -> int:

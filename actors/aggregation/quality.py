@@ -79,6 +79,10 @@ class Quality:
     def symbols(self) -> list[str]:
         return list(self._codes)
 
+    def judge_by(self, rules: Rules) -> None:
+        """Other rules for what comes from now on."""
+        self._rules = rules
+
     def judge(self, trades: pa.RecordBatch) -> Judgement:
         """Judge a batch (`storage.schema.TRADES`) of trades not judged before, those of a symbol in the order they
         came. OSError when there is no room for further symbols; nothing is judged then."""
