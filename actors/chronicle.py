@@ -1,6 +1,6 @@
-"""What is written down about an instance itself, in the tables `audit_log` and `symbols`: who changed what and what
-happened, and what is collected. Nobody waits for it: while the database actor is away, what is to be written waits
-here, the newest of it.
+"""What is written down about an instance itself, in the tables `audit_log`, `symbols` and `users`: who changed what
+and what happened, what is collected, and who may sign in. Nobody waits for it: while the database actor is away, what
+is to be written waits here, the newest of it.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from storage.schema import AUDIT_LOG, SYMBOLS
+from storage.schema import AUDIT_LOG, SYMBOLS, USERS
+from storage.users import User
 
 #: Tables that wait for the database actor.
 MOST_WAITING: Final = 1000
@@ -79,6 +80,15 @@ class Chronicle:
                 return
         self._listed[exchange] = now
         self._write("symbols", exchange, now)
+
+    def users_are(self, users: Iterable[User], active: bool = True) -> None:
+        """Users who may sign in, or may no more; what they sign in with stays where it is."""
+        rows = [
+            {**{name: getattr(one, name) for name in USERS.names if name != "active"}, "active": active}
+            for one in users
+        ]
+        if rows:
+            self._write("users", None, pa.Table.from_pylist(rows, schema=USERS))
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until the database actor has everything, not longer than that."""

@@ -30,6 +30,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from config.part import Part, Positive
+from config.security_settings import SecuritySettings, check_production
 from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings, Days, RedisSettings, SinkSettings
 
 ENVIRONMENT_PREFIX = "RAYFEED_"
@@ -278,6 +279,7 @@ class Settings(BaseSettings):
     pollers: PollersSettings
     alerts: AlertSettings
     backup: BackupSettings
+    security: SecuritySettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))
     clickhouse_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")] | None = None
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
@@ -288,6 +290,11 @@ class Settings(BaseSettings):
     def _cluster_of_a_server(self) -> Self:
         if self.clickhouse_cluster is not None and self.clickhouse_url is None:
             raise ValueError("clickhouse_cluster needs CLICKHOUSE_URL: one of its servers")
+        return self
+
+    @model_validator(mode="after")
+    def _fit_for_production(self) -> Self:
+        check_production(self.security, ("REDIS_URL", self.redis_url), ("CLICKHOUSE_URL", self.clickhouse_url))
         return self
 
     @property
