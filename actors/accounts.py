@@ -24,6 +24,7 @@ from actors.account_book import AccountBook, NotNow, Refused, Told, check_passwo
 from actors.account_tokens import SECOND, BadToken, Claims, Verifier, signed
 from actors.buckets import Buckets
 from actors.chronicle import Chronicle
+from actors.sign_in_attempts import Attempts
 from actors.signing_keys import new_key, read_keys, rotated, write_keys
 from config import Settings
 from storage.users import AccountLog, ApiKey, KeyRemoved, Record, Role, Session, SessionEnded, User, UserRemoved
@@ -38,11 +39,9 @@ MOST_WAITING: Final = 32
 NEWS_S: Final = 10.0
 #: The log is made short when it has grown by this.
 COMPACT_BYTES: Final = 1 << 20
-#: Wrong passwords: at once, and so many more in that many seconds. For one name from one address, from one address for
-#: all names, and for one name from everywhere, which is more: or anybody could lock out anybody.
-ATTEMPTS: Final = {"name and client": (5, 300.0), "client": (20, 600.0), "name": (50, 1800.0)}
+#: So many at once, and as many again in that many seconds; of an address.
 REGISTRATIONS: Final = (5, 3600.0)
-#: Failures that are written down, as attempts above.
+#: Failures that are written down, likewise.
 NOTED_FAILURES: Final = (100, 100.0)
 
 _WRONG: Final = "The name or the password is wrong."
@@ -99,7 +98,7 @@ class Accounts:
         self._compact_above = self._log.size + COMPACT_BYTES
         self._keys_file = settings.data / "secrets" / "signing_keys.json"
         self._keys = read_keys(self._keys_file, clock())
-        self._attempts = {name: Buckets(*limit) for name, limit in ATTEMPTS.items()}
+        self._attempts = Attempts()
         self._registrations, self._noted_failures = Buckets(*REGISTRATIONS), Buckets(*NOTED_FAILURES)
         self._failures = self._failures_not_noted = 0
         self._chronicle = None if database is None else Chronicle(database, clock)
@@ -151,14 +150,13 @@ class Accounts:
 
     async def sign_in(self, name: str, password: str, client: str) -> dict[str, Any]:
         """A new session, see `_tokens`. `Refused`, or `NotNow` after too many attempts."""
-        taken = self._attempt(name.lower(), client)
+        self._attempt(name, client)
         user = self._book.find(name)
         good = await self._in_thread(self._is_password, user.password_hash if user else self._nobody, password)
         if user is None or not good or self._book.find(name) != user:
             self._note_failure("login_failed", "wrong name or password", name, client)
             raise Refused(_WRONG)
-        for buckets, key in taken:
-            buckets.give_back(key)
+        self._attempts.give_back(name.lower(), client)
         if self._hasher.check_needs_rehash(user.password_hash):
             hashed = await self._in_thread(self._hasher.hash, _bytes(password))
             async with self._alone:
@@ -237,12 +235,11 @@ class Accounts:
     async def change_password(self, user_id: str, old: str, new: Any, client: str) -> None:
         """By the user, who knows the old one. `Refused`, or `NotNow` after too many attempts."""
         user = self._book.by_id(user_id)
-        taken = self._attempt(user.name.lower(), client)
+        self._attempt(user.name, client)
         if not await self._in_thread(self._is_password, user.password_hash, old):
             self._note_failure("login_failed", "wrong old password", user.name, client)
             raise Refused("The old password is wrong.")
-        for buckets, key in taken:
-            buckets.give_back(key)
+        self._attempts.give_back(user.name.lower(), client)
         await self.set_password(user.name, new, user.name)
 
     async def users(self) -> list[dict[str, Any]]:
@@ -356,19 +353,11 @@ class Accounts:
         self._news.set()
         self._news = asyncio.Event()
 
-    def _attempt(self, name: str, client: str) -> list[tuple[Buckets, str]]:
-        """Take one attempt; what to give back when it succeeds."""
-        keys = {"name and client": f"{client} {name}", "client": client, "name": name}
-        taken: list[tuple[Buckets, str]] = []
-        for kind, buckets in self._attempts.items():
-            result = buckets.take(keys[kind], time.monotonic())
-            if not result.allowed:
-                for others, key in taken:
-                    others.give_back(key)
-                self._note_failure("login_throttled", "too many attempts", name, client)
-                raise NotNow("There were too many attempts to sign in.", _seconds(result.retry_in_s), True)
-            taken.append((buckets, keys[kind]))
-        return taken
+    def _attempt(self, name: str, client: str) -> None:
+        wait_s = self._attempts.take(name.lower(), client, time.monotonic())
+        if wait_s > 0:
+            self._note_failure("login_throttled", "too many attempts", name, client)
+            raise NotNow("There were too many attempts to sign in.", _seconds(wait_s), True)
 
     async def _in_thread[Result](self, work: Callable[..., Result], *arguments: Any) -> Result:
         if self._hashing >= HASHING + MOST_WAITING:

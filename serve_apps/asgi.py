@@ -32,6 +32,15 @@ class BadRequest(Exception):
         self.status = status
 
 
+def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """The last header of that name (in lower case), None where there is none."""
+    found: bytes | None = None
+    for header, value in scope["headers"]:
+        if header == name:
+            found = value
+    return found
+
+
 def last_segment(scope: Scope, prefix: str) -> str:
     """What follows `prefix` in the path; `%2F` is part of it."""
     raw = scope.get("raw_path") or scope["path"].encode()

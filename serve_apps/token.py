@@ -1,4 +1,6 @@
-"""The token that allows to change an instance over HTTP: whoever can read the data folder can operate the instance."""
+"""Who may change an instance over HTTP: admins, and whoever has its own token, which lies in the data folder: whoever
+can read that can operate the instance.
+"""
 
 import hmac
 import os
@@ -7,6 +9,8 @@ from pathlib import Path
 
 from config import Settings
 from serve_apps.asgi import BadRequest, Headers, Scope
+from serve_apps.auth_identity import identity_of
+from storage.users import Role
 
 
 def api_token(settings: Settings) -> str:
@@ -22,19 +26,29 @@ def api_token(settings: Settings) -> str:
     return path.read_text()
 
 
-def check_token(scope: Scope, token: str, doing: str) -> None:
-    """`BadRequest` for a request without the token, which `doing` (Changing what is collected) needs."""
+def check_token(scope: Scope, token: str, doing: str, role: Role = "admin") -> None:
+    """`BadRequest` for a request from somebody who may not do what `doing` says (Changing what is collected): it needs
+    that role, or the instance's own token. Who asks is found out by `serve_apps.guard`; without one, only that token
+    counts."""
+    identity = identity_of(scope)
+    if identity is not None:
+        if role not in identity.roles:
+            raise BadRequest(403, f"{doing} is for the role {role}; {identity.name} is {identity.role}.")
+        return
     given = dict(scope["headers"]).get(b"authorization", b"")
     if not hmac.compare_digest(given, b"Bearer " + token.encode()):
         raise BadRequest(
             401,
-            f"{doing} needs the token in secrets/api_token of the data folder: Authorization: Bearer TOKEN.",
+            f"{doing} needs a token of the role {role} (POST /api/v1/auth/login), or that in secrets/api_token of the "
+            "data folder: Authorization: Bearer TOKEN.",
         )
 
 
 def challenge(error: BadRequest) -> Headers:
     """What an answer to that has to carry besides."""
-    return [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
+    if error.status == 401:
+        return [(b"www-authenticate", b"Bearer")]
+    return [(b"retry-after", b"1")] if error.status == 503 else []
 
 
 def _keep_first(own: Path, path: Path) -> None:
