@@ -15,6 +15,7 @@ PUBLISHER: Final = "publisher"
 MARKET_WATCH: Final = "market_watch"
 ALERTER: Final = "alerter"
 BACKUPS: Final = "backups"
+ACCOUNTS: Final = "accounts"
 
 
 def shard_name(index: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from actors import surveys
+from actors.accounts import Accounts
 from actors.alerter import Alerter
 from actors.alerting.definitions import placed
 from actors.backups import Backups
@@ -23,6 +24,7 @@ from actors.collector import Collector
 from actors.configuration import Configuration
 from actors.database import Database, stored_kinds
 from actors.directory import (
+    ACCOUNTS,
     ALERTER,
     BACKUPS,
     DATABASE,
@@ -58,7 +60,7 @@ STOP_TIMEOUT_S = 3.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
 QUOTES_WAITING = 8
 STOP_ORDER = (
-    ("collector:", "poller:", BACKUPS),
+    ("collector:", "poller:", BACKUPS, ACCOUNTS),
     ("shard:",),
     (MARKET_WATCH,),
     (DATABASE, PUBLISHER, ALERTER),
@@ -127,6 +129,7 @@ class Supervisor:
         watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
         alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded, database)
         add_told(BACKUPS, Backups, settings, database)
+        self._add(ACCOUNTS, Accounts, settings, self._redis_url, database)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
         sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
         shards = [

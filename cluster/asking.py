@@ -35,12 +35,23 @@ def supervisor(data: Path) -> Iterator[Ask]:
 
 
 @contextmanager
+def accounts(data: Path) -> Iterator[Ask]:
+    """The same for its accounts."""
+    from actors.directory import ACCOUNTS
+
+    with _calls(data, *_running(data), ACCOUNTS) as ask:
+        yield ask
+
+
+@contextmanager
 def simulator(data: Path) -> Iterator[Ask]:
     """The same for its simulated exchanges; SettingsError when it has none, and for what they refuse."""
     running, details = _running(data)
     if details.source == "live":
         raise SettingsError(f"the instance on {data} runs on real exchanges: only simulated ones can be told to fail")
-    with _calls(data, running, details, simulated=True) as ask:
+    from actors.directory import SIMULATOR
+
+    with _calls(data, running, details, SIMULATOR) as ask:
         yield ask
 
 
@@ -89,11 +100,12 @@ def _stopped(data: Path) -> InstanceError:
 
 
 @contextmanager
-def _calls(data: Path, running: RunningInstance, details: Details, simulated: bool = False) -> Iterator[Ask]:
+def _calls(data: Path, running: RunningInstance, details: Details, name: str | None = None) -> Iterator[Ask]:
+    """Calls to the actor of that name, the supervisor if none is said."""
     # Importing Ray takes a second, which only a running instance is worth.
     import ray
 
-    from actors.directory import SIMULATOR, SUPERVISOR, find_actor
+    from actors.directory import SUPERVISOR, find_actor
     from cluster import ray_head
 
     def ask(method: str, *arguments: Any, **options: Any) -> Any:
@@ -123,7 +135,7 @@ def _calls(data: Path, running: RunningInstance, details: Details, simulated: bo
         try:
             with ends_with(data, running):
                 ray_head.connect(details)
-                actor = find_actor(SIMULATOR if simulated else SUPERVISOR)
+                actor = find_actor(name or SUPERVISOR)
         except Exception as error:  # noqa: BLE001 - of an instance that stops Ray says in many ways that nobody is there
             raise no_answer(error) from None
         yield ask

@@ -131,7 +131,7 @@ async def _bring_up(
     routes = [
         Route([through_serve]),
         Route([through_serve], "/api/v1"),
-        Route([("127.0.0.1", lane_port)], "/api", health_path="/api/symbols", backups=[through_serve]),
+        Route([("127.0.0.1", lane_port)], "/api", backups=[through_serve]),
     ]
     edge = Edge(settings.host, settings.port, settings.tls_port, certificate, routes, metrics_port)
     door = edge_child(edge, runtime / "edge", logs / "edge.log")

@@ -4,6 +4,7 @@
 folder as their argument.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from actors.own_process import keep_what_there_is
 from config import Settings, load
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
+from serve_apps.auth_actor import ask_accounts, known
+from serve_apps.auth_identity import Identities
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
+from serve_apps.guard import Guard, Rules, api_rules, data_rules, page_rules
 from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
@@ -54,7 +58,7 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
     def build() -> Asgi:
-        app = build_data(settings)
+        app = _guarded(build_data(settings), data_rules(settings), settings)
         return app if lane_port is None else FastLane(app, lane_port)
 
     return _application("DataApi", build, settings.serving.data_replicas)
@@ -71,17 +75,23 @@ def market_application(settings: Settings) -> Any:
             best=watched("best"),
             episodes=watched("episodes"),
             instruments=listed_by(settings.exchanges),
+            accounts=ask_accounts,
         )
-        return MarketApp(resources(settings, api_token(settings), actors))
+        market = MarketApp(resources(settings, api_token(settings), actors))
+        return _guarded(market, api_rules(settings), settings)
 
     return _application("MarketApi", build, settings.serving.market_replicas)
 
 
 def pages_application(settings: Settings) -> Any:
     def build() -> Asgi:
-        return with_documents(PagesApp(WEB, readiness), ROUTES)
+        return _guarded(with_documents(PagesApp(WEB, readiness), ROUTES), page_rules(settings), settings)
 
     return _application("Pages", build, settings.serving.page_replicas)
+
+
+def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Asgi:
+    return Guard(app, rules, Identities(known, api_token(settings), time.time_ns), settings.redis.prefix)
 
 
 def _application(name: str, build: Callable[[], Asgi], replicas: int) -> Any:

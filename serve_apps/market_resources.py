@@ -9,6 +9,8 @@ import pyarrow as pa
 from config import Settings
 from serve_apps.alerts import ALERTS, Alerts, AlertsApp
 from serve_apps.audit import AUDIT, AuditApp
+from serve_apps.auth import METHODS as AUTH_METHODS
+from serve_apps.auth import AskAccounts, AuthApp
 from serve_apps.bar_series import BarSeries, Query
 from serve_apps.books import BOOK, BOOKS, OLD_ROUTE, Books, BooksApp
 from serve_apps.charts import CHARTS, ChartsApp
@@ -16,6 +18,7 @@ from serve_apps.configuration import CONFIGURATION, ConfigurationApp
 from serve_apps.consolidated import ARBITRAGE, BBO, ArbitrageApp, Best, BestApp, Episodes
 from serve_apps.exports import EXPORT, ExportsApp
 from serve_apps.features import FEATURES, FeaturesApp
+from serve_apps.guard import AUTH
 from serve_apps.health import HEALTH, HealthApp
 from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp
 from serve_apps.market import Resource
@@ -62,6 +65,7 @@ class Actors:
     best: Best
     episodes: Episodes
     instruments: Callable[[], Awaitable[Mapping[str, pa.Table | None]]]
+    accounts: AskAccounts
 
 
 def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
@@ -95,4 +99,5 @@ def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
         Resource(HEALTH, LOOK, HealthApp(Shared(supervisor.status))),
         Resource(CONFIGURATION, (*LOOK, "PUT", "POST"), ConfigurationApp(supervisor, token)),
         Resource(AUDIT, LOOK, AuditApp(actors.query, token)),
+        Resource(AUTH, AUTH_METHODS, AuthApp(actors.accounts)),
     ]

@@ -23,7 +23,7 @@ FOLDERS: Final = ("columns", "ledger", "bars", "quality", "backfill", "spool", "
 FILES: Final = ("settings.yaml", "symbols.json")
 #: Only when they are asked for.
 JOURNAL: Final = "journal"
-SECRETS: Final = ("secrets", "tls")
+SECRETS: Final = ("secrets", "tls", "accounts")
 _KNOWN: Final = frozenset((*FOLDERS, *FILES, JOURNAL, *SECRETS))
 
 _CHECKSUM: Final = re.compile(r"[0-9a-f]{64}")

@@ -286,6 +286,7 @@ def test_status_names_every_actor_and_counts_its_rows(complete: Instance) -> Non
     actors = json.loads(said.stdout)["actors"]
     collectors, shards = {f"collector:{exchange}" for exchange in EXCHANGES}, {"shard:0", "shard:1"}
     assert set(actors) == collectors | shards | {
+        "accounts",
         "alerter",
         "backups",
         "database",
