@@ -86,8 +86,8 @@ class Accounts:
         self._redis_url = redis_url
         self._clock = clock
         self._hasher = hasher or PasswordHasher()
-        # What a name that is not there is checked against, so that this takes as long.
-        self._nobody = self._hasher.hash(secrets.token_hex())
+        #: What a name that is not there is checked against, so that this takes as long.
+        self._nobody = ""
         self._threads = ThreadPoolExecutor(HASHING, thread_name_prefix="passwords")
         self._hashing = 0
         self._log = AccountLog(settings.data / "accounts")
@@ -151,6 +151,8 @@ class Accounts:
     async def sign_in(self, name: str, password: str, client: str) -> dict[str, Any]:
         """A new session, see `_tokens`. `Refused`, or `NotNow` after too many attempts."""
         self._attempt(name, client)
+        if not self._nobody:
+            self._nobody = await self._in_thread(self._hasher.hash, secrets.token_bytes())
         user = self._book.find(name)
         good = await self._in_thread(self._is_password, user.password_hash if user else self._nobody, password)
         if user is None or not good or self._book.find(name) != user:

@@ -67,7 +67,11 @@ class RateLimits:
         now = self._clock()
         if self._redis is not None and now >= self._asked_again_at:
             try:
-                return await self._ask(self._redis, who, limit)
+                taken = await self._ask(self._redis, who, limit)
+                if self._asked_again_at:
+                    self._asked_again_at = 0.0
+                    log.info("requests are counted by all replicas together again", alone=self.counted_alone)
+                return taken
             except (RedisError, OSError, TimeoutError) as error:
                 self._asked_again_at = now + AWAY_S
                 log.warning("requests are counted by each replica alone", error=type(error).__name__)
