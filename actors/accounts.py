@@ -69,6 +69,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     ended: frozenset[str]
     redis_url: str | None
 
+    def __repr__(self) -> str:
+        return f"Known({self.version})"
+
 
 class Accounts:
     """An actor: one per instance. `redis_url` is told to those who count requests, `database` is the handle of the
@@ -155,23 +158,25 @@ class Accounts:
             self._nobody = await self._in_thread(self._hasher.hash, secrets.token_bytes())
         user = self._book.find(name)
         good = await self._in_thread(self._is_password, user.password_hash if user else self._nobody, password)
-        if user is None or not good or self._book.find(name) != user:
+        if user is None or not good:
             self._note_failure("login_failed", "wrong name or password", name, client)
             raise Refused(_WRONG)
         self._attempts.give_back(name.lower(), client)
-        if self._hasher.check_needs_rehash(user.password_hash):
+        hashed = user.password_hash
+        if self._hasher.check_needs_rehash(hashed):
             hashed = await self._in_thread(self._hasher.hash, _bytes(password))
-            async with self._alone:
-                if self._book.find(name) == user:
-                    await self._keep([msgspec.structs.replace(user, password_hash=hashed)])
         session_id = uuid.uuid4().hex
         async with self._alone:
-            now = self._clock()
+            now, found = self._clock(), self._book.find(name)
+            # It may have been changed, or the user removed, while it was checked.
+            if found is None or found.password_hash != user.password_hash:
+                raise Refused(_WRONG)
+            better = [] if hashed == found.password_hash else [msgspec.structs.replace(found, password_hash=hashed)]
             access, refresh = await self._claims(user.user_id, session_id, now)
             session = Session(
                 session_id=session_id, user_id=user.user_id, token_id=refresh.token_id, expires_at=refresh.expires_at
             )
-            await self._keep(self._book.begin(session, now))
+            await self._keep([*better, *self._book.begin(session, now)])
         self._note("login", "signed in", user.name, client=client)
         return self._tokens(access, refresh)
 

@@ -112,6 +112,15 @@ class Identities:
         identity = self._by_key(self._known, digested) if given.startswith(KEY_PREFIX) else self._by_token(given)
         return identity, identity.expires_at
 
+    async def admit(self, given: str | None, needed: bool) -> float | None:
+        """Until when a live connection may go on (seconds since the epoch; None: for ever) of who shows that key or
+        token, or nothing where none is `needed`. `BadRequest`."""
+        await self.ready()
+        if given is None and not needed:
+            return None
+        _, expires_at = self.authenticate(given or "")
+        return None if expires_at is None else expires_at / 1e9
+
     def _by_key(self, known: Known, digested: str) -> Identity:
         key = known.keys.get(digested)
         if key is None or key.user_id not in known.users:

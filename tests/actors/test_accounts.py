@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,39 @@ async def test_a_new_password_ends_all_sessions(accounts: Accounts) -> None:
     known = await accounts.known()
     assert known is not None
     assert len(known.ended) == 3
+
+
+async def test_a_hash_that_is_weaker_than_those_of_today_is_made_anew(tmp_path: Path, clock: Clock) -> None:
+    weak = Accounts(load(tmp_path), clock=clock, hasher=PasswordHasher(time_cost=1, memory_cost=16, parallelism=1))
+    await weak.add_user({"name": "ann", "role": "user"}, PASSWORD, "test")
+    await weak.stop()
+    accounts = made(tmp_path, clock)
+    for _ in range(2):
+        assert await accounts.sign_in("ann", PASSWORD, CLIENT)
+    await accounts.stop()
+    written = (tmp_path / "accounts" / "accounts.log").read_text()
+    assert (written.count("$m=16,"), written.count("$m=8,")) == (1, 1)
+
+
+async def test_who_is_changed_while_the_password_is_checked_does_not_get_in(accounts: Accounts) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    check = accounts._is_password
+
+    def slow(hashed: str, password: str) -> bool:
+        began.set()
+        assert go_on.wait(10)
+        return check(hashed, password)
+
+    accounts._is_password = slow  # type: ignore[method-assign]
+    signing_in = asyncio.create_task(accounts.sign_in("ann", PASSWORD, CLIENT))
+    await asyncio.to_thread(began.wait, 10)
+    await accounts.set_password("ann", "New-horse-77", "test")
+    go_on.set()
+    with pytest.raises(Refused):
+        await signing_in
+    known = await accounts.known()
+    assert known is not None
+    assert "redis" not in repr(known)
 
 
 async def test_guessing_is_slowed_down_for_a_name_and_an_address_but_not_for_others(accounts: Accounts) -> None:

@@ -231,6 +231,17 @@ async def test_a_token_of_another_instance_opens_nothing(system: Guarded, tmp_pa
     await other.end()
 
 
+async def test_a_live_connection_goes_on_as_long_as_the_token_is_good(system: Guarded) -> None:
+    token = (await system.sign_in("rita"))["access_token"]
+    assert await system.identities.admit(token, needed=True) == (system.clock.now + HOUR) / 1e9
+    assert await system.identities.admit(TOKEN, needed=True) is None
+    assert await system.identities.admit(None, needed=False) is None
+    for given, needed in ((None, True), ("", False), ("guess", False)):
+        with pytest.raises(BadRequest) as raised:
+            await system.identities.admit(given, needed)
+        assert raised.value.status == 401
+
+
 async def test_before_anything_is_known_a_token_is_asked_for_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve_apps.auth_identity.FIRST_S", 0.05)
     gone = 0
