@@ -35,14 +35,22 @@ def self_signed(data: Path, hostname: str, now: datetime) -> Path:
             return path
     except CertificateError:
         pass
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(_generate(["localhost", "127.0.0.1", "::1", hostname], now))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    _write(path, _generate(["localhost", "127.0.0.1", "::1", hostname], now))
+    return path
+
+
+def your_own(certificate: Path, key: Path | None, data: Path, now: datetime) -> Path:
+    """`data/tls/own.pem` (mode 0600): your certificate, its chain and its key in one file, after a check; so one that
+    is just being renewed is never read half. `key` is its file where `certificate` does not hold it.
+
+    Raises CertificateError that says what is wrong; an expired one is.
+    """
+    pem = _read(certificate) + (b"" if key is None else b"\n" + _read(key))
+    found = _checked(pem, certificate, key or certificate)
+    if found.not_valid_after_utc <= now:
+        raise CertificateError(f"the certificate in {certificate} expired on {found.not_valid_after_utc:%Y-%m-%d}")
+    path = data / "tls" / "own.pem"
+    _write(path, pem)
     return path
 
 
@@ -51,10 +59,17 @@ def read_certificate(path: Path) -> x509.Certificate:
 
     Raises CertificateError that says what is missing.
     """
+    return _checked(_read(path), path, path)
+
+
+def _read(path: Path) -> bytes:
     try:
-        pem = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise CertificateError(f"certificate {path} cannot be read: {error.strerror}") from None
+
+
+def _checked(pem: bytes, path: Path, key_path: Path) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
@@ -62,12 +77,25 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
-        raise CertificateError(f"the private key in {path} is encrypted; store it without a password") from None
+        raise CertificateError(f"the private key in {key_path} is encrypted; store it without a password") from None
     except ValueError:
-        raise CertificateError(f"{path} holds no readable PEM private key; append the key to the certificate") from None
+        raise CertificateError(
+            f"{key_path} holds no readable PEM private key; append the key to the certificate, or name its file"
+        ) from None
     if key.public_key() != certificate.public_key():
-        raise CertificateError(f"the private key in {path} does not belong to its first certificate")
+        raise CertificateError(f"the private key in {key_path} does not belong to the first certificate in {path}")
     return certificate
+
+
+def _write(path: Path, pem: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def _generate(names: Sequence[str], now: datetime) -> bytes:

@@ -31,7 +31,8 @@ from actors.supervisor import Supervisor, start_actor
 from cluster import ray_head
 from cluster.certificate import self_signed
 from cluster.child import Child
-from cluster.edge import Edge, Route, edge_child
+from cluster.edge import edge_child
+from cluster.edge_configuration import Edge, Route
 from cluster.instance import Details, Instance, InstanceError, check_port_free, free_ports
 from config import Settings, SettingsError
 from serve_apps import applications

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cluster.certificate import LIFETIME, CertificateError, read_certificate, self_signed
+from cluster.certificate import LIFETIME, CertificateError, read_certificate, self_signed, your_own
 
 NOW = datetime.now(UTC)
 
@@ -87,3 +87,26 @@ def test_what_is_wrong_with_an_own_file_is_one_line(tmp_path: Path) -> None:
         read_certificate(tmp_path / "absent.pem")
     shutil.copy(good, own)
     assert read_certificate(own) == read_certificate(good)
+
+
+def test_your_own_certificate_may_have_its_key_beside_it(tmp_path: Path) -> None:
+    certificate, _, key = (
+        self_signed(tmp_path, "host.example", NOW).read_text().partition("-----BEGIN PRIVATE KEY-----")
+    )
+    fullchain, private = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
+    fullchain.write_text(certificate)
+    private.write_text("-----BEGIN PRIVATE KEY-----" + key)
+    path = your_own(fullchain, private, tmp_path, NOW)
+    assert path == tmp_path / "tls" / "own.pem"
+    assert path.stat().st_mode & 0o777 == 0o600
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+    with pytest.raises(CertificateError, match="name its file"):
+        your_own(fullchain, None, tmp_path, NOW)
+
+
+def test_your_own_certificate_that_has_expired_is_refused_and_the_last_good_one_stays(tmp_path: Path) -> None:
+    signed = self_signed(tmp_path, "host.example", NOW)
+    good = your_own(signed, None, tmp_path, NOW).read_bytes()
+    with pytest.raises(CertificateError, match=r"expired on \d{4}-\d\d-\d\d"):
+        your_own(signed, None, tmp_path, NOW + LIFETIME)
+    assert (tmp_path / "tls" / "own.pem").read_bytes() == good

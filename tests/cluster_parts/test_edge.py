@@ -6,167 +6,19 @@ import shutil
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.certificate import self_signed
-from cluster.child import Child
-from cluster.edge import Edge, EdgeError, Route, configuration, edge_child
+from cluster.edge import edge_child
+from cluster.edge_configuration import Edge, EdgeError, Route, configuration
 from cluster.instance import free_ports
+from config.edge_settings import EdgeSettings
+from tests.cluster_parts.doors import BODY, TEXT, Backend, Open, answers
 from tests.polling import gone, until
-
-BODY = os.urandom(12_000_000)
-TEXT = "<p>price</p>" * 1000
-
-
-class Backend:
-    """A real small server that can be stopped and started again on its port."""
-
-    def __init__(self, name: str = "one") -> None:
-        self.name = name
-        self.port = free_ports(1)[0]
-        self.seen = 0
-        self.release = asyncio.Event()
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_get("/-/healthz", self._health)
-        app.router.add_get("/big", self._big)
-        app.router.add_get("/text", self._text)
-        app.router.add_get("/cached", self._cached)
-        app.router.add_get("/slow", self._slow)
-        app.router.add_get("/ws", self._websocket)
-        app.router.add_route("*", "/broken", self._broken)
-        app.router.add_route("*", "/{tail:.*}", self._echo)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-
-    async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def _health(self, request: web.Request) -> web.Response:
-        return web.Response(text="ok")
-
-    async def _big(self, request: web.Request) -> web.Response:
-        return web.Response(body=BODY, content_type="application/octet-stream")
-
-    async def _text(self, request: web.Request) -> web.Response:
-        kind = request.query.get("type", "text/html")
-        return web.Response(body=TEXT.encode(), content_type=kind)
-
-    async def _cached(self, request: web.Request) -> web.Response:
-        self.seen += 1
-        headers = {"ETag": '"same"', "Cache-Control": request.query.get("control", "")}
-        return web.Response(text=str(self.seen), headers=headers)
-
-    async def _slow(self, request: web.Request) -> web.Response:
-        self.seen += 1
-        await self.release.wait()
-        return web.Response(text="done")
-
-    async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        async for message in socket:
-            await socket.send_str(message.data + "!")
-        return socket
-
-    async def _broken(self, request: web.Request) -> web.Response:
-        """Every first request loses its connection before the answer."""
-        self.seen += 1
-        if self.seen % 2 == 1:
-            assert request.transport is not None
-            request.transport.abort()
-        return web.Response(text=str(self.seen))
-
-    async def _echo(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            {"server": self.name, "headers": [[name.lower(), value] for name, value in request.headers.items()]}
-        )
-
-
-@dataclass
-class Door:
-    edge: Edge
-    child: Child
-    life: asyncio.Task[None]
-    client: aiohttp.ClientSession
-    backend: Backend
-    tls: ssl.SSLContext
-    folder: Path
-    bases: tuple[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.bases = (f"http://127.0.0.1:{self.edge.port}", f"https://127.0.0.1:{self.edge.tls_port}")
-
-    async def status(self, path: str) -> int:
-        try:
-            async with self.client.get(self.bases[0] + path) as answer:
-                return answer.status
-        except aiohttp.ClientConnectionError:
-            return 0
-
-
-Open = Callable[..., Awaitable[Door]]
-
-
-@pytest.fixture
-async def open_door(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens a front door before a running backend; both are gone after the test."""
-    doors: list[Door] = []
-    backends: list[Backend] = []
-
-    async def one(*more: tuple[str, Backend], **changes: object) -> Door:
-        backend = Backend()
-        backends.extend([backend, *(other for _, other in more)])
-        for server in backends:
-            await server.start()
-        routes = [Route([("127.0.0.1", backend.port)])]
-        routes += [Route([("127.0.0.1", other.port)], prefix) for prefix, other in more]
-        port, tls_port, metrics_port = free_ports(3)
-        certificate = self_signed(tmp_path, "localhost", datetime.now(UTC))
-        edge = Edge("127.0.0.1", port, tls_port, certificate, routes, metrics_port)
-        edge = replace(edge, **changes)  # type: ignore[arg-type]
-        # Deeper than a unix socket's path may be.
-        folder = tmp_path / ("deep and 'quoted' " * 6) / "edge"
-        child = edge_child(edge, folder, tmp_path / "edge.log", chance=lambda: 0.0)
-        life = asyncio.create_task(child.run())
-        tls = ssl.create_default_context(cafile=certificate)
-        client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, force_close=True),
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity"},
-        )
-        door = Door(edge, child, life, client, backend, tls, folder)
-        doors.append(door)
-        await child.wait_ready(10)
-        await until(lambda: _is(door.status("/"), 200))
-        return door
-
-    yield one
-    for door in doors:
-        await door.client.close()
-        await door.child.stop()
-        await door.life
-    for backend in backends:
-        backend.release.set()
-        await backend.stop()
-
-
-async def _is(value: Awaitable[int], expected: int) -> bool:
-    return await value == expected
 
 
 async def test_plain_and_tls_answer_alike_and_say_nosniff(open_door: Open) -> None:
@@ -227,7 +79,7 @@ async def test_who_the_client_is_only_the_door_says(open_door: Open) -> None:
 async def test_without_a_server_it_answers_503_with_retry_after_until_one_is_back(open_door: Open) -> None:
     door = await open_door()
     await door.backend.stop()
-    await until(lambda: _is(door.status("/"), 503))
+    await until(lambda: answers(door.status("/"), 503))
     for base in door.bases:
         async with door.client.get(base + "/") as answer:
             assert answer.status == 503
@@ -236,7 +88,7 @@ async def test_without_a_server_it_answers_503_with_retry_after_until_one_is_bac
             assert answer.content_type == "application/problem+json"
             assert (await answer.json(content_type=None))["status"] == 503
     await door.backend.start()
-    await until(lambda: _is(door.status("/"), 200))
+    await until(lambda: answers(door.status("/"), 200))
 
 
 async def test_a_prefix_takes_its_path_and_all_below_it_and_no_other(open_door: Open) -> None:
@@ -330,7 +182,7 @@ async def test_heads_that_are_too_large_and_pages_of_serve_are_refused(open_door
 
 
 async def test_a_client_that_sends_its_request_slowly_is_cut(open_door: Open) -> None:
-    door = await open_door(request_timeout_s=0.3)
+    door = await open_door(settings=EdgeSettings(head_timeout_s=0.3))
     reader, writer = await asyncio.open_connection("127.0.0.1", door.edge.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
 
@@ -353,7 +205,7 @@ async def test_it_comes_back_after_it_was_killed(open_door: Open) -> None:
     assert first is not None
     os.kill(first, signal.SIGKILL)
     await until(lambda: door.child.pid not in (None, first))
-    await until(lambda: _is(door.status("/"), 200))
+    await until(lambda: answers(door.status("/"), 200))
     assert (door.child.restarts, door.child.last_exit) == (1, "killed by SIGKILL")
 
 
@@ -361,8 +213,8 @@ async def test_stopping_finishes_the_answers_on_their_way(open_door: Open) -> No
     door = await open_door()
     answer = asyncio.create_task(door.status("/slow"))
     await until(lambda: door.backend.seen == 1)
-    stopping = asyncio.create_task(door.child.stop())
-    await until(lambda: _is(door.status("/"), 0))
+    stopping = asyncio.create_task(door.child.stop(5))
+    await until(lambda: answers(door.status("/"), 0))
     door.backend.release.set()
     assert await answer == 200
     await asyncio.wait_for(stopping, 5)
@@ -401,7 +253,7 @@ def sample(**changes: object) -> Edge:
 
 def test_transport_security_is_asked_for_only_when_told() -> None:
     assert "Strict-Transport-Security" not in configuration(sample(), 1, 100)
-    assert "Strict-Transport-Security" in configuration(sample(strict_transport=True), 1, 100)
+    assert "Strict-Transport-Security" in configuration(sample(settings=EdgeSettings(strict_transport=True)), 1, 100)
 
 
 def test_a_certificate_haproxy_does_not_accept_is_one_line(tmp_path: Path) -> None:
@@ -442,7 +294,8 @@ import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from cluster.certificate import self_signed
-from cluster.edge import Edge, Route, edge_child
+from cluster.edge import edge_child
+from cluster.edge_configuration import Edge, Route
 from cluster.instance import free_ports
 async def main():
     folder = Path(sys.argv[1])
