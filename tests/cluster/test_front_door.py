@@ -1,0 +1,220 @@
+"""The front door of a whole instance: what happens to those who ask while parts of it are replaced or killed, and how
+replicas come and go with the load. What is counted here in seconds, `python -m benchmarks front_door_faults` counts for
+longer."""
+
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.certificate import self_signed
+from tests.cluster.running import Instance, command, command_line, rayfeed_up
+from tests.polling import wait_until
+
+PATHS = ("/", "/api/symbols", "/api/v1/charts/BTCUSDT?exchange=binance&limit=10", "/healthz")
+SCALING = {
+    "market": {"min_replicas": 2, "max_replicas": 2, "ongoing": 100, "busy": 0.7, "streams": None},
+    "pages": {"min_replicas": 1, "max_replicas": 1, "ongoing": 100, "busy": 0.7, "streams": None},
+    "data": {"min_replicas": 1, "max_replicas": 2, "ongoing": None, "busy": 0.03, "streams": None},
+    "up_after_s": 1,
+    "down_after_s": 3,
+    "mean_over_s": 4,
+}
+
+
+def write_settings(data: Path, **edge: object) -> None:
+    data.mkdir(exist_ok=True)
+    (data / "settings.yaml").write_text(json.dumps({"scaling": SCALING, "edge": edge}))
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    data = tmp_path_factory.mktemp("door") / "data"
+    write_settings(data)
+    with rayfeed_up(data) as running:
+        wait_until(lambda: all(running.get(path)[0] == 200 for path in PATHS))
+        yield running
+
+
+class Asking:
+    """Asks for all the paths, each on a connection that is kept and on new ones, and counts what came back."""
+
+    def __init__(self, port: int, paths: tuple[str, ...]) -> None:
+        self.port = port
+        self.said: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(path, keep), daemon=True)
+            for path in paths
+            for keep in (True, False)
+        ]
+
+    @property
+    def failed(self) -> Counter[str]:
+        return Counter({said: count for said, count in self.said.items() if not said.endswith(" 200")})
+
+    def _ask(self, path: str, keep: bool) -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
+        while not self._stop.is_set():
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                answer.read()
+                said = str(answer.status)
+            except (OSError, HTTPException) as error:
+                said = type(error).__name__
+                connection.close()
+            self.said[f"{path} {said}"] += 1
+            if not keep:
+                connection.close()
+            time.sleep(0.005)
+        connection.close()
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20)
+
+
+@contextmanager
+def asked(instance: Instance, *paths: str) -> Iterator[Asking]:
+    """Meanwhile somebody asks for the paths, and goes on for a second afterwards."""
+    asking = Asking(instance.port, paths or PATHS)
+    asking.start()
+    try:
+        yield asking
+        before = asking.said.total()
+        wait_until(lambda: asking.said.total() > before + 50)
+    finally:
+        asking.stop()
+
+
+def replicas(instance: Instance, name: str) -> dict[str, int]:
+    """The process ids of the running replicas of a deployment."""
+    found: dict[str, int] = instance.inside(
+        "from ray.util.state import list_actors\n"
+        f"answer = {{a.actor_id: a.pid for a in list_actors(filters=[('state', '=', 'ALIVE')], limit=1000)"
+        f" if a.class_name.startswith('ServeReplica') and '{name}' in a.class_name}}"
+    )
+    return found
+
+
+def test_the_edge_goes_on_with_changed_settings_and_nobody_notices(instance: Instance) -> None:
+    with asked(instance) as asking:
+        for changed in ({"access_log_sample": 1}, {"compression": False}, {"access_log_sample": 1}):
+            write_settings(instance.data, **changed)
+            said = command("edge", "reload", "--data", str(instance.data))
+            assert said.returncode == 0, said.stderr
+    assert not asking.failed
+    assert " GET /healthz HTTP/1.1 200 " in (instance.data / "logs" / "edge.log").read_text()
+
+
+def test_settings_the_edge_cannot_go_on_with_are_one_line(instance: Instance) -> None:
+    write_settings(instance.data, certificate="/no/such.pem")
+    said = command("edge", "reload", "--data", str(instance.data))
+    write_settings(instance.data)
+    assert said.returncode == 1
+    assert said.stderr == "rayfeed: certificate /no/such.pem cannot be read: No such file or directory\n"
+    assert instance.get("/healthz")[0] == 200
+
+
+def test_a_killed_replica_fails_no_request(instance: Instance) -> None:
+    before = replicas(instance, "MarketApi")
+    assert len(before) == 2
+    with asked(instance) as asking:
+        os.kill(next(iter(before.values())), signal.SIGKILL)
+        wait_until(lambda: len(now := replicas(instance, "MarketApi")) == 2 and now.keys() != before.keys())
+    assert not asking.failed
+
+
+def test_a_rolling_update_fails_no_request(instance: Instance) -> None:
+    before = {name: replicas(instance, name) for name in ("MarketApi", "DataApi", "Pages")}
+    ports = json.loads(command("status", "--json", "--data", str(instance.data)).stdout)["ports"]
+    with asked(instance) as asking:
+        instance.inside(
+            "from ray import serve\nfrom ray.serve.api import RunTarget\nfrom serve_apps import applications\n"
+            "from pathlib import Path\nfrom cluster.instance import Instance\nfrom config import load\n"
+            f"settings = load({str(instance.data)!r})\n"
+            "redis_url = Instance.read(settings.data).details.redis_url\n"
+            "built = {'market': applications.market_application(settings, redis_url),"
+            f" 'data': applications.data_application(settings, {ports['data']}),"
+            " 'pages': applications.pages_application(settings, redis_url)}\n"
+            "prefixes = {'data': '/api', 'market': '/api/v1', 'pages': '/'}\n"
+            "serve.run_many([RunTarget(target=built[n], name=n, route_prefix=p) for n, p in prefixes.items()],"
+            " wait_for_applications_running=False)\nanswer = None"
+        )
+        wait_until(
+            lambda: all(
+                (now := replicas(instance, name)) and not now.keys() & old.keys() for name, old in before.items()
+            ),
+            within_s=90,
+        )
+    assert not asking.failed
+
+
+@pytest.mark.parametrize("title", ["redis-server", "ray::Database"])
+def test_a_killed_store_fails_no_request(instance: Instance, title: str) -> None:
+    family = psutil.Process(instance.process.pid).children(recursive=True)
+    [store] = [one for one in family if title in " ".join(command_line(one))]
+    with asked(instance) as asking:
+        store.kill()
+        wait_until(lambda: asking.said.total() > 300)
+    assert not asking.failed
+
+
+def test_replicas_come_with_the_load_and_go_with_it(instance: Instance) -> None:
+    wait_until(lambda: len(replicas(instance, "DataApi")) == 1, within_s=60)
+    with asked(instance, *["/api/symbols"] * 4) as asking:
+        wait_until(lambda: len(replicas(instance, "DataApi")) == 2, within_s=60)
+    with asked(instance, "/healthz") as quiet:
+        wait_until(lambda: len(replicas(instance, "DataApi")) == 1, within_s=90)
+    assert not asking.failed
+    assert not quiet.failed
+
+
+def test_the_cache_tells_what_it_did_and_is_cleared_with_the_token(instance: Instance) -> None:
+    status, headers, body = instance.get("/cache-stats")
+    assert (status, headers["cache-control"]) == (200, "no-store")
+    said = json.loads(body)
+    assert said["redis"] is True
+    assert said["replicas"] >= 1
+    assert clear(instance, None)[0] == 401
+    token = (instance.data / "secrets" / "api_token").read_text()
+    status, answer = clear(instance, token)
+    assert (status, answer["cleared"]) == (200, "everything")
+
+
+def clear(instance: Instance, token: str | None) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(f"{instance.url}/clear-cache", b"", method="POST")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_certificate_of_yours_is_served_after_a_reload(instance: Instance, tmp_path: Path) -> None:
+    own = self_signed(tmp_path, "own.example", datetime.now(UTC))
+    write_settings(instance.data, certificate=str(own))
+    assert command("edge", "reload", "--data", str(instance.data)).returncode == 0
+    served = ssl.get_server_certificate(("127.0.0.1", instance.tls_port))
+    assert served.strip() in own.read_text()
