@@ -99,8 +99,10 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
             # Everything starts at once: on a busy machine its proxy takes longer than the five seconds after which
             # Serve would kill it.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-            # The edge stops sending before replicas stop, so there is nothing to wait for.
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+            # Serve's proxy has so long to stop sending to a replica before it stops.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            # By default a need for replicas is told every ten seconds.
+            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
         }
     )
 

@@ -4,12 +4,10 @@ back. Everything started here ends here, whatever the reason.
 
 import asyncio
 import contextlib
-import datetime
 import os
 import secrets
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,10 +27,9 @@ from actors.directory import SIMULATOR, SUPERVISOR
 from actors.simulator.captures import CaptureError, read_captures
 from actors.supervisor import Supervisor, start_actor
 from cluster import ray_head
-from cluster.certificate import self_signed
 from cluster.child import Child
 from cluster.edge import edge_child
-from cluster.edge_configuration import Edge, Route
+from cluster.front_door import front_door
 from cluster.instance import Details, Instance, InstanceError, check_port_free, free_ports
 from config import Settings, SettingsError
 from serve_apps import applications
@@ -63,7 +60,8 @@ async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
     instance = Instance.claim(settings.data)
     try:
         check_port_free(settings.host, settings.port, "HTTP", "--port")
-        check_port_free(settings.host, settings.tls_port, "HTTPS", "--tls-port")
+        if settings.edge.tls:
+            check_port_free(settings.host, settings.tls_port, "HTTPS", "--tls-port")
         async with contextlib.AsyncExitStack() as started:
             try:
                 details = await _bring_up(settings, started, stop, progress, instance)
@@ -118,24 +116,17 @@ async def _bring_up(
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
     serve_port, lane_port, metrics_port = free_ports(3)
+    ports = {"edge metrics": metrics_port, "serve": serve_port, "data": lane_port}
     if ray_head.is_joined(settings):
         started.push_async_callback(_undeploy)
-    deploying = _in_daemon_thread(lambda: _deploy(settings, serve_port, lane_port))
+    deploying = _in_daemon_thread(lambda: _deploy(settings, serve_port, lane_port, redis_url))
     await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
     await step("serve's replicas", _replicas_run())
     if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
         progress(f"not played, as there is no feed for them: {', '.join(skipped)}")
     if settings.source == "live":
         await step("exchanges", _first_answer(supervisor, settings))
-    certificate = self_signed(settings.data, socket.gethostname(), datetime.datetime.now(datetime.UTC))
-    through_serve = ("127.0.0.1", serve_port)
-    routes = [
-        Route([through_serve]),
-        Route([through_serve], "/api/v1"),
-        Route([("127.0.0.1", lane_port)], "/api", backups=[through_serve]),
-    ]
-    edge = Edge(settings.host, settings.port, settings.tls_port, certificate, routes, metrics_port)
-    door = edge_child(edge, runtime / "edge", logs / "edge.log")
+    door = edge_child(front_door(settings, ports), runtime / "edge", logs / "edge.log")
     await step("edge", started.enter_async_context(_running(door)))
     joined = ray_head.is_joined(settings)
     details = Details(
@@ -148,7 +139,7 @@ async def _bring_up(
         ray_address=addresses["ray_address"],
         ray_dashboard=addresses["dashboard"],
         ray_token_file=None if joined else str(ray_head.token_file(settings)),
-        ports={"edge metrics": metrics_port, "serve": serve_port, "data": lane_port},
+        ports=ports,
     )
     await step("waiting for the first answer", _answers(details.url))
     return details
@@ -294,13 +285,13 @@ async def _first_answer(supervisor: Any, settings: Settings) -> None:
         await asyncio.sleep(0.2)
 
 
-def _deploy(settings: Settings, port: int, lane_port: int) -> None:
+def _deploy(settings: Settings, port: int, lane_port: int, redis_url: str) -> None:
     """Tell Serve, on loopback, which applications to run."""
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     built = {
         "data": applications.data_application(settings, lane_port),
-        "market": applications.market_application(settings),
-        "pages": applications.pages_application(settings),
+        "market": applications.market_application(settings, redis_url),
+        "pages": applications.pages_application(settings, redis_url),
     }
     serve.run_many(
         [RunTarget(target=built[name], name=name, route_prefix=prefix) for name, prefix in APPLICATIONS.items()],

@@ -29,7 +29,10 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from config.cache_settings import CacheSettings
+from config.edge_settings import EdgeSettings
 from config.part import Part, Positive
+from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
 from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings, Days, RedisSettings, SinkSettings
 
@@ -169,9 +172,6 @@ class ReplaySettings(Part):
 
 
 class ServingSettings(Part):
-    data_replicas: Positive
-    market_replicas: Positive
-    page_replicas: Positive
     max_reply_bytes: Positive
 
 
@@ -274,6 +274,9 @@ class Settings(BaseSettings):
     simulator: SimulatorSettings
     replay: ReplaySettings
     serving: ServingSettings
+    edge: EdgeSettings
+    cache: CacheSettings
+    scaling: ScalingSettings
     ray: RaySettings
     live: LiveSettings
     pollers: PollersSettings

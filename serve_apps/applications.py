@@ -4,6 +4,7 @@
 folder as their argument.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,14 @@ from ray import serve
 
 from actors.own_process import keep_what_there_is
 from config import Settings, load
+from config.scaling_settings import DeploymentScaling, ScalingSettings
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
 from serve_apps.auth_actor import ask_accounts, known
 from serve_apps.auth_identity import Identities
+from serve_apps.cache import Cache
+from serve_apps.cache_redis import Shelf
+from serve_apps.cache_routes import CacheRoutes
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
 from serve_apps.guard import Guard, Rules, api_rules, data_rules, page_rules
@@ -26,6 +31,7 @@ from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
 from serve_apps.pages import PagesApp
+from serve_apps.scaling import Measured, Replica, replica_options
 from serve_apps.token import api_token
 
 WEB = Path(__file__).parent / "web" / "dist"
@@ -58,13 +64,15 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
     def build() -> Asgi:
-        app = _guarded(build_data(settings), data_rules(settings), settings)
-        return app if lane_port is None else FastLane(app, lane_port)
+        app = Measured(_guarded(build_data(settings), data_rules(settings), settings))
+        return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s)
 
-    return _application("DataApi", build, settings.serving.data_replicas)
+    return _application("DataApi", build, settings.scaling, settings.scaling.data)
 
 
-def market_application(settings: Settings) -> Any:
+def market_application(settings: Settings, redis_url: str | None = None) -> Any:
+    """`redis_url`: what the replicas share of their caches."""
+
     def build() -> Asgi:
         actors = Actors(
             supervisor=Supervised(),
@@ -76,37 +84,49 @@ def market_application(settings: Settings) -> Any:
             episodes=watched("episodes"),
             instruments=listed_by(settings.exchanges),
             accounts=ask_accounts,
+            cache=cache_of(settings, redis_url),
         )
         market = MarketApp(resources(settings, api_token(settings), actors))
         return _guarded(market, api_rules(settings), settings)
 
-    return _application("MarketApi", build, settings.serving.market_replicas)
+    return _application("MarketApi", build, settings.scaling, settings.scaling.market)
 
 
-def pages_application(settings: Settings) -> Any:
+def pages_application(settings: Settings, redis_url: str | None = None) -> Any:
+    """With what all replicas' caches tell in Redis at `redis_url`."""
+
     def build() -> Asgi:
-        return _guarded(with_documents(PagesApp(WEB, readiness), ROUTES), page_rules(settings), settings)
+        cache = cache_of(settings, redis_url)
+        pages = with_documents(PagesApp(WEB, readiness), ROUTES)
+        app = CacheRoutes(pages, cache, functools.partial(api_token, settings))
+        return _guarded(app, page_rules(settings), settings)
 
-    return _application("Pages", build, settings.serving.page_replicas)
+    return _application("Pages", build, settings.scaling, settings.scaling.pages)
 
 
 def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Asgi:
     return Guard(app, rules, Identities(known, api_token(settings), time.time_ns), settings.redis.prefix)
 
 
-def _application(name: str, build: Callable[[], Asgi], replicas: int) -> Any:
+def cache_of(settings: Settings, redis_url: str | None) -> Cache:
+    """The cache of a replica; without the URL of a Redis its memory alone."""
+    url = redis_url or settings.redis_url
+    shelf = Shelf(url, settings.redis.prefix, settings.cache.lease_s) if url else None
+    return Cache(settings.cache, shelf)
+
+
+def _application(name: str, build: Callable[[], Asgi], scaling: ScalingSettings, own: DeploymentScaling) -> Any:
     def build_and_keep() -> Asgi:
         app = build()
         keep_what_there_is()
-        return app
+        return app if isinstance(app, FastLane | Measured) else Measured(app)
 
     deployment = serve.deployment(
-        serve.ingress(build_and_keep)(),
+        serve.ingress(build_and_keep)(Replica),
         name=name,
-        num_replicas=replicas,
         max_ongoing_requests=1000,
-        graceful_shutdown_timeout_s=2,
         ray_actor_options={"num_cpus": 0},
         logging_config={"enable_access_log": False},
+        **replica_options(scaling, own),
     )
     return deployment.bind()

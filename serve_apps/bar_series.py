@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve_apps.cache import Cache
+from serve_apps.cache_history import cached_history
 from storage.clickhouse import DatabaseUnavailable, Parameter
 from storage.clickhouse_tables import STORED_BARS
 from storage.schema import BARS, INDICATORS
@@ -18,6 +21,8 @@ from storage.timeframes import TIMEFRAMES
 COLUMNS: Final = tuple(name for name in BARS.names if name not in ("symbol", "timeframe"))
 #: More bars than a shard has in memory.
 LIVE: Final = 100_000
+#: A time that does not come.
+_NEVER: Final = 2**63 - 1
 
 _BARS_SQL: Final = (
     f"SELECT {', '.join(name for name in COLUMNS if name in STORED_BARS.names)},"  # noqa: S608
@@ -56,10 +61,11 @@ class Found:
 class BarSeries:
     """Reads series of bars; see `Live` and `Query`."""
 
-    def __init__(self, live: Live, live_indicators: Live, query: Query) -> None:
+    def __init__(self, live: Live, live_indicators: Live, query: Query, cache: Cache) -> None:
         self._live = live
         self._live_indicators = live_indicators
         self._query = query
+        self._history = cached_history(self._newest_stored, cache)
 
     async def newest(self, series: Series, limit: int, from_ns: int, before_ns: int | None) -> Found:
         """The newest `limit` bars that begin in a range of time. `DatabaseUnavailable` when the shard has none of
@@ -72,12 +78,13 @@ class BarSeries:
         if held.num_rows >= limit or begin <= from_ns or series.timeframe not in TIMEFRAMES:
             return Found(held, True)
         try:
-            older = await self._stored(series, from_ns, begin, limit - held.num_rows, "DESC")
+            before = None if begin == _NEVER else begin
+            older = await self._history(series.exchange, series.symbol, series.timeframe, limit - held.num_rows, before)
         except DatabaseUnavailable:
             if not held.num_rows:
                 raise
             return Found(held, False)
-        return Found(pa.concat_tables([older.take(list(range(older.num_rows))[::-1]), held]), True)
+        return Found(pa.concat_tables([_between(_table(older), from_ns, begin), held]), True)
 
     async def oldest(self, series: Series, limit: int, from_ns: int, before_ns: int) -> pa.Table:
         """The oldest `limit` bars that begin in a range of time. `DatabaseUnavailable`."""
@@ -103,6 +110,13 @@ class BarSeries:
             known = pa.concat_tables([stored.cast(known.schema), known])
         return known.take(pc.index_in(times, known.column("time").combine_chunks()))
 
+    async def _newest_stored(
+        self, exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None
+    ) -> pa.Table:
+        before = _NEVER if before_ns is None else before_ns
+        rows = await self._stored(Series(exchange, symbol, timeframe), 0, before, limit, "DESC")
+        return rows.take(np.arange(rows.num_rows)[::-1])
+
     async def _stored(self, series: Series, from_ns: int, before_ns: int, limit: int, order: str) -> pa.Table:
         sql = f"{_BARS_SQL}{_WHERE} ORDER BY time {order} LIMIT {{limit:UInt32}}"
         parameters = series.parameters | {"from": from_ns, "before": before_ns, "limit": limit}
@@ -127,7 +141,7 @@ def _table(rows: pa.RecordBatch | pa.Table) -> pa.Table:
 
 def _begin(rows: pa.Table, otherwise: int | None) -> int:
     """Where rows begin, or the end of what is asked for where that is earlier or there are none."""
-    most = 2**63 - 1 if otherwise is None else otherwise
+    most = _NEVER if otherwise is None else otherwise
     return min(rows.column("time")[0].as_py(), most) if rows.num_rows else most
 
 

@@ -8,19 +8,16 @@ told when one comes or goes; while none is there, the edge asks Serve.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
 from serve_apps.asgi import Message, Receive, Scope, Send
+from serve_apps.scaling import Load, Measured
 
-#: Requests on their way when the replica stops may take this long.
-DRAIN_S = 1
 #: Connections one replica takes; the edge keeps few and uses them again.
 MAX_CONNECTIONS = 2000
-
-Asgi = Callable[[Scope, Receive, Send], Any]
 
 
 class _Server(uvicorn.Server):
@@ -32,11 +29,18 @@ class _Server(uvicorn.Server):
 
 
 class FastLane:
-    """`app` as it is, which also listens on `port` of the loopback interface while its life cycle lasts."""
+    """`app` as it is, which also listens on `port` of the loopback interface while its life cycle lasts. Requests on
+    their way when the replica stops may take `drain_s`."""
 
-    def __init__(self, app: Asgi, port: int) -> None:
+    def __init__(self, app: Measured, port: int, drain_s: float) -> None:
         self._app = app
         self._port = port
+        self._drain_s = drain_s
+
+    @property
+    def load(self) -> Load:
+        """What the replica does, on both doors."""
+        return self._app.load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -65,7 +69,7 @@ class FastLane:
             proxy_headers=False,
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=DRAIN_S,
+            timeout_graceful_shutdown=max(1, round(self._drain_s)),
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -13,6 +13,7 @@ from serve_apps.auth import METHODS as AUTH_METHODS
 from serve_apps.auth import AskAccounts, AuthApp
 from serve_apps.bar_series import BarSeries, Query
 from serve_apps.books import BOOK, BOOKS, OLD_ROUTE, Books, BooksApp
+from serve_apps.cache import Cache
 from serve_apps.charts import CHARTS, ChartsApp
 from serve_apps.configuration import CONFIGURATION, ConfigurationApp
 from serve_apps.consolidated import ARBITRAGE, BBO, ArbitrageApp, Best, BestApp, Episodes
@@ -66,6 +67,7 @@ class Actors:
     episodes: Episodes
     instruments: Callable[[], Awaitable[Mapping[str, pa.Table | None]]]
     accounts: AskAccounts
+    cache: Cache
 
 
 def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
@@ -78,7 +80,7 @@ def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
     listing = Listing(
         Shared(supervisor.symbols, LISTED_FRESH_S), Shared(actors.instruments, LISTED_FRESH_S), reader.symbols, polled
     )
-    series = BarSeries(actors.shards("bars"), actors.shards("indicators"), actors.query)
+    series = BarSeries(actors.shards("bars"), actors.shards("indicators"), actors.query, actors.cache)
     features = FeaturesApp(actors.shards("features"), actors.shards("features_between"), symbols)
     subscriptions = SubscriptionsApp(supervisor, token)
     return [

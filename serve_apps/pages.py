@@ -28,6 +28,8 @@ _SECURITY = {
 }
 _TEXT = "text/plain; charset=utf-8"
 _TEXT_TYPES = ("text/", "application/javascript", "image/svg+xml")
+#: The edge keeps a page for seconds, which takes the load of many; browsers ask again.
+_PAGE = "public, max-age=1, s-maxage=10"
 _NOT_BUILT = b"The pages are not built yet. Run `make web` in the checkout and start again.\n"
 
 
@@ -93,7 +95,7 @@ def _read_files(dist: Path) -> dict[str, _File]:
     """The built files by the path they are served at; empty unless the build is whole."""
     if not (dist / "index.html").is_file() or not (dist / "404.html").is_file():
         return {}
-    files = {f"/{path.name}": _File.read(path, "no-cache") for path in dist.iterdir() if path.is_file()}
+    files = {f"/{path.name}": _File.read(path, _PAGE) for path in dist.iterdir() if path.is_file()}
     files["/"] = files.pop("/index.html")
     if icon := files.get("/favicon.svg"):
         files["/favicon.ico"] = icon

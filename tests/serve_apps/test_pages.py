@@ -66,7 +66,7 @@ async def test_the_home_page_is_revalidated_and_not_sent_twice(dist: Path) -> No
     status, headers, body = await ask(app, "/")
     assert (status, body) == (200, b"<h1>home</h1>")
     assert headers["content-type"] == "text/html; charset=utf-8"
-    assert headers["cache-control"] == "no-cache"
+    assert headers["cache-control"] == "public, max-age=1, s-maxage=10"
     assert headers["content-length"] == str(len(body))
     for known in (headers["etag"], f'"other", W/{headers["etag"]}', "*"):
         status, again, body = await ask(app, "/", if_none_match=known)

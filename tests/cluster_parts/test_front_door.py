@@ -1,0 +1,50 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cluster.certificate import CertificateError, self_signed
+from cluster.cli import app
+from cluster.edge_configuration import configuration
+from cluster.front_door import front_door
+from cluster.instance import Instance, InstanceError
+from config import load
+
+PORTS = {"edge metrics": 21001, "serve": 21002, "data": 21003}
+
+
+def test_the_data_api_has_its_own_port_and_serve_behind_it(tmp_path: Path) -> None:
+    edge = front_door(load(tmp_path), PORTS)
+    text = configuration(edge, 1, 100)
+    lane = text[text.index("backend route1") :]
+    assert "server s0 127.0.0.1:21003 check\n    server b0 127.0.0.1:21002 check backup\n" in lane
+    assert "path_beg /api/v1/" in text
+    assert edge.certificate == tmp_path / "tls" / "edge.pem"
+
+
+def test_without_tls_there_is_no_certificate(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("edge: {tls: false}")
+    assert front_door(load(tmp_path), PORTS).certificate is None
+    assert not (tmp_path / "tls").exists()
+
+
+def test_your_certificate_is_checked_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(f"edge: {{certificate: {tmp_path}/none.pem}}")
+    with pytest.raises(CertificateError, match="cannot be read"):
+        front_door(load(tmp_path), PORTS)
+    made = self_signed(tmp_path / "other", "localhost", datetime.now(UTC))
+    (tmp_path / "settings.yaml").write_text(f"edge: {{certificate: {made}}}")
+    assert front_door(load(tmp_path), PORTS).certificate == tmp_path / "tls" / "own.pem"
+
+
+def test_reload_says_that_nothing_runs_or_still_starts(tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["edge", "reload", "--data", str(tmp_path)])
+    assert isinstance(said.exception, InstanceError)
+    assert str(said.exception).startswith("nothing runs on")
+    claim = Instance.claim(tmp_path)
+    try:
+        said = CliRunner().invoke(app, ["edge", "reload", "--data", str(tmp_path)])
+        assert "still starting" in str(said.exception)
+    finally:
+        claim.release()
