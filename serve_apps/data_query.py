@@ -11,29 +11,48 @@ bytes this module decides otherwise:
 - An empty exchange is an unknown one (it was a layout without that level).
 - `start` after `end` is a range without rows, whatever the distance.
 - ASGI does not tell a bare `?` from no `?`: both are `Missing query string`.
+
+What the legacy server did not have is checked after all that it had: `BadOption` says what is wrong with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 from urllib.parse import unquote_to_bytes
 
 from storage.schema import COLUMNS
 
 MAX_COLUMNS: Final = 64
 
+#: What `max_points` keeps of each n rows: the first, the last, or those of the lowest and the highest price.
+Decimation = Literal["stride", "last", "minmax"]
+Format = Literal["binary", "arrow", "parquet", "csv", "ndjson"]
+#: A column made of two: nanoseconds since the epoch, as an i64.
+TIME_NS: Final = "time_ns"
+#: Rows of extremes are gathered in memory.
+MOST_EXTREMES: Final = 1_000_000
+
 _U32_MAX: Final = 2**32 - 1
+_U64_MAX: Final = 2**64 - 1
 _SECOND_NS: Final = 1_000_000_000
 _SHOWN_NAME: Final = 40
 
 #: Bytes of one value, per row type and column; then of any type's column.
 _SIZES: Final[dict[str, dict[str, int]]] = {
-    row_type: {name: kind.itemsize for name, kind in columns.items()} for row_type, columns in COLUMNS.items()
+    row_type: {name: kind.itemsize for name, kind in columns.items()} | {TIME_NS: 8}
+    for row_type, columns in COLUMNS.items()
 }
+_DECIMATIONS: Final[dict[str, Decimation]] = {name: name for name in get_args(Decimation)}
+_FORMATS: Final[dict[str, Format]] = {name: name for name in get_args(Format)}
 _SIZES_OF_ALL: Final = {name: size for sizes in _SIZES.values() for name, size in sizes.items()}
 
 
 class BadRequest(ValueError):
     """The request cannot be answered; the message is the body of the 400, fit to be shown anywhere."""
+
+
+class BadOption(BadRequest):
+    """The same of what the legacy server did not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,9 @@ class DataQuery:
     #: Bytes of one value of each of `columns`.
     record_sizes: tuple[int, ...]
     max_points: int | None
+    decimate: Decimation = "stride"
+    #: None where the request says it elsewhere, or not at all.
+    format: Format | None = None
 
 
 def parse(query_string: bytes) -> DataQuery:
@@ -60,18 +82,24 @@ def parse(query_string: bytes) -> DataQuery:
     values = _form(query_string)
     symbol = _required(values, "symbol")
     row_type = _required(values, "type")
-    start = _seconds(values, "start")
-    end = _seconds(values, "end")
+    start = 0 if "start_ns" in values else _seconds(values, "start")
+    end = 0 if "end_ns" in values else _seconds(values, "end")
     columns, record_sizes = _columns(row_type, _required(values, "columns"))
+    max_points = _max_points(values["max_points"]) if "max_points" in values else None
+    decimate, form = _choice(values, "decimate", _DECIMATIONS), _choice(values, "format", _FORMATS)
+    if decimate == "minmax" and max_points is not None and not 2 <= max_points <= MOST_EXTREMES:
+        raise BadOption(f"max_points must be 2 to {MOST_EXTREMES} with decimate=minmax.")
     return DataQuery(
         exchange=values.get("exchange", "coinbase"),
         symbol=symbol,
         row_type=row_type,
-        start_ns=start * _SECOND_NS,
-        end_ns=end * _SECOND_NS + _SECOND_NS - 1,
+        start_ns=_nanoseconds(values, "start", start * _SECOND_NS),
+        end_ns=_nanoseconds(values, "end", end * _SECOND_NS + _SECOND_NS - 1),
         columns=columns,
         record_sizes=record_sizes,
-        max_points=_max_points(values["max_points"]) if "max_points" in values else None,
+        max_points=max_points,
+        decimate=decimate or "stride",
+        format=form,
     )
 
 
@@ -120,6 +148,26 @@ def _seconds(values: dict[str, str], key: str) -> int:
         return parse_u32(text)
     except ValueError as error:
         raise BadRequest(f"Invalid {key}: {error}") from None
+
+
+def _nanoseconds(values: dict[str, str], key: str, default: int) -> int:
+    text = values.get(f"{key}_ns")
+    if text is None:
+        return default
+    if key in values:
+        raise BadOption(f"Give {key} or {key}_ns, not both.")
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= _U64_MAX):
+        raise BadOption(f"{key}_ns must be a whole number of nanoseconds since 1970, at most {_U64_MAX}.")
+    return int(text)
+
+
+def _choice[Value: str](values: dict[str, str], key: str, known: Mapping[str, Value]) -> Value | None:
+    text = values.get(key)
+    if text is None:
+        return None
+    if text not in known:
+        raise BadOption(f"{key} must be one of: {', '.join(known)}.")
+    return known[text]
 
 
 def _columns(row_type: str, text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -12,9 +12,9 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -24,11 +24,14 @@ from storage.column_layout import (
     NANOS_PER_SECOND,
     Column,
     day_name,
+    day_of_seal,
     day_of_time_file,
     file_name,
     marker_name,
 )
 from storage.column_map import mapped_column
+from storage.day_files import DamagedDay, Day
+from storage.day_seal import Seal, read_seal
 from storage.schema import COLUMNS, RowType
 
 _ATTEMPTS: Final = 10
@@ -53,13 +56,25 @@ class MissingColumn(LookupError):
     """No such column, or a selected day was stored without it. The message is fit for users."""
 
 
+class DayState(NamedTuple):
+    """A day as it was when rows of it were selected: whatever writes to it later changes the state. `changed_ns` is
+    when its `time` was last written; `seal` is there where it is that of these rows."""
+
+    day: int
+    rows: int
+    changed_ns: int
+    seal: Seal | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Some rows of one symbol, oldest first, for the columns that were asked for."""
+    """Some rows of one symbol, oldest first, for the columns that were asked for. `states` has the stored days of the
+    range, also those without rows in it."""
 
     rows: int
     _parts: Mapping[str, list[Column]]
     _dtypes: Mapping[str, np.dtype[Any]]
+    states: Sequence[DayState] = ()
 
     def parts(self, column: str) -> list[Column]:
         """The column's values, one read-only array per day, never empty ones; no copy. KeyError if not selected."""
@@ -89,6 +104,9 @@ class _Folder:
     path: Path
     changed_ns: int = -1
     days: Sequence[int] = ()
+    sealed: frozenset[int] = frozenset()
+    #: Those that were read since the folder changed.
+    seals: dict[int, Seal | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,8 +123,8 @@ class _Day:
     maps: dict[str, Column]
 
 
-# How many rows of a day there are, and its columns, which reach further.
-type _Rows = tuple[int, Mapping[str, Column]]
+# How many rows of a day there are, when its `time` was last written (ns), and its columns, which reach further.
+type _Rows = tuple[int, int, Mapping[str, Column]]
 
 
 class ColumnReader:
@@ -170,6 +188,7 @@ class ColumnReader:
         """
         wanted = _wanted(row_type, columns)
         parts: dict[str, list[Column]] = {column: [] for column in columns}
+        states: list[DayState] = []
         rows = 0
         with self._lock:
             folder = self._folder(exchange, symbol, row_type)
@@ -177,9 +196,10 @@ class ColumnReader:
                 first_day, last_day = start_ns // NANOS_PER_DAY, end_ns // NANOS_PER_DAY
                 days = folder.days[bisect_left(folder.days, first_day) : bisect_right(folder.days, last_day)]
                 for day in days:
-                    stored, maps = self._day(folder, day, wanted)
+                    stored, changed_ns, maps = self._day(folder, day, wanted)
                     if not stored:
                         continue
+                    states.append(DayState(day, stored, changed_ns, _seal(folder, day, stored)))
                     times = maps["time"][:stored]
                     low = _lower_bound(times, maps["nanos"], start_ns) if day == first_day else 0
                     high = _lower_bound(times, maps["nanos"], end_ns + 1) if day == last_day else stored
@@ -187,7 +207,7 @@ class ColumnReader:
                         rows += high - low
                         for column, values in parts.items():
                             values.append(maps[column][low:high])
-        return Selection(rows, parts, wanted)
+        return Selection(rows, parts, wanted, states)
 
     def last_rows(self, exchange: str, symbol: str, row_type: str, rows: int, columns: Sequence[str]) -> Selection:
         """The newest `rows` rows (fewer where fewer are stored), over days. Raises as `select` does."""
@@ -200,7 +220,7 @@ class ColumnReader:
                 for day in reversed(folder.days):
                     if missing <= 0:
                         break
-                    stored, maps = self._day(folder, day, wanted)
+                    stored, _, maps = self._day(folder, day, wanted)
                     low = max(0, stored - missing)
                     if low < stored:
                         missing -= stored - low
@@ -208,6 +228,18 @@ class ColumnReader:
                             values.append(maps[column][low:stored])
         parts = {column: values[::-1] for column, values in newest_first.items()}
         return Selection(max(rows, 0) - max(missing, 0), parts, wanted)
+
+    def last_change(self, exchange: str, symbol: str, row_type: RowType) -> int | None:
+        """When a row of the newest day was last written (ns); None where there is none. OSError."""
+        with self._lock:
+            folder = self._folder(exchange, symbol, row_type)
+        if folder is None or not folder.days:
+            return None
+        try:
+            status = (folder.path / file_name("time", folder.days[-1])).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns if status.st_size else None
 
     def _scan(self) -> None:
         now = self._clock()
@@ -242,9 +274,10 @@ class ColumnReader:
             changed_ns = folder.path.stat().st_mtime_ns
             if changed_ns != folder.changed_ns:
                 settled = time.time_ns() - changed_ns > _SETTLED_NS
-                with os.scandir(folder.path) as entries:
-                    days = {day_of_time_file(entry.name) for entry in entries}
-                folder.days = sorted(day for day in days if day is not None)
+                names = [path.name for path in folder.path.iterdir()]
+                folder.days = sorted(day for name in names if (day := day_of_time_file(name)) is not None)
+                folder.sealed = frozenset(day for name in names if (day := day_of_seal(name)) is not None)
+                folder.seals = {}
                 folder.changed_ns = changed_ns if settled else -1
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -265,20 +298,20 @@ class ColumnReader:
             try:
                 status = known.time_path.stat()
             except FileNotFoundError:
-                return 0, {}  # an operator took the day away
+                return 0, 0, {}  # an operator took the day away
             rows = status.st_size // _TIME_SIZE
             if status.st_ino == known.inode and rows <= known.capacity and wanted.keys() <= known.maps.keys():
                 self._days.move_to_end(key)
-                return rows, known.maps
+                return rows, status.st_mtime_ns, known.maps
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
             found = _map_day(folder, day, wanted, known)
             if found is not None:
-                rows, torn, mapped = found
+                rows, changed_ns, torn, mapped = found
                 if not torn:
                     self._keep(key, mapped)
-                return rows, mapped.maps
+                return rows, changed_ns, mapped.maps
         raise BeingRewritten(f"rows of {day_name(day)} are being rewritten; ask again in a moment")
 
     def _keep(self, key: tuple[_Folder, int], mapped: _Day) -> None:
@@ -312,8 +345,8 @@ def _folders_in(path: str) -> Iterator[tuple[str, str]]:
 
 def _map_day(
     folder: _Folder, day: int, wanted: Mapping[str, np.dtype[Any]], known: _Day | None
-) -> tuple[int, bool, _Day] | None:
-    """(rows, whether a tail is torn, maps); None while a merge is under way.
+) -> tuple[int, int, bool, _Day] | None:
+    """(rows, when `time` was last written, whether a tail is torn, maps); None while a merge is under way.
 
     The marker stands from before the first file is replaced until after the last, which is `time`. So if
     there is no marker after the columns were mapped, and `time` is still the one mapped first, no file was
@@ -324,7 +357,7 @@ def _map_day(
     try:
         descriptor = os.open(time_path, os.O_RDONLY)
     except FileNotFoundError:
-        return 0, True, _Day(time_path, 0, 0, {})
+        return 0, 0, True, _Day(time_path, 0, 0, {})
     try:
         status = os.fstat(descriptor)
         rows = status.st_size // _TIME_SIZE
@@ -348,7 +381,20 @@ def _map_day(
     stored = min([rows, *_stored_rows(folder.path, day)])
     if marker.exists() or _inode(time_path) != mapped.inode:
         return None
-    return stored, stored < rows, mapped
+    return stored, status.st_mtime_ns, stored < rows, mapped
+
+
+def _seal(folder: _Folder, day: int, rows: int) -> Seal | None:
+    """The day's seal, where it is that of so many rows: it is taken off before a row is added."""
+    if day not in folder.sealed:
+        return None
+    if day not in folder.seals:
+        try:
+            folder.seals[day] = read_seal(Day(folder.path, _ROW_TYPES[folder.path.name], day))
+        except (DamagedDay, OSError):
+            folder.seals[day] = None  # whoever proves the days tells it
+    seal = folder.seals[day]
+    return seal if seal is not None and seal.rows == rows else None
 
 
 def _stored_rows(folder: Path, day: int) -> Iterator[int]:

@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 import uvicorn
 
+from serve_apps.data import DataApp, nobody_lists
+from serve_apps.data_answers import DataAnswers
+from serve_apps.data_lists import DataLists
 from storage.column_layout import Column
+from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
 from tests.polling import wait_until
@@ -104,11 +108,16 @@ def serving(app: Any) -> Iterator[int]:
         assert not thread.is_alive(), "the server did not stop"
 
 
-def fetch(port: int, target: str, method: str = "GET") -> Answer:
+def data_app(reader: ColumnReader, max_reply_bytes: int, long_range_reader: ColumnReader | None = None) -> DataApp:
+    """The data API over these readers."""
+    return DataApp(DataAnswers(reader, max_reply_bytes, long_range_reader or reader), DataLists(reader, nobody_lists))
+
+
+def fetch(port: int, target: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request(method, target)
+        connection.request(method, target, headers={"Accept-Encoding": "identity"} | (headers or {}))
         response = connection.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
     finally:

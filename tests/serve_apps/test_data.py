@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import load
-from serve_apps.data import DataApp, build
+from serve_apps.data import build
 from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS
@@ -19,6 +19,7 @@ from tests.serve_apps.conftest import (
     DAY_SECONDS,
     Stored,
     asked,
+    data_app,
     expected,
     fetch,
     made_rows,
@@ -71,8 +72,9 @@ def test_a_bad_request_is_plain_text_without_a_content_type(port: int, query: st
         ("GET", "/API/DATA"),
         ("POST", "/api/data?symbol=a"),
         ("POST", "/api/symbols"),
-        ("HEAD", "/api/data"),
-        ("HEAD", "/api/symbols"),
+        ("DELETE", "/api/symbol-search?q=btc"),
+        ("GET", "/api/status/"),
+        ("HEAD", "/api/nothing"),
         ("PUT", "/api/data"),
     ],
 )
@@ -216,7 +218,7 @@ def test_a_max_points_that_makes_no_sense_is_ignored(port: int, points: str) -> 
 def test_the_lengths_in_the_header_add_up_to_the_bytes_behind_it(
     stored: Stored, columns: list[str], start: int, length: int, points: int | None
 ) -> None:
-    app = DataApp(ColumnReader(stored.root), LIMIT)
+    app = data_app(ColumnReader(stored.root), LIMIT)
     limit = "" if points is None else f"&max_points={points}"
     query = target(start, start + length, ",".join(columns)).partition("?")[2] + limit
     answer = asked(app, query)

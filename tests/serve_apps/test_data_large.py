@@ -12,13 +12,15 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from serve_apps.data import PIECE_BYTES, WHOLE_REPLY_BYTES, DataApp, every, windows
+from serve_apps.data import DataApp
+from serve_apps.data_answers import PIECE_BYTES, WHOLE_REPLY_BYTES
+from serve_apps.data_rows import strided, windows
 from storage.column_layout import marker_name
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
 from tests.polling import wait_until
-from tests.serve_apps.conftest import DAY, Stored, asked, expected, fetch, made_rows, serving, target
+from tests.serve_apps.conftest import DAY, Stored, asked, data_app, expected, fetch, made_rows, serving, target
 
 TRADES = list(COLUMNS["TRADES"])
 LARGE: tuple[str, str, RowType] = ("coinbase", "LARGE-USD", "TRADES")
@@ -44,13 +46,13 @@ async def messages(app: DataApp, query: str, leave_after: int | None = None) -> 
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "GET", "path": "/api/data", "query_string": query.encode()}
+    scope = {"type": "http", "method": "GET", "path": "/api/data", "query_string": query.encode(), "headers": []}
     await app(scope, receive, send)
     return sent
 
 
 def test_a_large_reply_is_the_stored_columns(stored: Stored) -> None:
-    with serving(DataApp(ColumnReader(stored.root), LIMIT)) as port:
+    with serving(data_app(ColumnReader(stored.root), LIMIT)) as port:
         answer = fetch(port, f"/api/data?{large_query()}")
     assert answer.headers["content-length"] == str(len(answer.body))
     assert answer.columns[0]["num_records"] == 300_000
@@ -59,13 +61,13 @@ def test_a_large_reply_is_the_stored_columns(stored: Stored) -> None:
 
 @pytest.mark.parametrize("points", [299_999, 100_000, 7, 1])
 def test_a_large_selection_is_decimated(stored: Stored, points: int) -> None:
-    answer = asked(DataApp(ColumnReader(stored.root), LIMIT), f"{large_query()}&max_points={points}")
+    answer = asked(data_app(ColumnReader(stored.root), LIMIT), f"{large_query()}&max_points={points}")
     stride = -(-300_000 // points)
     assert answer.binary == expected(stored.rows[LARGE], TRADES, 0, LIMIT, stride)
 
 
 async def test_a_small_reply_is_one_message_and_a_large_one_is_pieces_of_the_maps(stored: Stored) -> None:
-    app = DataApp(ColumnReader(stored.root), LIMIT)
+    app = data_app(ColumnReader(stored.root), LIMIT)
     _, whole = await messages(app, f"{large_query()}&max_points=500")
     assert len(whole["body"]) <= WHOLE_REPLY_BYTES
     start, header, *pieces, last = await messages(app, large_query())
@@ -79,7 +81,7 @@ async def test_a_small_reply_is_one_message_and_a_large_one_is_pieces_of_the_map
 
 
 async def test_a_client_that_goes_away_ends_its_reply(stored: Stored) -> None:
-    app = DataApp(ColumnReader(stored.root), LIMIT)
+    app = data_app(ColumnReader(stored.root), LIMIT)
     whole = len(await messages(app, large_query()))
     tasks = asyncio.all_tasks()
     assert len(await messages(app, large_query(), leave_after=3)) <= 4 < whole
@@ -88,7 +90,7 @@ async def test_a_client_that_goes_away_ends_its_reply(stored: Stored) -> None:
 
 def test_a_connection_that_is_reset_leaves_no_task_behind(stored: Stored) -> None:
     running: set[asyncio.Task[Any] | None] = set()
-    app = DataApp(ColumnReader(stored.root), LIMIT)
+    app = data_app(ColumnReader(stored.root), LIMIT)
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
         task = asyncio.current_task()
@@ -112,8 +114,8 @@ def test_a_connection_that_is_reset_leaves_no_task_behind(stored: Stored) -> Non
 
 def test_a_reply_over_the_limit_is_refused_before_a_byte_of_it(stored: Stored) -> None:
     query = large_query(["time", "id"])
-    length = len(asked(DataApp(ColumnReader(stored.root), LIMIT), query).body)
-    app = DataApp(ColumnReader(stored.root), length - 1)
+    length = len(asked(data_app(ColumnReader(stored.root), LIMIT), query).body)
+    app = data_app(ColumnReader(stored.root), length - 1)
     answer = asked(app, query)
     assert answer.status == 413
     assert answer.body.decode() == (
@@ -121,7 +123,7 @@ def test_a_reply_over_the_limit_is_refused_before_a_byte_of_it(stored: Stored) -
         "ask for a shorter range, fewer columns, or set max_points"
     )
     assert "content-type" not in answer.headers
-    assert asked(DataApp(ColumnReader(stored.root), length), query).status == 200
+    assert asked(data_app(ColumnReader(stored.root), length), query).status == 200
     assert asked(app, f"{query}&max_points=150000").status == 200
 
 
@@ -135,7 +137,7 @@ def test_a_long_range_is_selected_beside_the_event_loop(stored: Stored) -> None:
 
     short, long = Watched(stored.root), Watched(stored.root)
     short.threads, long.threads = set(), set()
-    app = DataApp(short, LIMIT, long)
+    app = data_app(short, LIMIT, long)
     assert asked(app, target(0, LIMIT).partition("?")[2]).columns[0]["num_records"] == 15
     assert not short.threads
     assert long.threads
@@ -150,7 +152,7 @@ def test_rows_that_are_being_rewritten_are_waited_for_then_asked_for_again(tmp_p
     writer.close()
     marker = tmp_path / "coinbase" / "BTC-USD" / "TRADES" / marker_name(DAY // 86_400)
     marker.touch()
-    app = DataApp(ColumnReader(tmp_path), LIMIT)
+    app = data_app(ColumnReader(tmp_path), LIMIT)
     answer = asked(app, target(DAY, DAY).partition("?")[2])
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
@@ -166,7 +168,7 @@ def test_rows_that_are_being_rewritten_are_waited_for_then_asked_for_again(tmp_p
 
     reader = Counting(tmp_path)
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(asked, DataApp(reader, LIMIT), target(DAY, DAY).partition("?")[2])
+        waiting = pool.submit(asked, data_app(reader, LIMIT), target(DAY, DAY).partition("?")[2])
         wait_until(lambda: reader.attempts >= 2)
         marker.unlink()
         assert waiting.result().columns[0]["num_records"] == 1
@@ -178,11 +180,11 @@ def test_a_day_without_the_column_is_an_error_without_a_path(tmp_path: Path) -> 
     writer.close()
     for path in tmp_path.rglob("price64.*"):
         path.unlink()
-    answer = asked(DataApp(ColumnReader(tmp_path), LIMIT), target(DAY, DAY, "price64").partition("?")[2])
+    answer = asked(data_app(ColumnReader(tmp_path), LIMIT), target(DAY, DAY, "price64").partition("?")[2])
     assert answer.status == 500
     assert b"price64" in answer.body
     assert str(tmp_path).encode() not in answer.body
-    assert asked(DataApp(ColumnReader(tmp_path), LIMIT), target(DAY, DAY).partition("?")[2]).status == 200
+    assert asked(data_app(ColumnReader(tmp_path), LIMIT), target(DAY, DAY).partition("?")[2]).status == 200
 
 
 def test_a_system_without_more_maps_says_to_ask_for_less(stored: Stored) -> None:
@@ -190,7 +192,7 @@ def test_a_system_without_more_maps_says_to_ask_for_less(stored: Stored) -> None
         def select(self, *arguments: Any) -> NoReturn:
             raise OSError(errno.ENOMEM, "a column file cannot be mapped")
 
-    answer = asked(DataApp(Exhausted(stored.root), LIMIT), target(DAY, DAY).partition("?")[2])
+    answer = asked(data_app(Exhausted(stored.root), LIMIT), target(DAY, DAY).partition("?")[2])
     assert answer.status == 503
     assert b"ask for a shorter range" in answer.body
 
@@ -220,7 +222,7 @@ def test_every_answer_is_of_one_state_while_rows_are_appended(tmp_path: Path) ->
 
     thread = threading.Thread(target=write)
     seen: list[int] = []
-    with serving(DataApp(ColumnReader(tmp_path, rescan_s=0), LIMIT)) as port:
+    with serving(data_app(ColumnReader(tmp_path, rescan_s=0), LIMIT)) as port:
         thread.start()
         try:
             for _ in range(rounds):
@@ -241,7 +243,7 @@ def test_windows_hold_every_row_once_and_few_pages() -> None:
     values = np.arange(5_000_000, dtype="<u4")
     parts = [values[:3_000_000], values[:0], values[3_000_000:]]
     assert np.array_equal(np.concatenate(list(windows(parts))), values)
-    sparse = list(windows(every(parts, 1000)))
+    sparse = list(windows(strided(parts, 1000)))
     assert np.array_equal(np.concatenate(sparse), values[::1000])
     assert max(map(len, sparse)) <= 8 * 1024 * 1024 // 4000
 
@@ -255,5 +257,5 @@ async def test_a_websocket_is_turned_away(tmp_path: Path) -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    await DataApp(ColumnReader(tmp_path), LIMIT)({"type": "websocket", "path": "/api/data"}, receive, send)
+    await data_app(ColumnReader(tmp_path), LIMIT)({"type": "websocket", "path": "/api/data"}, receive, send)
     assert sent == [{"type": "websocket.close"}]

@@ -1,0 +1,240 @@
+"""`/api/data`: rows of one symbol in a time range, as the bytes of the column files or in another format.
+
+A request runs on the event loop while it can only touch little: a short range to select and few pages to
+answer from. What may read much from disk goes through a thread, because a page fault in a mapped file blocks
+whoever touches it: the selection over many days, the gathering of decimated rows, and, for a large reply,
+loading its pages a window ahead of the socket, which then sends them from the page cache without a copy.
+"""
+
+import asyncio
+import errno
+import itertools
+from collections.abc import Buffer, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from serve_apps.asgi import ANY_ORIGIN, Headers, Receive, Scope, Send, disconnected, send_problem, send_whole
+from serve_apps.data_conditions import (
+    IMMUTABLE_FOR_S,
+    Conditions,
+    accepted_encoding,
+    accepted_format,
+    all_sealed,
+    byte_range,
+    conditions,
+    etag,
+    matches,
+)
+from serve_apps.data_formats import CONTENT_TYPES, ENCODINGS, Encoding, compressed, encoded
+from serve_apps.data_query import BadOption, BadRequest, DataQuery, Format, parse
+from serve_apps.data_rows import PAGE, Rows, Values, joined, pages_to_read, rows_of, stored_columns, windows
+from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn, Selection
+
+#: A range longer than this is selected in a thread: each day of it may cost several files to open and search.
+INLINE_RANGE_NS: Final = 8 * 86_400 * 1_000_000_000
+#: A reply up to this many bytes is one message, never compressed as numbers: it travels in a moment.
+WHOLE_REPLY_BYTES: Final = 64 * 1024
+#: Pages up to this many bytes are read on the event loop.
+INLINE_PAGE_BYTES: Final = 1024 * 1024
+#: A large reply is sent in pieces of this many bytes, loaded a window of several pieces at a time.
+PIECE_BYTES: Final = 1024 * 1024
+
+_ATTEMPTS: Final = 5
+_ATTEMPT_DELAY_S: Final = 0.05
+
+ERROR_HEADERS: Final = (ANY_ORIGIN,)
+_RETRY_HEADERS: Final = (ANY_ORIGIN, (b"retry-after", b"1"))
+_ACCEPT_RANGES: Final = (b"accept-ranges", b"bytes")
+_IMMUTABLE: Final = (b"cache-control", b"public, max-age=%d, immutable" % IMMUTABLE_FOR_S)
+_ASK_AGAIN: Final = (b"cache-control", b"no-cache")
+
+
+class DataAnswers:
+    """Answers from column files, up to `max_reply_bytes` each.
+
+    A reader is locked while it selects. With a `long_range_reader` of the same files for the selections in
+    threads, one over years does not hold up `reader`, which is used on the event loop.
+    """
+
+    def __init__(self, reader: ColumnReader, max_reply_bytes: int, long_range_reader: ColumnReader) -> None:
+        self._reader = reader
+        self._long_range_reader = long_range_reader
+        self._max_reply_bytes = max_reply_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a GET or HEAD."""
+        try:
+            query = parse(scope["query_string"])
+            selection = await self._select(query)
+        except BadOption as error:
+            await send_problem(send, 400, str(error), ERROR_HEADERS)
+        except BadRequest as error:
+            await send_whole(send, 400, ERROR_HEADERS, str(error).encode())
+        except MissingColumn as error:
+            await send_whole(send, 500, ERROR_HEADERS, str(error).encode())
+        except BeingRewritten:
+            await send_problem(send, 503, "Rows of this range are being rewritten: ask again.", _RETRY_HEADERS)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            detail = "Too many files are in use: ask for a shorter range, or again later."
+            await send_problem(send, 503, detail, _RETRY_HEADERS)
+        else:
+            await self._answer(query, selection, scope, receive, send)
+
+    async def _select(self, query: DataQuery) -> Selection:
+        """Raises `MissingColumn`, and `BeingRewritten` when that lasts over several attempts."""
+        where = (
+            query.exchange, query.symbol, query.row_type, query.start_ns, query.end_ns, stored_columns(query)
+        )  # fmt: skip
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                if query.end_ns - query.start_ns <= INLINE_RANGE_NS:
+                    return self._reader.select(*where)
+                return await asyncio.to_thread(self._long_range_reader.select, *where)
+            except BeingRewritten:
+                await asyncio.sleep(_ATTEMPT_DELAY_S)
+        return await asyncio.to_thread(self._long_range_reader.select, *where)
+
+    async def _answer(self, query: DataQuery, selection: Selection, scope: Scope, receive: Receive, send: Send) -> None:
+        if query.decimate == "minmax" and selection.rows * 16 > INLINE_PAGE_BYTES:
+            rows = await asyncio.to_thread(rows_of, query, selection)
+        else:
+            rows = rows_of(query, selection)
+        length = rows.count * sum(query.record_sizes)
+        header = header_line(query.columns, query.record_sizes, rows.count)
+        length += len(header)
+        if length > self._max_reply_bytes:
+            await send_whole(send, 413, ERROR_HEADERS, self._too_large(length))
+            return
+        said = conditions(scope)
+        form = query.format or (accepted_format(said.accept) if said.accept else "binary")
+        encodings = () if form == "binary" and (length <= WHOLE_REPLY_BYTES or said.range) else ENCODINGS[form]
+        encoding = accepted_encoding(said.accept_encoding, encodings) if encodings else None
+        tag = etag(scope["query_string"], form, encoding, selection.states)
+        sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
+        varies = b", ".join([b"Accept"] * (query.format is None) + [b"Accept-Encoding"] * bool(encodings))
+        headers = [ANY_ORIGIN, (b"etag", tag), _IMMUTABLE if sealed else _ASK_AGAIN]
+        if varies:
+            headers.append((b"vary", varies))
+        if said.if_none_match and matches(said.if_none_match, tag):
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        headers.append((b"content-type", CONTENT_TYPES[form]))
+        if encoding is not None:
+            headers.append((b"content-encoding", encoding.encode()))
+        if form == "binary" and encoding is None:
+            headers.append(_ACCEPT_RANGES)
+            await self._send_binary(query, rows, header, length, said, tag, headers, scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            await send_start(send, 200, headers)
+            return
+        steps = _encoded_steps(query, rows, header, form, encoding)
+        await send_steps(receive, send, 200, headers, steps)
+
+    async def _send_binary(
+        self, query: DataQuery, rows: Rows, header: bytes, length: int, said: Conditions, tag: bytes,
+        headers: list[tuple[bytes, bytes]], scope: Scope, receive: Receive, send: Send,
+    ) -> None:  # fmt: skip
+        status, first, last = 200, 0, length - 1
+        if said.range and (not said.if_range or said.if_range.encode() == tag):
+            try:
+                wanted = byte_range(said.range, length)
+            except ValueError:
+                refused = [*headers[:1], (b"content-range", b"bytes */%d" % length)]
+                await send_problem(send, 416, f"The answer has {length} bytes.", refused)
+                return
+            if wanted is not None:
+                status, (first, last) = 206, wanted
+                headers.append((b"content-range", b"bytes %d-%d/%d" % (first, last, length)))
+        if scope["method"] == "HEAD":
+            await send_start(send, status, [*headers, (b"content-length", b"%d" % (last - first + 1))])
+            return
+        parts = [part for name in query.columns for part in rows.parts(name)]
+        if length > WHOLE_REPLY_BYTES:
+            headers.append((b"content-length", b"%d" % (last - first + 1)))
+            await send_steps(receive, send, status, headers, binary_steps(header, parts, first, last))
+            return
+        if pages_to_read(rows, query.record_sizes) <= INLINE_PAGE_BYTES:
+            body = joined(header, parts)
+        else:
+            body = await asyncio.to_thread(joined, header, parts)
+        await send_whole(send, status, headers, body if status == 200 else body[first : last + 1])
+
+    def _too_large(self, length: int) -> bytes:
+        return (
+            f"Reply of {length} bytes is over the limit of {self._max_reply_bytes}: "
+            "ask for a shorter range, fewer columns, or set max_points"
+        ).encode()
+
+
+def header_line(columns: Sequence[str], record_sizes: Sequence[int], rows: int) -> bytes:
+    """The JSON line before the binary part, with its newline. Column names are of the schema: no escapes."""
+    entries = [
+        f'{{"data_length":{rows * size},"name":"{name}","num_records":{rows},"record_size":{size}}}'
+        for name, size in zip(columns, record_sizes, strict=True)
+    ]
+    return f'{{"columns":[{",".join(entries)}]}}\n'.encode()
+
+
+def binary_steps(header: bytes, parts: Sequence[Values], first: int, last: int) -> Iterator[list[Buffer]]:
+    """The bytes `first` to `last` of the body; each step loads a window of it, without a copy where it can be."""
+    place = len(header)
+    if first < place:
+        yield [header[first : last + 1]]
+    for window in windows(parts):
+        size = len(window) * window.itemsize
+        if first < place + size and place <= last:
+            yield loaded(window, max(0, first - place), min(size, last + 1 - place))
+        place += size
+
+
+def loaded(window: Values, first: int, end: int) -> list[Buffer]:
+    """These bytes of a window in pieces, after their pages were read from disk."""
+    view = np.ascontiguousarray(window).view(np.uint8)[first:end]
+    view[::PAGE].max()
+    return [memoryview(view[low : low + PIECE_BYTES]) for low in range(0, len(view), PIECE_BYTES)]
+
+
+async def send_start(send: Send, status: int, headers: Headers) -> None:
+    """The whole answer to HEAD."""
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def send_steps(
+    receive: Receive, send: Send, status: int, headers: Headers, steps: Iterator[Sequence[Buffer]]
+) -> None:
+    """Send the body a piece at a time, each step taken in a thread, while the client is there.
+
+    Leaves the answer unfinished when the client has gone away, which the server notices itself.
+    """
+    gone = asyncio.create_task(disconnected(receive))
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        while (pieces := await asyncio.to_thread(next, steps, None)) is not None:
+            for piece in pieces:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+        await asyncio.wait([gone])
+
+
+def _encoded_steps(
+    query: DataQuery, rows: Rows, header: bytes, form: Format, encoding: Encoding | None
+) -> Iterator[list[Buffer]]:
+    if form == "binary":
+        parts = [part for name in query.columns for part in rows.parts(name)]
+        every_byte = header, parts, 0, len(header) + rows.count * sum(query.record_sizes)
+        pieces: Iterator[Buffer] = itertools.chain.from_iterable(binary_steps(*every_byte))
+    else:
+        pieces = encoded(form, query.columns, rows)
+    if encoding is not None:
+        pieces = compressed(encoding, pieces)
+    return ([piece] for piece in pieces)
