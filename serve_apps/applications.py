@@ -64,8 +64,12 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
     def build() -> Asgi:
-        app = Measured(_guarded(build_data(settings), data_rules(settings), settings))
-        return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s)
+        data = build_data(settings)
+        guard = _guarded(data, data_rules(settings), settings)
+        if lane_port is None:
+            return Measured(guard)
+        at_once = data.at_once if guard.passes_plain_reads else None
+        return FastLane(Measured(guard), lane_port, settings.scaling.drain_s, at_once)
 
     return _application("DataApi", build, settings.scaling, settings.scaling.data)
 
@@ -104,7 +108,7 @@ def pages_application(settings: Settings, redis_url: str | None = None) -> Any:
     return _application("Pages", build, settings.scaling, settings.scaling.pages)
 
 
-def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Asgi:
+def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
     return Guard(app, rules, Identities(known, api_token(settings), time.time_ns), settings.redis.prefix)
 
 

@@ -26,6 +26,10 @@ class DataApp:
         self._answers = answers
         self._lists = lists
 
+    def at_once(self, query_string: bytes) -> tuple[bytes, bytes] | None:
+        """See `DataAnswers.at_once`."""
+        return self._answers.at_once(query_string)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await is_request(scope, receive, send):
             return

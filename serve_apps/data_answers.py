@@ -10,6 +10,7 @@ import asyncio
 import errno
 import itertools
 from collections.abc import Buffer, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -27,7 +28,7 @@ from serve_apps.data_conditions import (
     matches,
 )
 from serve_apps.data_formats import CONTENT_TYPES, ENCODINGS, Encoding, compressed, encoded
-from serve_apps.data_query import BadOption, BadRequest, DataQuery, Format, parse
+from serve_apps.data_query import BadOption, BadRequest, DataQuery, Format, parse, parse_again
 from serve_apps.data_rows import PAGE, Rows, Values, joined, pages_to_read, rows_of, stored_columns, windows
 from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn, Selection
 
@@ -45,6 +46,7 @@ _ATTEMPT_DELAY_S: Final = 0.05
 
 ERROR_HEADERS: Final = (ANY_ORIGIN,)
 _RETRY_HEADERS: Final = (ANY_ORIGIN, (b"retry-after", b"1"))
+_BINARY: Final = (b"content-type", CONTENT_TYPES["binary"])
 _ACCEPT_RANGES: Final = (b"accept-ranges", b"bytes")
 _IMMUTABLE: Final = (b"cache-control", b"public, max-age=%d, immutable" % IMMUTABLE_FOR_S)
 _ASK_AGAIN: Final = (b"cache-control", b"no-cache")
@@ -83,11 +85,35 @@ class DataAnswers:
         else:
             await self._answer(query, selection, scope, receive, send)
 
+    def at_once(self, query_string: bytes) -> tuple[bytes, bytes] | None:
+        """The lines of headers and the body that answer a plain GET; None where that may take long, or is an error."""
+        try:
+            query = parse_again(query_string)
+            if query.end_ns - query.start_ns > INLINE_RANGE_NS or query.format not in (None, "binary"):
+                return None
+            selection = self._reader.select(*_where(query))
+        except (BadRequest, MissingColumn, BeingRewritten, OSError):
+            return None
+        if query.decimate == "minmax" and query.max_points:
+            return None
+        rows = rows_of(query, selection)
+        header = header_line(query.columns, query.record_sizes, rows.count)
+        length = len(header) + rows.count * sum(query.record_sizes)
+        if (
+            length > min(WHOLE_REPLY_BYTES, self._max_reply_bytes)
+            or pages_to_read(rows, query.record_sizes) > INLINE_PAGE_BYTES
+        ):
+            return None
+        tag = etag(query_string, "binary", None, selection.states)
+        headers = [
+            *_caching(query, selection, tag, ()), _BINARY, _ACCEPT_RANGES, (b"content-length", b"%d" % length)
+        ]  # fmt: skip
+        body = joined(header, [part for name in query.columns for part in rows.parts(name)])
+        return b"".join([b"%b: %b\r\n" % line for line in headers]), body
+
     async def _select(self, query: DataQuery) -> Selection:
         """Raises `MissingColumn`, and `BeingRewritten` when that lasts over several attempts."""
-        where = (
-            query.exchange, query.symbol, query.row_type, query.start_ns, query.end_ns, stored_columns(query)
-        )  # fmt: skip
+        where = _where(query)
         for _ in range(_ATTEMPTS - 1):
             try:
                 if query.end_ns - query.start_ns <= INLINE_RANGE_NS:
@@ -113,11 +139,7 @@ class DataAnswers:
         encodings = () if form == "binary" and (length <= WHOLE_REPLY_BYTES or said.range) else ENCODINGS[form]
         encoding = accepted_encoding(said.accept_encoding, encodings) if encodings else None
         tag = etag(scope["query_string"], form, encoding, selection.states)
-        sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
-        varies = b", ".join([b"Accept"] * (query.format is None) + [b"Accept-Encoding"] * bool(encodings))
-        headers = [ANY_ORIGIN, (b"etag", tag), _IMMUTABLE if sealed else _ASK_AGAIN]
-        if varies:
-            headers.append((b"vary", varies))
+        headers = _caching(query, selection, tag, encodings)
         if said.if_none_match and matches(said.if_none_match, tag):
             await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
@@ -171,6 +193,25 @@ class DataAnswers:
         ).encode()
 
 
+def _where(query: DataQuery) -> tuple[str, str, str, int, int, Sequence[str]]:
+    """What to select."""
+    return query.exchange, query.symbol, query.row_type, query.start_ns, query.end_ns, stored_columns(query)
+
+
+def _caching(
+    query: DataQuery, selection: Selection, tag: bytes, encodings: Sequence[Encoding]
+) -> list[tuple[bytes, bytes]]:
+    """Headers for who may keep the answer."""
+    sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
+    headers = [ANY_ORIGIN, (b"etag", tag), _IMMUTABLE if sealed else _ASK_AGAIN]
+    if query.format is None:
+        headers.append((b"vary", b"Accept, Accept-Encoding" if encodings else b"Accept"))
+    elif encodings:
+        headers.append((b"vary", b"Accept-Encoding"))
+    return headers
+
+
+@lru_cache(maxsize=4096)
 def header_line(columns: Sequence[str], record_sizes: Sequence[int], rows: int) -> bytes:
     """The JSON line before the binary part, with its newline. Column names are of the schema: no escapes."""
     entries = [

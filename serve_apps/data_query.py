@@ -15,8 +15,10 @@ bytes this module decides otherwise:
 What the legacy server did not have is checked after all that it had: `BadOption` says what is wrong with it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, get_args
 from urllib.parse import unquote_to_bytes
 
@@ -31,6 +33,10 @@ Format = Literal["binary", "arrow", "parquet", "csv", "ndjson"]
 TIME_NS: Final = "time_ns"
 #: Rows of extremes are gathered in memory.
 MOST_EXTREMES: Final = 1_000_000
+
+#: `start` and `end` as most write them; all of these fit in 32 bits. What is before and after must not name them again.
+_PLAIN_RANGE: Final = re.compile(rb"([^&].*)&start=(\d{1,9}|[123]\d{9})&end=(\d{1,9}|[123]\d{9})(|&.*)", re.DOTALL)
+_ANOTHER_RANGE: Final = re.compile(rb"%|start|end")
 
 _U32_MAX: Final = 2**32 - 1
 _U64_MAX: Final = 2**64 - 1
@@ -55,7 +61,7 @@ class BadOption(BadRequest):
     """The same of what the legacy server did not have."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataQuery:
     """A range of rows and the columns wanted of them, in order, repeated where asked twice."""
 
@@ -101,6 +107,19 @@ def parse(query_string: bytes) -> DataQuery:
         decimate=decimate or "stride",
         format=form,
     )
+
+
+def parse_again(query_string: bytes) -> DataQuery:
+    """As `parse`, quicker for those who ask the same for one range after the other."""
+    match = _PLAIN_RANGE.fullmatch(query_string)
+    if match is None or _ANOTHER_RANGE.search(match[1]) or _ANOTHER_RANGE.search(match[4]):
+        return parse(query_string)
+    query = _parsed(match[1] + b"&start=0&end=0" + match[4])
+    start_ns, end_ns = int(match[2]) * _SECOND_NS, int(match[3]) * _SECOND_NS + _SECOND_NS - 1
+    return DataQuery(
+        query.exchange, query.symbol, query.row_type, start_ns, end_ns, query.columns, query.record_sizes,
+        query.max_points, query.decimate, query.format,
+    )  # fmt: skip
 
 
 def parse_u32(text: str) -> int:
@@ -193,3 +212,8 @@ def _harmless(name: str) -> str:
     # The body has no content type: nothing in it may be taken for markup.
     shown = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "?" for c in name[:_SHOWN_NAME])
     return shown + "..." * (len(name) > _SHOWN_NAME) or "(empty)"
+
+
+@lru_cache(maxsize=1024)
+def _parsed(query_string: bytes) -> DataQuery:
+    return parse(query_string)

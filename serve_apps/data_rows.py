@@ -141,8 +141,8 @@ def extremes(parts: Iterable[Column], every: int, arg_extreme: Callable[..., Any
     # A bucket over several days has a candidate of each.
     order = np.lexsort((where, what if instead_of_nan > 0 else -what, where // every))
     _, best = np.unique(where[order] // every, return_index=True)
-    found: Positions = where[order][best]
-    return found
+    firsts: Positions = where[order][best]
+    return firsts
 
 
 def pages_to_read(rows: Rows, record_sizes: Iterable[int]) -> int:

@@ -123,10 +123,15 @@ class Guard:
             rules.reads_are_public and rules.any_origin and len(rules.origins) == 1 and rules.client_limit is None
         )
 
+    @property
+    def passes_plain_reads(self) -> bool:
+        """Whether who reads without saying who they are goes to the application as if there were no guard."""
+        return self._is_open and self._rules.time_limit_s is None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif scope["type"] != "http" or (self._is_open and self._rules.time_limit_s is None and _is_plain(scope)):
+        elif scope["type"] != "http" or (self.passes_plain_reads and _is_plain(scope)):
             await self._app(scope, receive, send)
         elif scope["path"] == ALIVE:
             await send_whole(send, 200, [(b"content-type", b"text/plain")], b"ok")

@@ -1,10 +1,12 @@
 """The query string of `/api/data`."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_apps.data_query import MAX_COLUMNS, BadRequest, parse, parse_u32
+from serve_apps.data_query import MAX_COLUMNS, BadRequest, DataQuery, parse, parse_again, parse_u32
 from storage.schema import COLUMNS
 
 GOOD = "symbol=BTC-USD&type=TRADES&start=1&end=2&columns=time,price"
@@ -173,3 +175,34 @@ def test_any_bytes_are_a_query_or_a_bad_request(query: bytes) -> None:
         parse(query)
     except BadRequest as error:
         assert str(error).isprintable()
+
+
+def said_by(read: Callable[[bytes], DataQuery], query: bytes) -> DataQuery | str:
+    try:
+        return read(query)
+    except BadRequest as error:
+        return str(error)
+
+
+PAIRS = [
+    *("start=1", "start=1755475200", "start=4294967295", "start=4294967296", "start=0000000001", "start=9999999999"),
+    *("end=2", "end=1755475300", "end=", "end=x", "%65nd=7", "start_ns=5", "end_ns=9", "start", "start=+1", "=end"),
+    *("symbol=BTC-USD", "symbol=XBT%2FUSD", "symbol=render", "type=TRADES", "type=MD", "columns=time,price"),
+    *(
+        "columns=time_ns",
+        "columns=nothing",
+        "exchange=kraken",
+        "max_points=5",
+        "decimate=last",
+        "format=csv",
+        "x=1",
+        "",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(PAIRS), max_size=8), st.booleans())
+def test_the_quick_way_reads_what_the_plain_one_does(pairs: list[str], complete: bool) -> None:
+    query = "&".join(["symbol=a", "type=MD", "columns=time", *pairs] if complete else pairs).encode()
+    for _ in range(2):
+        assert said_by(parse_again, query) == said_by(parse, query)

@@ -1,0 +1,147 @@
+"""The lane answers plain requests at once, with the very bytes that the application sends otherwise."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config import load
+from serve_apps.data import DataApp, build
+from serve_apps.fast_lane import FastLane
+from storage.column_writer import ColumnWriter
+from tests.serve_apps.conftest import DAY, Stored, fetch, made_rows, serving, target
+from tests.servers import free_port
+
+LIMIT = 2**32 - 1
+
+
+class Counted(DataApp):
+    """How often the lane needed no task."""
+
+    at_once_answers = 0
+
+    def at_once(self, query_string: bytes) -> tuple[bytes, bytes] | None:
+        answer = super().at_once(query_string)
+        self.at_once_answers += answer is not None
+        return answer
+
+
+@contextlib.contextmanager
+def doors(root: Path) -> Iterator[tuple[Counted, int, int]]:
+    """The application, its usual port and its lane's."""
+    app = build(load(root))
+    app.__class__ = Counted
+    assert isinstance(app, Counted)
+    lane = free_port()
+    with serving(FastLane(app, lane)) as port:
+        yield app, port, lane
+
+
+@pytest.fixture(scope="module")
+def opened(stored: Stored) -> Iterator[tuple[Counted, int, int]]:
+    with doors(stored.root.parent) as opened:
+        yield opened
+
+
+PLAIN = [
+    target(DAY + 5, DAY + 25, "time,id,price"),
+    target(DAY, DAY + 7 * 86_400, "time_ns,price64"),
+    target(DAY, DAY + 86_400, "time") + "&max_points=3",
+    target(DAY, DAY + 86_400, "time") + "&max_points=3&decimate=last&format=binary",
+    target(DAY, DAY + 9, symbol="NOT-LISTED"),
+    target(DAY + 9, DAY),
+    target(DAY, DAY + 9, "time,price", "XBT_USD") + "&exchange=kraken",
+    target(DAY, DAY + 9, "time", "tAAVE:USD", "MD") + "&exchange=bitfinex",
+    target(DAY, DAY + 9) + f"&start={DAY + 5}",
+    target(DAY, DAY + 9) + f"&%73tart={DAY + 5}",
+    f"/api/data?start={DAY}&end={DAY + 9}&symbol=BTC-USD&type=TRADES&columns=time",
+]
+OTHER = [
+    "/api/symbols",
+    "/api/nothing",
+    "/api/data",
+    "/api/data?symbol=a",
+    target(DAY, 99_999_999_999),
+    target(DAY, 4_294_967_296),
+    target(0, LIMIT),
+    target(DAY, DAY + 86_400) + "&decimate=minmax&max_points=4",
+    target(DAY, DAY + 86_400, "time") + "&format=csv",
+    target(DAY, DAY + 86_400, "time,price64,id,taker_order_id", "LARGE-USD"),
+]
+
+
+@pytest.mark.parametrize(("path", "at_once"), [*((path, True) for path in PLAIN), *((path, False) for path in OTHER)])
+def test_both_doors_give_the_same_answer(opened: tuple[Counted, int, int], path: str, at_once: bool) -> None:
+    app, port, lane = opened
+    before = app.at_once_answers
+    fast, usual = fetch(lane, path, headers={"Accept": "*/*"}), fetch(port, path, headers={"Accept": "*/*"})
+    assert app.at_once_answers - before == at_once
+    assert (fast.status, fast.body) == (usual.status, usual.body)
+    hop = {"date", "server"}
+    assert {k: v for k, v in fast.headers.items() if k not in hop} == {
+        k: v for k, v in usual.headers.items() if k not in hop
+    }
+    assert "date" in fast.headers
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Range", "bytes=0-3", 206),
+        ("rAnGe", "bytes=0-3", 206),
+        ("If-None-Match", "*", 304),
+        ("Accept", "text/csv", 200),
+        ("accept", "application/vnd.apache.arrow.stream", 200),
+        ("Content-Length", "0", 200),
+        ("Connection", "close", 200),
+    ],
+)
+def test_a_request_that_asks_for_more_is_not_plain(
+    opened: tuple[Counted, int, int], header: str, value: str, status: int
+) -> None:
+    app, port, lane = opened
+    before = app.at_once_answers
+    fast, usual = (fetch(door, PLAIN[0], headers={header: value}) for door in (lane, port))
+    assert (fast.status, fast.body) == (usual.status, usual.body)
+    assert fast.status == status
+    assert app.at_once_answers == before
+
+
+def test_requests_that_come_in_bits_or_many_at_once_are_answered_in_order(
+    opened: tuple[Counted, int, int],
+) -> None:
+    _, port, lane = opened
+    requests = b"".join(
+        f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in [PLAIN[0], "/api/symbols", PLAIN[6], *PLAIN[:2]]
+    )
+    requests += b"GET /api/symbols HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    def answers(door: int, bits: list[bytes]) -> bytes:
+        with socket.create_connection(("127.0.0.1", door), timeout=10) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for bit in bits:
+                client.sendall(bit)
+            said = b""
+            while more := client.recv(65536):
+                said += more
+        return b"\r\n".join(line for line in said.split(b"\r\n") if not line.lower().startswith((b"date:", b"server:")))
+
+    expected = answers(port, [requests])
+    assert expected.count(b"HTTP/1.1 200 OK") == 6
+    assert answers(lane, [requests]) == expected
+    for size in (1000, 100, 7):
+        assert answers(lane, [requests[first : first + size] for first in range(0, len(requests), size)]) == expected
+
+
+def test_many_requests_of_one_connection_see_rows_that_are_added(tmp_path: Path) -> None:
+    writer = ColumnWriter(tmp_path / "columns", 64)
+    writer.append("coinbase", "BTC-USD", "TRADES", made_rows("TRADES", [DAY]))
+    with doors(tmp_path) as (app, _, lane), socket.create_connection(("127.0.0.1", lane), timeout=10) as client:
+        for count in range(1, 20):
+            client.sendall(f"GET {target(DAY, DAY + 99)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert b'"num_records":%d,' % count in client.recv(65536)
+            writer.append("coinbase", "BTC-USD", "TRADES", made_rows("TRADES", [DAY + count], seed=count + 5))
+        assert app.at_once_answers == 19
+    writer.close()
