@@ -46,7 +46,7 @@ class Instance(BaseModel):
 
 
 def data(instance: Instance) -> Any:
-    """`/api/data`, `/api/symbols`."""
+    """`/api/data`, `/api/symbols`, `/api/symbol-search`, `/api/status`."""
     return data_application(load(instance.data))
 
 
@@ -64,7 +64,7 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
     def build() -> Asgi:
-        data = build_data(settings)
+        data = build_data(settings, listed_by(name for name, own in settings.exchanges.items() if own.enabled))
         guard = _guarded(data, data_rules(settings), settings)
         if lane_port is None:
             return Measured(guard)

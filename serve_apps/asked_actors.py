@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
@@ -160,18 +161,18 @@ async def book(exchange: str, symbol: str, levels: int | None) -> pa.RecordBatch
 
 
 def listed_by(exchanges: Iterable[str]) -> Callable[[], Awaitable[dict[str, pa.Table | None]]]:
-    """What these exchanges list, None where nobody knows; see `Collector.instruments`."""
-    names = list(exchanges)
+    """What these exchanges list, None where nobody knows; see `Collector.instruments`. A collector that does not answer
+    keeps what it said last."""
+    known: dict[str, pa.Table | None] = dict.fromkeys(exchanges)
 
-    async def one(exchange: str) -> pa.Table | None:
-        try:
-            found: pa.Table | None = await told(collector_name(exchange), "instruments", within_s=WATCH_TIMEOUT_S)
-        except NoAnswer:
-            return None
-        return found
+    async def one(exchange: str) -> None:
+        with suppress(NoAnswer):
+            found = await told(collector_name(exchange), "instruments", within_s=WATCH_TIMEOUT_S)
+            known[exchange] = found if found is not None else known[exchange]
 
     async def ask() -> dict[str, pa.Table | None]:
-        return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+        await asyncio.gather(*map(one, known))
+        return dict(known)
 
     return ask
 

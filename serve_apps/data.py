@@ -14,7 +14,7 @@ from serve_apps.data_lists import DataLists, Listed
 from storage.column_reader import ColumnReader
 
 
-async def nobody_lists() -> Mapping[str, pa.Table]:
+async def nobody_lists() -> Mapping[str, pa.Table | None]:
     """Where no collector can be asked, symbols are those that are stored."""
     return {}
 

@@ -27,7 +27,7 @@ _SYMBOLS_HEADERS: Final = (*_JSON, (b"x-cache-status", b"MEMORY"), (b"x-fetch-ti
 _INDEXED: Final = ("symbol", "instrument", "kind", "base", "quote", "expiry", "strike", "option_type", "active")
 
 #: What exchanges list now (`storage.schema.INSTRUMENTS`), those that can be asked.
-Listed = Callable[[], Awaitable[Mapping[str, pa.Table]]]
+Listed = Callable[[], Awaitable[Mapping[str, pa.Table | None]]]
 
 
 class DataLists:
@@ -79,7 +79,7 @@ class DataLists:
     async def _indexed(self) -> SymbolIndex:
         listed, stored = await asyncio.gather(self._listed(), asyncio.to_thread(self._reader.symbols))
         if self._index_of is None or self._index_of[0] != (listed, stored):
-            rows = {exchange: table.select(_INDEXED) for exchange, table in listed.items()}
+            rows = {exchange: table.select(_INDEXED) for exchange, table in listed.items() if table is not None}
             index = await asyncio.to_thread(
                 lambda: SymbolIndex({exchange: table.to_pylist() for exchange, table in rows.items()}, stored)
             )
