@@ -23,6 +23,7 @@ INDEX_FRESH_S: Final = 3.0
 STATUS_FRESH_S: Final = 5.0
 
 _JSON: Final = (ANY_ORIGIN, (b"content-type", b"application/json"))
+_SEARCH_HEADERS: Final = (*_JSON, (b"cache-control", b"public, max-age=1"))
 _SYMBOLS_HEADERS: Final = (*_JSON, (b"x-cache-status", b"MEMORY"), (b"x-fetch-time-ms", b"0"))
 _INDEXED: Final = ("symbol", "instrument", "kind", "base", "quote", "expiry", "strike", "option_type", "active")
 
@@ -61,11 +62,11 @@ class DataLists:
         query = _first(scope["query_string"], b"q")
         if not query:
             answer: dict[str, Any] = {"message": "Please provide a search query", "results": []}
-        elif results := (await self._index()).search(query):
+        elif results := await asyncio.to_thread((await self._index()).search, query):
             answer = {"query": query, "results": results}
         else:
             answer = {"message": "No matching symbols found", "query": query, "results": []}
-        await send_whole(send, 200, _JSON, _body(answer))
+        await send_whole(send, 200, _SEARCH_HEADERS, _body(answer))
 
     async def status(self, send: Send) -> None:
         """Answer `/api/status`."""

@@ -16,6 +16,7 @@ import pytest
 
 from config import load
 from serve_apps.data import build
+from serve_apps.data_conditions import accepted_format
 from storage.column_layout import join_time
 from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
@@ -161,6 +162,23 @@ def test_each_format_has_the_rows_of_the_files(port: int, stored: Stored, form: 
     assert [str(value) for value in table["maker_order_id"].to_pylist()] == [
         str(uuid.UUID(bytes=one)) if form in ("csv", "ndjson") else str(one) for one in ids
     ]
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "binary"),
+        ("application/json, text/plain, */*", "binary"),
+        ("*/*, TEXT/CSV", "csv"),
+        ("text/csv;q=0.2, application/x-ndjson;q=0.7", "ndjson"),
+        ("text/csv;q=0, */*", "binary"),
+        ("text/csv;q=x", "binary"),
+        (",;,;q=1,", "binary"),
+        ("application/octet-stream, text/csv;q=0.9", "binary"),
+    ],
+)
+def test_the_format_that_is_liked_best_is_chosen(accept: str, form: str) -> None:
+    assert accepted_format(accept) == form
 
 
 @pytest.mark.parametrize("form", TYPES)
