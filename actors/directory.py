@@ -16,6 +16,7 @@ MARKET_WATCH: Final = "market_watch"
 ALERTER: Final = "alerter"
 BACKUPS: Final = "backups"
 ACCOUNTS: Final = "accounts"
+LIVE_HUB: Final = "live_hub"
 
 
 def shard_name(index: int) -> str:

@@ -18,6 +18,7 @@ from config import Settings, load
 from config.scaling_settings import DeploymentScaling, ScalingSettings
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
+from serve_apps.at_once import protocol
 from serve_apps.auth_actor import ask_accounts, known
 from serve_apps.auth_identity import Identities
 from serve_apps.cache import Cache
@@ -68,8 +69,8 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
         guard = _guarded(data, data_rules(settings), settings)
         if lane_port is None:
             return Measured(guard)
-        at_once = data.at_once if guard.passes_plain_reads else None
-        return FastLane(Measured(guard), lane_port, settings.scaling.drain_s, at_once)
+        options = {"http": protocol(data.at_once)} if guard.passes_plain_reads else None
+        return FastLane(Measured(guard), lane_port, settings.scaling.drain_s, options)
 
     return _application("DataApi", build, settings.scaling, settings.scaling.data)
 
