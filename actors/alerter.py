@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 class Alerter:
     """An actor: one per instance. With `recorded` the events are replayed ones. `database` is the handle of the actor
-    that is told what fired."""
+    that is told what fired, `live` that of the live hub."""
 
     def __init__(
         self,
@@ -59,8 +59,10 @@ class Alerter:
         recorded: bool,
         database: Any = None,
         clock: Callable[[], int] = time.time_ns,
+        live: Any = None,
     ) -> None:
         alerts = settings.alerts
+        self._live = live
         self._clock = clock
         self._log = AlertLog(settings.data / "alerts")
         rules = Rules(
@@ -236,6 +238,7 @@ class Alerter:
                 for record in records:
                     if isinstance(record, Fired):
                         self._counts["fired"] += 1
+                        self._tell_live(record.firing)
                         self._tell(record.firing.delivery_id)
             # Only now is everything the book says in the log.
             if self._log.size > self._compact_above and not self._unwritten:
@@ -288,6 +291,12 @@ class Alerter:
                 log.warning("what fired was not stored", alerts=len(fired), error=repr(error))
 
     # ---- telling
+
+    def _tell_live(self, firing: Firing) -> None:
+        """Whoever listens now; who must not miss it has other channels."""
+        waiting = self._book.waiting.get(firing.delivery_id)
+        if self._live is not None and waiting is not None and "websocket" in waiting.left:
+            self._live.tell.remote("alerts", [{**msgspec.structs.asdict(firing), "delivery_id": firing.delivery_id}])
 
     def _tell(self, delivery_id: str) -> None:
         """Begin with the channels of something that fired."""

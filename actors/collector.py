@@ -25,6 +25,7 @@ from actors.exchange_connection import ExchangeConnection, Shared
 from actors.feeds.feed import Credentials, Decoded, Proof, RejectedFrame, RestRequest
 from actors.feeds.history import TradeHistory
 from actors.feeds.registry import FEEDS, HISTORIES
+from actors.live_offers import ReceivedOffers
 from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError
@@ -44,10 +45,19 @@ CHANGE_TIMEOUT_S: Final = 5.0
 
 
 class Collector:
-    """Collects the symbols of `exchange` from `endpoint` into `shards`: handles of `SymbolShard`."""
+    """Collects the symbols of `exchange` from `endpoint` into `shards`: handles of `SymbolShard`. `live` is offered
+    what was received, whatever becomes of it."""
 
-    def __init__(self, exchange: str, endpoint: Endpoint, settings: Settings, shards: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        exchange: str,
+        endpoint: Endpoint,
+        settings: Settings,
+        shards: Sequence[Any],
+        live: ReceivedOffers | None = None,
+    ) -> None:
         self.exchange = exchange
+        self._live = live
         self._endpoint = endpoint
         self._settings = settings
         self._feed = FEEDS[exchange]
@@ -359,6 +369,8 @@ class Collector:
     def _deliver(self, decoded: Decoded, frames: int, clock_ns: int) -> None:
         self._count(decoded, frames)
         self._delivery.send(decoded, clock_ns)
+        if self._live is not None:
+            self._live.received(self.exchange, decoded)
 
     def _broke(self, breaks: Sequence[Break], clock_ns: int) -> None:
         if "trades" in self._settings.exchange(self.exchange).channels:

@@ -28,6 +28,7 @@ from actors.directory import (
     ALERTER,
     BACKUPS,
     DATABASE,
+    LIVE_HUB,
     MARKET_WATCH,
     NAMESPACE,
     PUBLISHER,
@@ -39,6 +40,9 @@ from actors.directory import (
 )
 from actors.endpoint import Endpoint
 from actors.health import components
+from actors.live_asked import AskedActors
+from actors.live_hub import LiveHub
+from actors.live_offers import ReceivedOffers
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
@@ -63,7 +67,7 @@ STOP_ORDER = (
     ("collector:", "poller:", BACKUPS, ACCOUNTS),
     ("shard:",),
     (MARKET_WATCH,),
-    (DATABASE, PUBLISHER, ALERTER),
+    (DATABASE, PUBLISHER, ALERTER, LIVE_HUB),
     (SIMULATOR,),
 )
 
@@ -127,10 +131,12 @@ class Supervisor:
         database = add_told(DATABASE, Database, settings)
         publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url, CollectorBooks())
         watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
-        alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded, database)
+        asked = AskedActors(settings.shards)
+        hub = self._add(LIVE_HUB, LiveHub, settings.live_feed, list(endpoints), asked, gives_way=COLLECTOR)
+        alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded, database, time.time_ns, hub)
         add_told(BACKUPS, Backups, settings, database)
         self._add(ACCOUNTS, Accounts, settings, self._redis_url, database)
-        offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter))
+        offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter), WantedOffers(hub))
         sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
         shards = [
             self._add(shard_name(index), SymbolShard, index, settings, ray.put, sinks, self._recorded)
@@ -138,7 +144,7 @@ class Supervisor:
         ]
         for exchange, endpoint in endpoints.items():
             name = collector_name(exchange)
-            self._add(name, Collector, exchange, endpoint, settings, shards, gives_way=COLLECTOR)
+            self._add(name, Collector, exchange, endpoint, settings, shards, ReceivedOffers(hub), gives_way=COLLECTOR)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
             if poller.enabled:
                 self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))

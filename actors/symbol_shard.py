@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -210,6 +210,10 @@ class SymbolShard:
     async def bars(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """See `StoredBars.newest`."""
         return await self._bars.newest(exchange, symbol, timeframe, limit)
+
+    async def newest_bars(self, series: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], pa.RecordBatch]:
+        """By exchange, symbol and timeframe its newest bar, which may be open; without rows where there is none."""
+        return {one: await self._bars.newest(*one, 1) for one in series}
 
     async def indicators(self, exchange: str, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """See `StoredBars.newest_indicators`."""

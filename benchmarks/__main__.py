@@ -31,6 +31,7 @@ MODULES = [
     "backtest",
     "whole_path",
     "visible",
+    "live",
     "symbols",
 ]
 #: Those that take minutes run only when they are named.

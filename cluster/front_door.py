@@ -53,6 +53,10 @@ def front_door(settings: Settings, ports: Mapping[str, int]) -> Edge:
     routes = [
         Route([serve], through_serve=True),
         Route([serve], "/api/v1", through_serve=True),
-        Route([("127.0.0.1", ports["data"])], "/api", health_path="/api/symbols", backups=[serve]),
+        Route([("127.0.0.1", ports["data"])], "/api", backups=[serve]),
+        *(
+            Route([("127.0.0.1", ports["live"])], path, health_path="/api/v1/stream/health")
+            for path in ("/ws", "/api/v1/stream")
+        ),
     ]
     return Edge(settings.host, settings.port, settings.tls_port, certificate, routes, ports["edge metrics"], own)

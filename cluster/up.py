@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ STOP_TIMEOUT_S = 6.0
 CHILD_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 60.0
 #: Serve application -> the part of the site it answers.
-APPLICATIONS = {"data": "/api", "market": "/api/v1", "pages": "/"}
+APPLICATIONS = {"data": "/api", "market": "/api/v1", "live": "/api/v1/stream", "pages": "/"}
 Progress = Callable[[str], None]
 
 
@@ -115,11 +115,11 @@ async def _bring_up(
     started.callback(ray.shutdown)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
-    serve_port, lane_port, metrics_port = free_ports(3)
-    ports = {"edge metrics": metrics_port, "serve": serve_port, "data": lane_port}
+    serve_port, lane_port, live_port, metrics_port = free_ports(4)
+    ports = {"edge metrics": metrics_port, "serve": serve_port, "data": lane_port, "live": live_port}
     if ray_head.is_joined(settings):
         started.push_async_callback(_undeploy)
-    deploying = _in_daemon_thread(lambda: _deploy(settings, serve_port, lane_port, redis_url))
+    deploying = _in_daemon_thread(lambda: _deploy(settings, ports, redis_url))
     await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
     await step("serve's replicas", _replicas_run())
     if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
@@ -285,12 +285,13 @@ async def _first_answer(supervisor: Any, settings: Settings) -> None:
         await asyncio.sleep(0.2)
 
 
-def _deploy(settings: Settings, port: int, lane_port: int, redis_url: str) -> None:
+def _deploy(settings: Settings, ports: Mapping[str, int], redis_url: str) -> None:
     """Tell Serve, on loopback, which applications to run."""
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.start(http_options={"host": "127.0.0.1", "port": ports["serve"]})
     built = {
-        "data": applications.data_application(settings, lane_port),
+        "data": applications.data_application(settings, ports["data"]),
         "market": applications.market_application(settings, redis_url),
+        "live": applications.live_application(settings, ports["live"]),
         "pages": applications.pages_application(settings, redis_url),
     }
     serve.run_many(

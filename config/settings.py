@@ -31,6 +31,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from config.cache_settings import CacheSettings
 from config.edge_settings import EdgeSettings
+from config.live_settings import LiveFeedSettings
 from config.part import Part, Positive
 from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
@@ -279,6 +280,7 @@ class Settings(BaseSettings):
     scaling: ScalingSettings
     ray: RaySettings
     live: LiveSettings
+    live_feed: LiveFeedSettings
     pollers: PollersSettings
     alerts: AlertSettings
     backup: BackupSettings

@@ -16,7 +16,7 @@ from ray import serve
 from actors.own_process import keep_what_there_is
 from config import Settings, load
 from config.scaling_settings import DeploymentScaling, ScalingSettings
-from serve_apps.asgi import Receive, Scope, Send
+from serve_apps.asgi import BadRequest, Receive, Scope, Send
 from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
 from serve_apps.at_once import protocol
 from serve_apps.auth_actor import ask_accounts, known
@@ -27,6 +27,9 @@ from serve_apps.cache_routes import CacheRoutes
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
 from serve_apps.guard import Guard, Rules, api_rules, data_rules, page_rules
+from serve_apps.live import LiveApp
+from serve_apps.live_session import Refused
+from serve_apps.live_source import Actors as LiveActors
 from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
@@ -34,6 +37,7 @@ from serve_apps.openapi_routes import ROUTES
 from serve_apps.pages import PagesApp
 from serve_apps.scaling import Measured, Replica, replica_options
 from serve_apps.token import api_token
+from storage.column_reader import ColumnReader
 
 WEB = Path(__file__).parent / "web" / "dist"
 
@@ -54,6 +58,11 @@ def data(instance: Instance) -> Any:
 def market(instance: Instance) -> Any:
     """`/api/v1/...`."""
     return market_application(load(instance.data))
+
+
+def live(instance: Instance) -> Any:
+    """`/ws`, `/api/v1/stream`."""
+    return live_application(load(instance.data))
 
 
 def pages(instance: Instance) -> Any:
@@ -97,6 +106,34 @@ def market_application(settings: Settings, redis_url: str | None = None) -> Any:
     return _application("MarketApi", build, settings.scaling, settings.scaling.market)
 
 
+def live_application(settings: Settings, lane_port: int | None = None) -> Any:
+    """WebSockets need the lane: with `lane_port`, replicas on this node also answer there. Its own clients say who they
+    are in the address or a message, so nobody stands before it."""
+
+    def build() -> Asgi:
+        symbols = ColumnReader(settings.columns).symbols
+        identities = _identities(settings)
+
+        async def authenticate(token: str | None) -> float | None:
+            try:
+                return await identities.admit(token, not settings.security.reads_are_public)
+            except BadRequest as error:
+                raise Refused(str(error)) from None
+
+        app = Measured(LiveApp(settings.live_feed, LiveActors(settings.shards, symbols), symbols, authenticate))
+        # Addresses may hold tokens: what is not a warning is not logged. The application counts its connections.
+        options = {
+            "ws": "websockets-sansio",
+            "ws_max_size": settings.live_feed.max_message_bytes,
+            "ws_per_message_deflate": False,
+            "limit_concurrency": None,
+            "log_level": "warning",
+        }
+        return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s, options)
+
+    return _application("LiveFeed", build, settings.scaling, settings.scaling.live)
+
+
 def pages_application(settings: Settings, redis_url: str | None = None) -> Any:
     """With what all replicas' caches tell in Redis at `redis_url`."""
 
@@ -110,7 +147,11 @@ def pages_application(settings: Settings, redis_url: str | None = None) -> Any:
 
 
 def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
-    return Guard(app, rules, Identities(known, api_token(settings), time.time_ns), settings.redis.prefix)
+    return Guard(app, rules, _identities(settings), settings.redis.prefix)
+
+
+def _identities(settings: Settings) -> Identities:
+    return Identities(known, api_token(settings), time.time_ns)
 
 
 def cache_of(settings: Settings, redis_url: str | None) -> Cache:

@@ -1,5 +1,5 @@
-"""Requests that are answered while they are being read: a plain GET of data, which nobody has to be asked about, takes a
-third of the time that a task, a scope and messages of its own would.
+"""Requests that are answered while they are being read: a plain GET of data, which nobody has to be asked about, takes
+a third of the time that a task, a scope and messages of its own would.
 """
 
 import re

@@ -292,6 +292,7 @@ def test_status_names_every_actor_and_counts_its_rows(complete: Instance) -> Non
         "database",
         "publisher",
         "simulator",
+        "live_hub",
         "market_watch",
     }
     own = {exchange: actors[f"collector:{exchange}"] for exchange in EXCHANGES}
