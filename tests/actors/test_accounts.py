@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 from argon2 import PasswordHasher
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ray.exceptions import RayError, RayTaskError
 
 from actors.account_book import AccountError, NotNow, Refused, UnknownAccount
 from actors.account_tokens import SECOND
 from actors.accounts import Accounts, digest
 from actors.database import Database
+from actors.own_process import in_own_process
 from config import load
 from tests.actors.test_chronicle import Handle
 from tests.polling import until
@@ -468,3 +471,19 @@ async def test_only_the_newest_refresh_token_of_a_living_session_is_good(
         elif what == "q":
             await accounts.change_password((await accounts.users())[0]["user_id"], PASSWORD, PASSWORD, CLIENT)
             alive = [False] * len(alive)
+
+
+async def test_what_goes_to_other_processes_arrives_as_it_was(tmp_path: Path, clock: Clock) -> None:
+    process = in_own_process(Accounts, 0)(load(tmp_path), "redis://:secret@nowhere", None, clock, QUICK)
+    await process.add_user({"name": "ann", "role": "user"}, PASSWORD, by="test", client=CLIENT)
+    await process.sign_in("ann", PASSWORD, CLIENT)
+    known = await process.known(None)
+    assert pickle.loads(pickle.dumps(known)) == known
+    with pytest.raises(Refused) as refused:
+        await process.sign_in("ann", "Wrong-horse-7", CLIENT)
+    for error in (refused.value, NotNow("later", 7, True), UnknownAccount("who")):
+        there: Any = RayError.from_bytes(RayTaskError("sign_in", "", error).to_bytes()).cause
+        assert (type(there), str(there)) == (type(error), str(error))
+        if isinstance(error, NotNow):
+            assert (there.retry_after_s, there.too_many) == (7, True)
+    await process.stop()
