@@ -47,7 +47,8 @@ def edge_child(edge: Edge, folder: Path, log: Path, chance: Callable[[], float] 
     _write_valid(edge, folder)
 
     async def ready() -> bool:
-        return await _answers(edge.metrics_port)
+        # The worker answers before the master listens to signals: a stop or reload would be lost.
+        return await _answers(edge.metrics_port) and await _listens(folder)
 
     return _Door(
         "the front door (HAProxy)",
@@ -130,5 +131,20 @@ async def _answers(metrics_port: int) -> bool:
         writer.write(b"GET /alive HTTP/1.0\r\n\r\n")
         await writer.drain()
         return (await reader.readline()).split(b" ")[1:2] == [b"200"]
+    finally:
+        writer.close()
+
+
+async def _listens(folder: Path) -> bool:
+    """Whether the master does what it is told."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{_MASTER}")
+    finally:
+        os.close(directory)
+    try:
+        writer.write(b"show proc\n")
+        await writer.drain()
+        return bool(await reader.readline())
     finally:
         writer.close()

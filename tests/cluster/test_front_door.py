@@ -1,6 +1,5 @@
 """The front door of a whole instance: what happens to those who ask while parts of it are replaced or killed, and how
-replicas come and go with the load. What is counted here in seconds, `python -m benchmarks front_door_faults` counts for
-longer."""
+replicas come and go with the load."""
 
 import json
 import os

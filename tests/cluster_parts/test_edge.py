@@ -213,11 +213,11 @@ async def test_stopping_finishes_the_answers_on_their_way(open_door: Open) -> No
     door = await open_door()
     answer = asyncio.create_task(door.status("/slow"))
     await until(lambda: door.backend.seen == 1)
-    stopping = asyncio.create_task(door.child.stop(5))
+    stopping = asyncio.create_task(door.child.stop(30))
     await until(lambda: answers(door.status("/"), 0))
     door.backend.release.set()
     assert await answer == 200
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, 30)
 
 
 async def test_stopping_does_not_wait_for_an_open_websocket(open_door: Open) -> None:
