@@ -88,6 +88,8 @@ class Database:
         self._server: Migrated | None = None
         #: How many days rows are kept, by table, once the server does it.
         self._kept: dict[str, int | None] = {}
+        #: What was asked of it at last.
+        self._applied: dict[str, int | None] | None = None
         self._available: bool | None = None
         self._rows_written = self._tables_lost = self._tables_rejected = 0
         self._last_error: str | None = None
@@ -156,9 +158,8 @@ class Database:
 
     async def configure(self, settings: Settings) -> None:
         """Keep rows for so long from now on; older ones go when the database has applied it."""
-        kept: dict[str, int | None] = {str(table): days for table, days in settings.retention.items()}
-        if not self._replayed and kept != self._retention:
-            self._retention, self._migrated = kept, None
+        if not self._replayed:
+            self._retention = {str(table): days for table, days in settings.retention.items()}
 
     async def status(self) -> dict[str, Any]:
         """kind, version of the server and what it lacks (null and nothing until known), retention (days by table, those
@@ -315,11 +316,13 @@ class Database:
 
     def _migrate(self) -> None:
         with self._migrating:
-            if self._migrated is None:
-                migrated = self._database.migrate()
+            wanted = self._retention
+            if self._migrated is None or self._applied is not wanted:
+                migrated = self._migrated or self._database.migrate()
                 if RETENTION not in migrated.lacks:
-                    apply_retention(self._database, self._retention)
-                    self._kept = self._retention
+                    apply_retention(self._database, wanted)
+                    self._kept = wanted
+                self._applied = wanted
                 self._migrated = self._server = migrated
 
 

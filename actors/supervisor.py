@@ -376,7 +376,8 @@ class Supervisor:
                 "configuration_changed", "configuration", note or "changed", user=user, version=version, changed=changed
             )
             # One that does not answer is told when it is back.
-            await asyncio.gather(*map(self._tell_settings, self._actors), return_exceptions=True)
+            tells = (asyncio.wait_for(self._tell_settings(name), STOP_TIMEOUT_S) for name in self._actors)
+            await asyncio.gather(*tells, return_exceptions=True)
         return {"version": version, "changed": changed}
 
     async def _tell_settings(self, name: str) -> None:
