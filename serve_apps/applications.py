@@ -74,7 +74,7 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
     def build() -> Asgi:
-        data = build_data(settings, listed_by(name for name, own in settings.exchanges.items() if own.enabled))
+        data = build_data(settings, listed_by(_enabled(settings)))
         guard = _guarded(data, data_rules(settings), settings)
         if lane_port is None:
             return Measured(guard)
@@ -96,7 +96,7 @@ def market_application(settings: Settings, redis_url: str | None = None) -> Any:
             book=book,
             best=watched("best"),
             episodes=watched("episodes"),
-            instruments=listed_by(settings.exchanges),
+            instruments=listed_by(_enabled(settings)),
             accounts=ask_accounts,
             cache=cache_of(settings, redis_url),
         )
@@ -144,6 +144,10 @@ def pages_application(settings: Settings, redis_url: str | None = None) -> Any:
         return _guarded(app, page_rules(settings), settings)
 
     return _application("Pages", build, settings.scaling, settings.scaling.pages)
+
+
+def _enabled(settings: Settings) -> list[str]:
+    return [name for name, exchange in settings.exchanges.items() if exchange.enabled]
 
 
 def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:

@@ -37,7 +37,8 @@ def json_rows(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> list[Any
 def values(column: Any) -> list[Any]:
     """The values of an Arrow column; of one of floats NaN stands for null, which JSON has for both."""
     kind = column.type
-    if pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not column.null_count):
+    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if pa.types.is_floating(kind) or (whole and not column.null_count):
         # Scalars, which `to_pylist` makes of each value, take ten times as long.
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     return column.to_pylist()  # type: ignore[no-any-return]

@@ -89,7 +89,7 @@ class BooksApp:
             row = await self._books(exchange, symbol, levels)
         except KeyError:
             raise BadRequest(
-                404, f"{symbol[:100]} of {exchange} is not collected; /api/v1/symbols lists what is."
+                404, f"{symbol[:100]} of {exchange} is not collected; /api/v1/subscriptions lists what is."
             ) from None
         state = row.column("state")[0].as_py()
         if state != "synced":

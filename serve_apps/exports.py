@@ -128,6 +128,12 @@ class ExportsApp:
         headers = (*HEADERS, (b"content-type", _TYPES[wanted.kind]), (b"content-disposition", attachment))
         await send_whole(send, 200, headers, body)
 
+    def check(self, symbol: str, scope: Scope) -> None:
+        """`BadRequest` for what cannot be exported."""
+        query = ROUTES[0].query(scope)
+        LIMIT.of(query)
+        self._parse(symbol, query, FORMAT)
+
     async def _stream(self, wanted: _Wanted, chunk: int, receive: Receive, send: Send) -> None:
         bars = _some(await self._series.oldest(wanted.series, chunk, wanted.start, wanted.end), wanted)
         bars = await self._with_indicators(wanted, bars)

@@ -17,6 +17,7 @@ from serve_apps.cache import Cache
 from serve_apps.charts import CHARTS, ChartsApp
 from serve_apps.configuration import CONFIGURATION, ConfigurationApp
 from serve_apps.consolidated import ARBITRAGE, BBO, ArbitrageApp, Best, BestApp, Episodes
+from serve_apps.export_links import EXPORTS, ExportLinksApp
 from serve_apps.exports import EXPORT, ExportsApp
 from serve_apps.features import FEATURES, FeaturesApp
 from serve_apps.guard import AUTH
@@ -82,14 +83,15 @@ def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
     )
     series = BarSeries(actors.shards("bars"), actors.shards("indicators"), actors.query, actors.cache)
     features = FeaturesApp(actors.shards("features"), actors.shards("features_between"), symbols)
-    subscriptions = SubscriptionsApp(supervisor, token)
+    subscriptions, exports = SubscriptionsApp(supervisor, token), ExportsApp(series, symbols)
     return [
         Resource(CHARTS, LOOK, ChartsApp(series, symbols, listing.called)),
         Resource(TRADES, LOOK, TradesApp(reader, reader.symbols)),
         Resource(BOOK, LOOK, BooksApp(actors.book, reader.symbols)),
         Resource(BOOKS, LOOK, BooksApp(actors.book, reader.symbols, BOOKS), [OLD_ROUTE]),
         Resource(FEATURES, LOOK, features),
-        Resource(EXPORT, LOOK, ExportsApp(series, symbols)),
+        Resource(EXPORTS, (*LOOK, "POST"), ExportLinksApp(exports, token)),
+        Resource(EXPORT, LOOK, exports),
         Resource(SYMBOLS, LOOK, SymbolsApp(listing)),
         Resource(SUBSCRIPTIONS, (*LOOK, "POST", "DELETE"), subscriptions),
         Resource(INTEGRITY, LOOK, IntegrityApp(Shared(supervisor.integrity))),

@@ -249,7 +249,7 @@ def test_charts_of_every_timeframe_are_what_the_recorded_trades_make(
         ("/api/v1/charts/SKL-USD?timeframe=tick:0", 400, b"a whole number above 0"),
         ("/api/v1/charts/SKL-USD?indicators=sma_20,rsi", 400, b"no indicator 'rsi'; all or: rsi_14"),
         ("/api/v1/charts/SKL-USD?timeframe=tick:5&indicators=all", 400, b"indicators of 1s, 1m"),
-        ("/api/v1/books/SKL-USD", 400, b"exchange is missing"),
+        ("/api/v1/books/NOPE", 404, b"/api/symbols"),
         ("/api/v1/books/SKL-USD?exchange=coinbase&levels=0", 400, b"levels"),
         ("/api/v1/books/NOPE?exchange=coinbase", 404, b"/api/v1/subscriptions"),
         ("/api/v1/books/SKL-USD?exchange=nasdaq", 404, b"/api/v1/subscriptions"),

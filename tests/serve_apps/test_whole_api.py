@@ -4,12 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet
 import pytest
 
 from serve_apps.audit import AUDIT
+from serve_apps.export_links import EXPORTS, VALID_S, ExportLinksApp
+from serve_apps.market import MarketApp, Resource
+from tests.serve_apps.asgi_client import ask
 from tests.serve_apps.whole_api import FIRST, HELD, MINUTE, MINUTES, TOKEN, WholeApi
 
 CHART = "/api/v1/charts/BTCUSDT?exchange=binance"
@@ -111,6 +114,34 @@ def test_a_stream_has_every_bar_once_and_the_names_once(api: WholeApi, chunk: in
     answer = api.ask(f"{EXPORT}/stream?timeframe=1m&chunk_size={chunk}&format=json")
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line)["time"] for line in answer.body.splitlines()] == TIMES
+
+
+def test_a_link_to_an_export_works_without_the_token_until_it_expires(api: WholeApi) -> None:
+    asked = {"symbol": "BTC/USDT", "exchange": "kraken", "timeframe": "1m", "indicators": ""}
+    body = json.dumps(asked).encode()
+    assert api.ask(EXPORTS, "POST", body).status == 401
+    said = api.ask(EXPORTS, "POST", body, AUTHORIZED)
+    assert said.status == 201
+    link = said.json["link"]
+    file = api.ask(link)
+    assert (file.status, file.body.count(b"\n")) == (200, 4)
+    assert 'filename="BTC_USDT_' in file.headers["content-disposition"]
+    for wrong in (link[:-1], link[:40] + "A" + link[41:], f"{EXPORTS}/AAAA", f"{EXPORTS}/%00"):
+        assert api.ask(wrong).status == 404
+    bad = json.dumps({**asked, "format": "xml"}).encode()
+    assert "format must be one of" in api.ask(EXPORTS, "POST", bad, AUTHORIZED).json["detail"]
+
+
+async def test_an_expired_link_says_so() -> None:
+    class Files:
+        def check(self, symbol: str, scope: Any) -> None: ...
+
+    now = [1000.0]
+    app = MarketApp([Resource(EXPORTS, ("GET", "POST"), ExportLinksApp(cast("Any", Files()), TOKEN, lambda: now[0]))])
+    link = (await ask(app, EXPORTS, "POST", b'{"symbol":"A"}', AUTHORIZED)).json["link"]
+    now[0] += VALID_S + 1
+    answer = await ask(app, link)
+    assert (answer.status, "24 hours" in answer.json["detail"]) == (404, True)
 
 
 def test_an_export_that_cannot_be_whole_is_not_given(without_database: WholeApi) -> None:
