@@ -11,6 +11,7 @@ from serve_apps.asgi import BadRequest, Receive, Scope, Send, header_of, read_bo
 from serve_apps.auth_identity import Identity, identify
 from serve_apps.client_address import client_of
 from serve_apps.guard import AUTH
+from serve_apps.parameters import Route
 from serve_apps.shared_answer import NoAnswer
 from serve_apps.token import challenge
 from storage.users import Role
@@ -53,6 +54,33 @@ class _NewKey(msgspec.Struct, forbid_unknown_fields=True):
     name: _Text
     role: Role | None = None
     days: int | None = KEY_DAYS
+
+
+def _route(method: str, name: str, summary: str, body: type[msgspec.Struct] | None = None, **said: Any) -> Route:
+    errors = {"POST": (400, 401, 403, 404, 413, 415, 429, 503), "DELETE": (401, 403, 404, 503)}.get(
+        method, (401, 403, 503)
+    )
+    schema = None if body is None else next(iter(msgspec.json.schema_components([body])[1].values()))
+    return Route(AUTH + name, summary, method=method, body=schema, **{"errors": errors, **said})
+
+
+_TOKENS: Final = {"access_token": "eyJ...", "refresh_token": "eyJ...", "token_type": "bearer", "expires_in": 3600}
+_USER: Final = {"user_id": "9f1c", "username": "ada", "email": None, "roles": ["readonly"], "is_active": True}
+_KEY: Final = {"key_id": "4b1d", "name": "notebook", "role": "readonly"}
+_SIGN_IN_EXAMPLE: Final = {"username": "ada", "password": "a password of hers"}
+ROUTES: Final = (
+    _route("POST", "login", "Sign in", _SignIn, body_example=_SIGN_IN_EXAMPLE, example=_TOKENS),
+    _route("POST", "refresh", "The next tokens; the refresh token is good for once", _Refresh, example=_TOKENS),
+    _route("POST", "register", "Become a user, where that is wanted", _Registration, example=_USER, status=201),
+    _route("POST", "logout", "End the session", status=204, needs_token=True),
+    _route("POST", "password", "Change the own password", _NewPassword, status=204, needs_token=True),
+    _route("GET", "me", "Who asks", example=_USER, needs_token=True),
+    _route("GET", "keys", "The own API keys", example=[_KEY], needs_token=True),
+    _route("POST", "keys", "Make an API key, which is shown once", _NewKey, example=_KEY, status=201, needs_token=True),
+    _route(
+        "DELETE", "keys/{key_id}", "Remove an API key", segments={"key_id": "As listed."}, status=204, needs_token=True
+    ),
+)
 
 
 class AuthApp:

@@ -30,6 +30,7 @@ _ERRORS: Final = {
     404: "There is no such thing; `detail` says where to look.",
     409: "Somebody else changed it meanwhile.",
     413: "Too much was sent.",
+    415: "It has to be JSON.",
     422: "Understood, and refused.",
     429: "Too often: ask again after `Retry-After` seconds.",
     503: "Nobody knows it now: ask again after `Retry-After` seconds.",

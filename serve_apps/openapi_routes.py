@@ -5,6 +5,7 @@ from typing import Any, Final
 from actors.alerting.conditions import CONDITIONS
 from serve_apps import (
     audit,
+    auth,
     books,
     charts,
     configuration,
@@ -50,6 +51,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *subscriptions.ROUTES,
     health.ROUTE,
     audit.ROUTE,
+    *auth.ROUTES,
     *configuration.ROUTES,
     _of_alerts(ALERTS, "All alerts", example=[_MADE]),
     _of_alerts(

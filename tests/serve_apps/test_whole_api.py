@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from serve_apps.audit import AUDIT
 from serve_apps.export_links import EXPORTS, VALID_S, ExportLinksApp
+from serve_apps.exports import lines
 from serve_apps.market import MarketApp, Resource
 from tests.serve_apps.asgi_client import ask
 from tests.serve_apps.whole_api import FIRST, HELD, MINUTE, MINUTES, TOKEN, WholeApi
@@ -114,6 +116,15 @@ def test_a_stream_has_every_bar_once_and_the_names_once(api: WholeApi, chunk: in
     answer = api.ask(f"{EXPORT}/stream?timeframe=1m&chunk_size={chunk}&format=json")
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line)["time"] for line in answer.body.splitlines()] == TIMES
+
+
+def test_nothing_of_other_answers_is_in_csv_when_a_part_has_no_rows() -> None:
+    names = ["time", "open"]
+    other = pa.table({"time": [10**15 + n for n in range(5000)], "open": [0.5] * 5000})
+    lines("csv", other, True)
+    few = pa.concat_tables([other.slice(0, 0), pa.table({"time": [7_000_000], "open": [1.5]})])
+    assert lines("csv", few, True) == b"time,open\n7,1.5\n"
+    assert few.column_names == names
 
 
 def test_a_link_to_an_export_works_without_the_token_until_it_expires(api: WholeApi) -> None:

@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import uvicorn
 
+from actors.accounts import Accounts
 from actors.alerter import Alerter
 from actors.chronicle import Chronicle
 from actors.configuration import Configuration
 from actors.database import Database
 from actors.integrity import combined
 from config import load
+from serve_apps.cache import Cache
 from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
@@ -102,6 +104,7 @@ class WholeApi:
         self.shard = Shard(self.settings, self._sink)
         self.alerter = Alerter(self.settings, NO_REDIS, recorded=False)
         self.configured = Configuration(self.settings)
+        self.accounts = Accounts(self.settings)
         self.chronicle = Chronicle(_DatabaseHandle(self.database), self._next_ns)
         self._now_ns = NOON
         for table in ("bars", "indicators", "audit_log"):
@@ -123,6 +126,8 @@ class WholeApi:
             self._best,
             self._episodes,
             self._instruments,
+            self._ask_accounts,
+            Cache(self.settings.cache, None),
         )
         app = with_documents(MarketApp(resources(self.settings, TOKEN, actors)), ROUTES)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -131,11 +136,15 @@ class WholeApi:
         await until(lambda: self._server.started)
         return int(listener.getsockname()[1])
 
+    async def _ask_accounts(self, method: str, *arguments: Any) -> Any:
+        return await getattr(self.accounts, method)(*arguments)
+
     async def _stop(self) -> None:
         self._server.should_exit = True
         await self._serving
         await self.shard.stop()
         await self.alerter.stop()
+        await self.accounts.stop()
         await self.database.stop()
         self.configured.close()
 
