@@ -12,14 +12,14 @@ import uvicorn
 import yaml
 
 from cluster.edge_configuration import Route
+from config import load
 from config.cache_settings import CacheSettings
 from config.edge_settings import EdgeSettings
 from serve_apps.asgi import Receive, Scope, Send
 from serve_apps.cache import Cache
 from serve_apps.cache_routes import CacheRoutes
-from serve_apps.data import DataApp
+from serve_apps.data import build
 from serve_apps.pages import PagesApp
-from storage.column_reader import ColumnReader
 from tests.cluster_parts.doors import Door, Open
 from tests.polling import until
 
@@ -52,7 +52,7 @@ async def applications(tmp_path: Path) -> AsyncIterator[int]:
     for name in ("index.html", "404.html"):
         (dist / name).write_text("<p>page</p>")
     pages = CacheRoutes(PagesApp(dist, ready), Cache(CacheSettings(), None), lambda: SECRET)
-    data = DataApp(ColumnReader(tmp_path / "columns"), 2**30)
+    data = build(load(tmp_path))
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
         app = data if scope.get("path", "").startswith("/api/") else pages

@@ -11,14 +11,13 @@ from cluster.front_door import front_door
 from cluster.instance import Instance, InstanceError
 from config import load
 
-PORTS = {"edge metrics": 21001, "serve": 21002, "data": 21003}
+PORTS = {"edge metrics": 21001, "serve": 21002, "data": 21003, "live": 21004}
 
 
 def test_the_data_api_has_its_own_port_and_serve_behind_it(tmp_path: Path) -> None:
     edge = front_door(load(tmp_path), PORTS)
     text = configuration(edge, 1, 100)
-    lane = text[text.index("backend route1") :]
-    assert "server s0 127.0.0.1:21003 check\n    server b0 127.0.0.1:21002 check backup\n" in lane
+    assert "server s0 127.0.0.1:21003 check\n    server b0 127.0.0.1:21002 check backup\n" in text
     assert "path_beg /api/v1/" in text
     assert edge.certificate == tmp_path / "tls" / "edge.pem"
 

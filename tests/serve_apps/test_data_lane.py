@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from config import load
+from serve_apps.at_once import protocol
 from serve_apps.data import DataApp, build
 from serve_apps.fast_lane import FastLane
+from serve_apps.scaling import Measured
 from storage.column_writer import ColumnWriter
 from tests.serve_apps.conftest import DAY, Stored, fetch, made_rows, serving, target
 from tests.servers import free_port
@@ -35,7 +37,7 @@ def doors(root: Path) -> Iterator[tuple[Counted, int, int]]:
     app.__class__ = Counted
     assert isinstance(app, Counted)
     lane = free_port()
-    with serving(FastLane(app, lane)) as port:
+    with serving(FastLane(Measured(app), lane, 1, {"http": protocol(app.at_once)})) as port:
         yield app, port, lane
 
 

@@ -11,12 +11,15 @@ import pytest
 
 from config import load
 from serve_apps.auth import METHODS, AuthApp
+from serve_apps.bar_series import BarSeries
+from serve_apps.cache import Cache
 from serve_apps.charts import CHARTS, ChartsApp
-from serve_apps.data import DataApp
+from serve_apps.data import build
 from serve_apps.features import FEATURES, FeaturesApp
 from serve_apps.guard import AUTH, Guard, api_rules, data_rules, page_rules
 from serve_apps.market import MarketApp, Resource
 from serve_apps.pages import PagesApp
+from serve_apps.scaling import Measured
 from storage.column_reader import ColumnReader
 from tests.serve_apps.asgi_client import Answer, ask
 from tests.serve_apps.conftest import DAY, Stored
@@ -77,7 +80,7 @@ async def test_pages_serve_what_was_built_and_nothing_else(site: Path, tmp_path:
 async def test_data_comes_from_the_columns_alone(stored: Stored, tmp_path: Path, guarded: bool) -> None:
     (stored.root.parent / "secret.txt").write_text(SECRET)
     system = Guarded(tmp_path)
-    data = DataApp(ColumnReader(stored.root), 1 << 30)
+    data = build(load(stored.root.parent))
     app: Any = system.guarded(data, data_rules(system.settings)) if guarded else data
     span = f"start={DAY}&end={DAY + 86_400}"
     for text in hostile():
@@ -107,11 +110,15 @@ async def test_symbols_of_the_market_api_are_looked_up_and_never_opened(stored: 
         asked.append(about)
         raise AssertionError("asked for what is not there")
 
+    async def no_instruments() -> dict[str, list[str]]:
+        return {}
+
     symbols = ColumnReader(stored.root).symbols
+    series = BarSeries(nothing, nothing, nothing, Cache(load(tmp_path).cache, None))
     system = Guarded(tmp_path)
     app = MarketApp(
         [
-            Resource(CHARTS, ("GET",), ChartsApp(nothing, nothing, symbols)),
+            Resource(CHARTS, ("GET",), ChartsApp(series, symbols, no_instruments)),
             Resource(FEATURES, ("GET",), FeaturesApp(nothing, nothing, symbols)),
             Resource(AUTH, METHODS, AuthApp(nothing)),
         ]
@@ -141,6 +148,7 @@ def test_a_guard_is_before_every_application(tmp_path: Path, monkeypatch: pytest
     applications.market_application(settings)
     applications.pages_application(settings)
     assert set(built) == {"DataApi", "MarketApi", "Pages"}
+    built = {name: app._app if isinstance(app, Measured) else app for name, app in built.items()}
     assert all(isinstance(app, Guard) for app in built.values())
     for name in ("MarketApi", "DataApi"):
         answer = asyncio.run(ask(built[name], "/api/v1/..%2fx" if name == "MarketApi" else "/api/..%2fx"))

@@ -14,6 +14,7 @@ from serve_apps.fast_lane import FastLane
 from serve_apps.live import LiveApp
 from serve_apps.live_session import Refused
 from serve_apps.live_topics import Channel
+from serve_apps.scaling import Measured
 from tests.polling import until
 from tests.serve_apps.live_world import SETTINGS, World, connected
 from tests.servers import free_port
@@ -257,7 +258,9 @@ async def test_more_connections_than_allowed_are_told_to_come_later() -> None:
 async def test_clients_of_a_replica_that_stops_are_told_to_connect_again() -> None:
     world = World()
     port = free_port()
-    app = FastLane(LiveApp(SETTINGS, world, dict), port, {"ws": "websockets-sansio", "limit_concurrency": None})
+    app = FastLane(
+        Measured(LiveApp(SETTINGS, world, dict)), port, 1, {"ws": "websockets-sansio", "limit_concurrency": None}
+    )
     said: asyncio.Queue[Any] = asyncio.Queue()
     answered: asyncio.Queue[Any] = asyncio.Queue()
     life = asyncio.create_task(app({"type": "lifespan"}, said.get, answered.put))
