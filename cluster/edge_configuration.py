@@ -58,7 +58,7 @@ class EdgeError(InstanceError):
 class Route:
     """Servers (host, port) of one part of the site. `prefix` `/api/data` means that path and all below it;
     None means whatever no other route takes. A server is up while GET `health_path` answers 200. `backups` are
-    asked only while no server is up. `through_serve`: the servers are Serve's proxy."""
+    asked only while no server is up. `through_serve`: Serve's proxy is among the servers."""
 
     servers: Sequence[tuple[str, int]]
     prefix: str | None = None

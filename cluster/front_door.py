@@ -53,7 +53,8 @@ def front_door(settings: Settings, ports: Mapping[str, int]) -> Edge:
     routes = [
         Route([serve], through_serve=True),
         Route([serve], "/api/v1", through_serve=True),
-        Route([("127.0.0.1", ports["data"])], "/api", backups=[serve]),
+        # Serve answers while the lane of a replica is closed.
+        Route([("127.0.0.1", ports["data"])], "/api", backups=[serve], through_serve=True),
         *(
             Route([("127.0.0.1", ports["live"])], path, health_path="/api/v1/stream/health")
             for path in ("/ws", "/api/v1/stream")
