@@ -28,10 +28,6 @@ backend $name
     http-check expect status 200
     # Only what may be repeated is sent again when a server broke off before it answered.
     http-request disable-l7-retry unless { method GET HEAD OPTIONS }
-    filter cache answers
-    http-request cache-use answers
-    # Without a stated lifetime the cache would take its own; only what asks to be kept is kept.
-    http-response cache-store answers if { res.hdr(Cache-Control) -m sub -i max-age s-maxage }
 """
 _COMPRESSION = f"""\
     filter compression
@@ -90,12 +86,12 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
     if len(defaults) != 1 or len({prefix for _, prefix in prefixed}) < len(prefixed):
         raise EdgeError("the front door needs one default route and no prefix twice")
     rules = []
-    backends = [_backend("default", defaults[0], settings)]
+    backends = [_backend("default", defaults[0])]
     for number, (route, prefix) in enumerate(sorted(prefixed, key=lambda pair: -len(pair[1]))):
         if not _PREFIX.fullmatch(prefix):
             raise EdgeError(f"route {prefix!r} is no path prefix like /api/data")
         rules.append(f"    use_backend route{number} if {{ path {prefix} }} || {{ path_beg {prefix}/ }}")
-        backends.append(_backend(f"route{number}", route, settings))
+        backends.append(_backend(f"route{number}", route))
     rules.append("    default_backend default")
     if settings.strict_transport:
         rules.append('    http-after-response set-header Strict-Transport-Security "max-age=31536000" if { ssl_fc }')
@@ -114,6 +110,7 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
         cache_s=settings.cache_s,
         binds="\n".join(_binds(edge)),
         connection_rules="\n".join(_connection_rules(settings)),
+        compression=_COMPRESSION if settings.compression else "",
         client_rules="\n".join(_client_rules(settings)),
         scheme_rules="\n".join(_scheme_rules(settings)),
         metrics_port=edge.metrics_port,
@@ -182,7 +179,7 @@ def _tables(settings: EdgeSettings) -> list[str]:
     return tables
 
 
-def _backend(name: str, route: Route, settings: EdgeSettings) -> str:
+def _backend(name: str, route: Route) -> str:
     if not _PREFIX.fullmatch(route.health_path):
         raise EdgeError(f"health path {route.health_path!r} is no path like /healthz")
     servers = [
@@ -193,7 +190,6 @@ def _backend(name: str, route: Route, settings: EdgeSettings) -> str:
         for number, (host, port) in enumerate(route.backups)
     ]
     text = Template(_BACKEND).substitute(name=name, health_path=route.health_path)
-    text += _COMPRESSION if settings.compression else ""
     text += _THROUGH_SERVE if route.through_serve else ""
     return text + "".join(servers)
 
