@@ -29,6 +29,8 @@ UNFOLLOW_S: Final = 1.0
 #: Who is due is looked for this often; clients are looked after this often.
 TICK_S: Final = 0.02
 CHECK_S: Final = 0.25
+#: Between telling everybody that something was lost.
+GAP_S: Final = 5.0
 #: Clients that are told in one go, before whoever gets every update has a turn.
 AT_ONCE: Final = 50
 #: The newest of each key is kept for those who are not told every update for so long, which is longer than between two.
@@ -117,6 +119,9 @@ class Feed:
         self._wanted = asyncio.Event()
         self.seq = 0
         self._due: list[tuple[float, int, Subscription]] = []
+        #: Something after this was lost and nobody was told; and when that may be told.
+        self._lost_after: int | None = None
+        self._gap_due = 0.0
         self._order = count()
         self._asked: dict[Topic, asyncio.Task[tuple[int, Rows]]] = {}
         self._resuming: dict[Topic, tuple[set[int], asyncio.Task[Past | None]]] = {}
@@ -301,6 +306,13 @@ class Feed:
         await asyncio.sleep(0)
 
     def _tell_gap(self, seq: int) -> None:
+        """Soon: where much is lost, telling everybody of each loss would make it more."""
+        self._lost_after = seq if self._lost_after is None else min(self._lost_after, seq)
+
+    def _tell_what_was_lost(self) -> None:
+        if self._lost_after is None or time.monotonic() < self._gap_due:
+            return
+        seq, self._lost_after, self._gap_due = self._lost_after, None, time.monotonic() + GAP_S
         said = _encode({"type": "gap", "after": seq, "message": "Something was lost; subscribe again for a snapshot."})
         for client in self.clients:
             if client.subscriptions:
@@ -323,6 +335,7 @@ class Feed:
 
     async def _tick_for_ever(self) -> None:
         while True:
+            self._tell_what_was_lost()
             told = 0
             while self._due and self._due[0][0] <= time.monotonic():
                 _, _, subscription = heapq.heappop(self._due)
