@@ -124,6 +124,8 @@ class ClickHouseServer(Server):
             <default_profile>default</default_profile><default_database>default</default_database></yandex>"""
         )
         (folder / "data").mkdir(exist_ok=True)
-        super().__init__([CLICKHOUSE_SERVER, f"--config-file={folder}/config.xml"], folder, port)
+        # The port of TLS is opened last.
+        last = secure_port if certificate else port
+        super().__init__([CLICKHOUSE_SERVER, f"--config-file={folder}/config.xml"], folder, last)
         self.url = f"clickhouse://default:{PASSWORD}@127.0.0.1:{port}/rayfeed"
         self.secure_url = f"clickhouses://default:{PASSWORD}@127.0.0.1:{secure_port}/rayfeed"
