@@ -25,21 +25,13 @@ from actors.waiting_rows import MAX_ROWS, Waiting, WaitingRows
 from config.settings import Settings
 from storage.clickhouse import DatabaseUnavailable, Migrated, Parameter, QueryFailed, open_clickhouse
 from storage.clickhouse_migrations import RETENTION, apply_retention
-from storage.clickhouse_tables import STORED_BARS, TABLES
-from storage.schema import BARS
+from storage.clickhouse_tables import TABLES
 from storage.spool import Described
 
 #: What comes within this long is written together.
 GATHER_SECONDS: Final = 1.0
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
-
-_BARS: Final = (
-    f"SELECT {', '.join(STORED_BARS.names)}, if(volume > 0, quote_volume / volume, NULL) AS vwap"  # noqa: S608
-    " FROM bars FINAL"
-    " WHERE exchange = {exchange:String} AND symbol = {symbol:String} AND timeframe = {timeframe:String}"
-    " AND time < {before:Int64} ORDER BY time DESC LIMIT {limit:UInt32}"
-)
 
 _HOURS: Final = (
     "SELECT symbol, intDiv(ts_event, 3600000000000) AS hour, uniqExact(trade_id) AS trades FROM trades"
@@ -59,7 +51,7 @@ def stored_kinds(settings: Settings) -> frozenset[str]:
 
 
 class Database:
-    """An actor: one per instance. Methods other than `query` and `bars` never raise for a database that is
+    """An actor: one per instance. Methods other than `query` never raise for a database that is
     down; all raise `ValueError` for arguments that cannot be right."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns) -> None:
@@ -118,24 +110,6 @@ class Database:
         Raises `DatabaseUnavailable`, or `QueryFailed` when the statement is wrong.
         """
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, sql, parameters)
-
-    async def bars(
-        self, exchange: str, symbol: str, timeframe: str, limit: int, before_ns: int | None = None
-    ) -> pa.Table:
-        """The newest `limit` bars that start before `before_ns`, ascending by time, schema BARS."""
-        if limit < 1:
-            raise ValueError("limit must be at least 1")
-        rows = await self.query(
-            _BARS,
-            {
-                "exchange": exchange,
-                "symbol": symbol,
-                "timeframe": timeframe,
-                "before": np.iinfo(np.int64).max if before_ns is None else before_ns,
-                "limit": limit,
-            },
-        )
-        return rows.take(np.arange(rows.num_rows)[::-1]).select(BARS.names).cast(BARS)
 
     async def count_trades(self, exchange: str, symbols: list[str], from_ns: int, before_ns: int) -> Counted | None:
         """How many different trades of these symbols there are in a range of time; None while it is not known: the

@@ -108,9 +108,10 @@ class LiveHub:
         if missed:
             self._counts["missed"] += missed
             self._put("", "", b"")
-        for kind in OFFERED:
-            for _, exchange, table in unpacked(parcel, lambda key, kind=kind: key[0] == kind):  # type: ignore[misc]
-                self._log_rows(OFFERED[kind], exchange, table, parcel[kind, exchange])
+        for kind, topic in OFFERED.items():
+            mine = {key: stream for key, stream in parcel.items() if key[0] == kind}
+            for _, exchange, table in unpacked(mine, lambda _: True):
+                self._log_rows(topic, exchange, table, parcel[kind, exchange])
         await self._tell_followers()
 
     async def wants(self, known: frozenset[Offered] | None) -> frozenset[Offered]:

@@ -34,8 +34,8 @@ _COMPRESSION = f"""\
     compression algo gzip
     compression type {_TEXT_TYPES}
 """
-# Serve's proxy says 500 where a replica died before it answered, for as long as it has not noticed.
-_THROUGH_SERVE = "    retry-on conn-failure empty-response 500\n    retries 10\n"
+# Serve's proxy says 500 where a replica died before it answered.
+_THROUGH_SERVE = "    retry-on conn-failure empty-response 500\n"
 _TABLE = "stick-table type ipv6 size 100k expire 10s store"
 _CLIENT = "src,ipmask(32,64)"
 _TOO_MANY = (

@@ -7,10 +7,10 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from actors.alerting.definitions import AlertError, NotWritten, UnknownAlert
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, read_body, send_problem, send_whole
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, read_body, send_whole
 from serve_apps.parameters import known_query, whole_number
 from serve_apps.shared_answer import NoAnswer
-from serve_apps.token import challenge, check_token
+from serve_apps.token import check_token
 
 ALERTS: Final = "/api/v1/alerts"
 DELIVERIES: Final = "deliveries"
@@ -47,14 +47,12 @@ class AlertsApp:
                 await send_whole(send, status, (), b"")
             else:
                 await send_whole(send, status, _HEADERS, msgspec.json.encode(said))
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error), challenge(error))
         except UnknownAlert as error:
-            await send_problem(send, 404, f"{error}; GET {ALERTS} lists them.")
-        except (NotWritten, NoAnswer) as error:
-            await send_problem(send, 503, str(error), [(b"retry-after", b"1")])
+            raise BadRequest(404, f"{error}; GET {ALERTS} lists them.") from None
+        except NotWritten as error:
+            raise NoAnswer(str(error)) from None
         except AlertError as error:
-            await send_problem(send, 400, str(error))
+            raise BadRequest(400, str(error)) from None
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]

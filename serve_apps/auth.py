@@ -12,8 +12,6 @@ from serve_apps.auth_identity import Identity, identify
 from serve_apps.client_address import client_of
 from serve_apps.guard import AUTH
 from serve_apps.parameters import Route
-from serve_apps.shared_answer import NoAnswer
-from serve_apps.token import challenge
 from storage.users import Role
 
 METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
@@ -97,20 +95,15 @@ class AuthApp:
                 await send_whole(send, status, (), b"")
             else:
                 await send_whole(send, status, _HEADERS, msgspec.json.encode(said))
-        except BadRequest as error:
-            await send_problem(send, error.status, str(error), challenge(error))
         except NotNow as error:
             wait = [(b"retry-after", b"%d" % error.retry_after_s)]
             await send_problem(send, 429 if error.too_many else 503, str(error), wait)
-        except NoAnswer as error:
-            await send_problem(send, 503, str(error), [(b"retry-after", b"1")])
         except Refused as error:
-            refused = BadRequest(401, str(error))
-            await send_problem(send, 401, str(error), challenge(refused))
+            raise BadRequest(401, str(error)) from None
         except UnknownAccount as error:
-            await send_problem(send, 404, str(error))
+            raise BadRequest(404, str(error)) from None
         except AccountError as error:
-            await send_problem(send, 400, str(error))
+            raise BadRequest(400, str(error)) from None
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]

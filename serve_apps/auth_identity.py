@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from actors.account_book import INSTANCE
-from actors.account_tokens import BadToken, Claims, Verifier
+from actors.account_tokens import BadToken, Claims, ExpiredToken, Verifier
 from actors.accounts import KEY_PREFIX, Known, digest
 from serve_apps.asgi import BadRequest, Scope
 from storage.users import ROLES, Role, weaker
@@ -28,6 +28,7 @@ MOST_CHECKED: Final = 10_000
 #: Who comes right after the start waits this long for what is known.
 FIRST_S: Final = 3.0
 RETRY_S: Final = 0.2
+_GET_ONE: Final = "POST /api/v1/auth/login gives one, and secrets/api_token of the data folder holds one."
 
 #: Asks the accounts actor, see `Accounts.known`.
 AskKnown = Callable[[int | None], Awaitable[Known | None]]
@@ -103,7 +104,7 @@ class Identities:
     def authenticate(self, given: str) -> tuple[Identity, int | None]:
         """Whose key or token that is, and until when it is good (ns; None: until it is taken away). `BadRequest`."""
         if not given or len(given) > MOST_CHARACTERS:
-            raise BadRequest(401, "This is no token.")
+            raise BadRequest(401, f"This is no token. {_GET_ONE}")
         digested = digest(given) if len(given) < 200 else ""
         if hmac.compare_digest(digested, self._own):
             return Identity(user_id="", name=INSTANCE, email=None, role="admin", session_id="", expires_at=None), None
@@ -146,8 +147,10 @@ class Identities:
                 if len(self._checked) >= MOST_CHECKED:
                     self._checked.clear()
                 self._checked[token] = claims
-        except BadToken as error:
+        except ExpiredToken as error:
             raise BadRequest(401, str(error)) from None
+        except BadToken as error:
+            raise BadRequest(401, f"{error} {_GET_ONE}") from None
         user = self._known.users.get(claims.user_id)
         if user is None or claims.session_id in self._known.ended:
             raise BadRequest(401, "The session has ended: sign in.")

@@ -40,8 +40,10 @@ def values(column: Any) -> list[Any]:
     whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
     if pa.types.is_floating(kind) or (whole and not column.null_count):
         # Scalars, which `to_pylist` makes of each value, take ten times as long.
-        return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
-    return column.to_pylist()  # type: ignore[no-any-return]
+        found: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
+    else:
+        found = column.to_pylist()
+    return found
 
 
 @functools.lru_cache(maxsize=64)

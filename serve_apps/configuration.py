@@ -9,6 +9,7 @@ import msgspec
 from actors.configuration import OutdatedVersion, UnknownVersion
 from config import SettingsError
 from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, read_body
+from serve_apps.auth_identity import identity_of
 from serve_apps.bodies import send_json
 from serve_apps.parameters import Route, number
 from serve_apps.token import check_token
@@ -124,17 +125,23 @@ class ConfigurationApp:
             case "PUT", "":
                 ROUTES[1].query(scope)
                 change = _body(await read_body(receive, MOST_BYTES), _Change)
-                return await self._instance.configure(change.values, change.note, "", change.version)
+                return await self._instance.configure(change.values, change.note, _user(scope), change.version)
             case "GET", "/versions":
                 limit = LIMIT.of(ROUTES[2].query(scope))
                 return (await self._instance.configuration_versions())[:limit]
             case "POST", "/rollback":
                 ROUTES[3].query(scope)
                 back = _body(await read_body(receive, MOST_BYTES), _Rollback)
-                return await self._instance.roll_back(back.version, back.note, "")
+                return await self._instance.roll_back(back.version, back.note, _user(scope))
             case _:
                 known = ", ".join(f"{route.method} {route.path}" for route in ROUTES)
                 raise BadRequest(404, f"There is nothing here; there are {known}.")
+
+
+def _user(scope: Scope) -> str:
+    """Who asks; "" where nobody has found that out."""
+    identity = identity_of(scope)
+    return identity.name if identity is not None else ""
 
 
 def _body[Body](content: bytes, kind: type[Body]) -> Body:

@@ -54,6 +54,9 @@ class FastLane:
             async def opened(message: Message) -> None:
                 if message["type"] == "lifespan.startup.complete":
                     await lane.enter_async_context(self._listening())
+                elif message["type"] == "lifespan.shutdown.complete":
+                    # Serve takes the threads of the replica away as soon as it hears that.
+                    await lane.aclose()
                 await send(message)
 
             await self._app(scope, receive, opened)

@@ -42,6 +42,8 @@ SIGN_IN: Final = frozenset(AUTH + name for name in ("login", "register", "refres
 OPEN: Final = frozenset(
     {"/healthz", "/readyz", "/health", "/metrics", "/api/v1/health", "/docs", "/redoc", "/openapi.json"}
 )
+#: Links to exports say themselves who made them and until when they are good.
+SIGNED: Final = "/api/v1/exports/"
 #: For the edge, which asks a server this way whether it is up, and lets nobody else do so.
 ALIVE: Final = "/-/healthz"
 READS: Final = frozenset({"GET", "HEAD"})
@@ -236,7 +238,8 @@ class Guard:
 
     def _check_reading(self, scope: Scope, identity: Identity | None) -> None:
         path, reads = scope["path"], scope["method"] in READS
-        if reads and identity is None and not self._rules.reads_are_public and path not in OPEN:
+        open_to_all = path in OPEN or path.startswith(SIGNED)
+        if reads and identity is None and not self._rules.reads_are_public and not open_to_all:
             raise BadRequest(
                 401, "Reading needs a token here: POST /api/v1/auth/login, then Authorization: Bearer TOKEN."
             )

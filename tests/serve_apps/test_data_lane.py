@@ -1,9 +1,11 @@
 """The lane answers plain requests at once, with the very bytes that the application sends otherwise."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,3 +149,25 @@ def test_many_requests_of_one_connection_see_rows_that_are_added(tmp_path: Path)
             writer.append("coinbase", "BTC-USD", "TRADES", made_rows("TRADES", [DAY + count], seed=count + 5))
         assert app.at_once_answers == 19
     writer.close()
+
+
+async def test_the_lane_is_closed_when_serve_hears_that_the_replica_has_stopped(stored: Stored) -> None:
+    """Serve takes the threads of a replica away then: whoever still came would get an error."""
+    app, port = build(load(stored.root.parent)), free_port()
+    lane = FastLane(Measured(app), port, 1)
+    given: asyncio.Queue[Any] = asyncio.Queue()
+    open_when_told = []
+
+    async def told(message: Any) -> None:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            open_when_told.append((message["type"], False))
+        else:
+            writer.close()
+            open_when_told.append((message["type"], True))
+
+    for event in ("startup", "shutdown"):
+        given.put_nowait({"type": f"lifespan.{event}"})
+    await asyncio.wait_for(lane({"type": "lifespan"}, given.get, told), 10)
+    assert open_when_told == [("lifespan.startup.complete", True), ("lifespan.shutdown.complete", False)]

@@ -233,6 +233,9 @@ async def test_production_may_let_anybody_read_when_that_is_said(make: Any) -> N
 
 async def test_without_production_reading_may_need_a_token_too(make: Any) -> None:
     assert (await (await make(public_reads=False)).send("GET", PATH)).status == 401
+    # A link to an export is signed: it is its application that knows whether it is good.
+    assert (await (await make(public_reads=False)).send("GET", "/api/v1/exports/signed")).status == 404
+    assert (await (await make(public_reads=False)).send("GET", "/api/v1/exports")).status == 401
 
 
 @pytest.mark.parametrize(
