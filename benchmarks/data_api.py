@@ -4,7 +4,7 @@ Flight, which sends the same rows.
 One symbol-day of a million trades is asked for through the front door: large answers over few connections, and
 answers of 1,000 rows at random times over many and over one. A copy of the day is sealed, so its answers may be kept:
 of it the same few ranges are asked for again and again. The answers are compared with the columns before anything is
-measured. Rounds of all cases take turns; what is reported is the median.
+measured. The instance collects nothing meanwhile. Rounds of all cases take turns; what is reported is the median.
 """
 
 import random
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.flight_peer import fetched_rows, flight_load, flight_server
-from benchmarks.instance import ports, running_instance
+from benchmarks.instance import ports, quiet, running_instance
 from benchmarks.table import Bound, Row
 from benchmarks.web_load import Load, load, nginx, program
 from storage.column_layout import Column
@@ -74,7 +74,7 @@ def rows() -> list[Row]:
         folders = stored(data / "columns", columns)
         (peer / "files").mkdir(parents=True)
         with (
-            running_instance(data) as door,
+            running_instance(data, quiet(folder)) as door,
             nginx(peer) as peer_door,
             flight_server(folders, DAY // DAY_S, WANTED) as flight,
         ):

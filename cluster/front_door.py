@@ -51,10 +51,11 @@ def front_door(settings: Settings, ports: Mapping[str, int]) -> Edge:
             certificate = your_own(own.certificate, own.certificate_key, settings.data, now)
     serve = ("127.0.0.1", ports["serve"])
     routes = [
-        Route([serve], through_serve=True),
-        Route([serve], "/api/v1", through_serve=True),
-        # Serve answers while the lane of a replica is closed.
-        Route([("127.0.0.1", ports["data"])], "/api", backups=[serve], through_serve=True),
+        # Serve's proxy answers while no replica of this node listens on the lane; it does not know WebSockets.
+        *(
+            Route([("127.0.0.1", ports[name])], prefix, backups=[serve], through_serve=True)
+            for name, prefix in (("pages", None), ("market", "/api/v1"), ("data", "/api"))
+        ),
         *(
             Route([("127.0.0.1", ports["live"])], path, health_path="/api/v1/stream/health")
             for path in ("/ws", "/api/v1/stream")

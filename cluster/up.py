@@ -115,8 +115,8 @@ async def _bring_up(
     started.callback(ray.shutdown)
     supervisor = start_actor(SUPERVISOR, Supervisor, settings, redis_url)
     started.push_async_callback(_stop_actors, supervisor)
-    serve_port, lane_port, live_port, metrics_port = free_ports(4)
-    ports = {"edge metrics": metrics_port, "serve": serve_port, "data": lane_port, "live": live_port}
+    listening = ("edge metrics", "serve", *APPLICATIONS)
+    ports = dict(zip(listening, free_ports(len(listening)), strict=True))
     if ray_head.is_joined(settings):
         started.push_async_callback(_undeploy)
     deploying = _in_daemon_thread(lambda: _deploy(settings, ports, redis_url))
@@ -290,9 +290,9 @@ def _deploy(settings: Settings, ports: Mapping[str, int], redis_url: str) -> Non
     serve.start(http_options={"host": "127.0.0.1", "port": ports["serve"]})
     built = {
         "data": applications.data_application(settings, ports["data"]),
-        "market": applications.market_application(settings, redis_url),
+        "market": applications.market_application(settings, redis_url, ports["market"]),
         "live": applications.live_application(settings, ports["live"]),
-        "pages": applications.pages_application(settings, redis_url),
+        "pages": applications.pages_application(settings, redis_url, ports["pages"]),
     }
     serve.run_many(
         [RunTarget(target=built[name], name=name, route_prefix=prefix) for name, prefix in APPLICATIONS.items()],

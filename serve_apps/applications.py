@@ -6,7 +6,7 @@ folder as their argument.
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +73,19 @@ def pages(instance: Instance) -> Any:
 def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
-    def build() -> Asgi:
+    def build() -> Measured | FastLane:
         data = build_data(settings, listed_by(_enabled(settings)))
         guard = _guarded(data, data_rules(settings), settings)
-        if lane_port is None:
-            return Measured(guard)
         options = {"http": protocol(data.at_once)} if guard.passes_plain_reads else None
-        return FastLane(Measured(guard), lane_port, settings.scaling.drain_s, options)
+        return _on_lane(Measured(guard), lane_port, settings, options)
 
     return _application("DataApi", build, settings.scaling, settings.scaling.data)
 
 
-def market_application(settings: Settings, redis_url: str | None = None) -> Any:
-    """`redis_url`: what the replicas share of their caches."""
+def market_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
+    """`redis_url`: what the replicas share of their caches. `lane_port` as of `data_application`."""
 
-    def build() -> Asgi:
+    def build() -> Measured | FastLane:
         actors = Actors(
             supervisor=Supervised(),
             alerts=SupervisedAlerts(),
@@ -101,7 +99,7 @@ def market_application(settings: Settings, redis_url: str | None = None) -> Any:
             cache=cache_of(settings, redis_url),
         )
         market = MarketApp(resources(settings, api_token(settings), actors))
-        return _guarded(market, api_rules(settings), settings)
+        return _on_lane(Measured(_guarded(market, api_rules(settings), settings)), lane_port, settings)
 
     return _application("MarketApi", build, settings.scaling, settings.scaling.market)
 
@@ -110,7 +108,7 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
     """WebSockets need the lane: with `lane_port`, replicas on this node also answer there. Its own clients say who they
     are in the address or a message, so nobody stands before it."""
 
-    def build() -> Asgi:
+    def build() -> Measured | FastLane:
         symbols = ColumnReader(settings.columns).symbols
         identities = _identities(settings)
 
@@ -129,19 +127,19 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
             "limit_concurrency": None,
             "log_level": "warning",
         }
-        return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s, options)
+        return _on_lane(app, lane_port, settings, options)
 
     return _application("LiveFeed", build, settings.scaling, settings.scaling.live)
 
 
-def pages_application(settings: Settings, redis_url: str | None = None) -> Any:
-    """With what all replicas' caches tell in Redis at `redis_url`."""
+def pages_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
+    """With what all replicas' caches tell in Redis at `redis_url`. `lane_port` as of `data_application`."""
 
-    def build() -> Asgi:
+    def build() -> Measured | FastLane:
         cache = cache_of(settings, redis_url)
         pages = with_documents(PagesApp(WEB, readiness), ROUTES)
         app = CacheRoutes(pages, cache, functools.partial(api_token, settings))
-        return _guarded(app, page_rules(settings), settings)
+        return _on_lane(Measured(_guarded(app, page_rules(settings), settings)), lane_port, settings)
 
     return _application("Pages", build, settings.scaling, settings.scaling.pages)
 
@@ -152,6 +150,12 @@ def _enabled(settings: Settings) -> list[str]:
 
 def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
     return Guard(app, rules, _identities(settings), settings.redis.prefix)
+
+
+def _on_lane(
+    app: Measured, lane_port: int | None, settings: Settings, options: Mapping[str, Any] | None = None
+) -> Measured | FastLane:
+    return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s, options)
 
 
 def _identities(settings: Settings) -> Identities:
@@ -165,11 +169,13 @@ def cache_of(settings: Settings, redis_url: str | None) -> Cache:
     return Cache(settings.cache, shelf)
 
 
-def _application(name: str, build: Callable[[], Asgi], scaling: ScalingSettings, own: DeploymentScaling) -> Any:
-    def build_and_keep() -> Asgi:
+def _application(
+    name: str, build: Callable[[], Measured | FastLane], scaling: ScalingSettings, own: DeploymentScaling
+) -> Any:
+    def build_and_keep() -> Measured | FastLane:
         app = build()
         keep_what_there_is()
-        return app if isinstance(app, FastLane | Measured) else Measured(app)
+        return app
 
     deployment = serve.deployment(
         serve.ingress(build_and_keep)(Replica),

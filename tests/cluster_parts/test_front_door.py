@@ -11,13 +11,14 @@ from cluster.front_door import front_door
 from cluster.instance import Instance, InstanceError
 from config import load
 
-PORTS = {"edge metrics": 21001, "serve": 21002, "data": 21003, "live": 21004}
+PORTS = {"edge metrics": 21001, "serve": 21002, "data": 21003, "market": 21004, "live": 21005, "pages": 21006}
 
 
-def test_the_data_api_has_its_own_port_and_serve_behind_it(tmp_path: Path) -> None:
+def test_replicas_are_asked_on_their_own_ports_and_serve_behind_them(tmp_path: Path) -> None:
     edge = front_door(load(tmp_path), PORTS)
     text = configuration(edge, 1, 100)
-    assert "server s0 127.0.0.1:21003 check\n    server b0 127.0.0.1:21002 check backup\n" in text
+    for lane in (PORTS["pages"], PORTS["market"], PORTS["data"]):
+        assert f"server s0 127.0.0.1:{lane} check\n    server b0 127.0.0.1:21002 check backup\n" in text
     assert "path_beg /api/v1/" in text
     assert edge.certificate == tmp_path / "tls" / "edge.pem"
 
