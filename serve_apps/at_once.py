@@ -4,19 +4,23 @@ a third of the time that a task, a scope and messages of its own would.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: One whole GET of data and nothing behind it, without a header that asks for anything but the plain answer, says where
 #: the request ends, who asks, or is about the connection. Whatever does not look like this goes the usual way.
-_PLAIN: Final = re.compile(
-    rb"GET /api/data\?([A-Za-z0-9&=,._~:/+%-]+) HTTP/1\.1\r\n"
+_PLAIN: Final = re.compile(rb"GET /api/data\?([A-Za-z0-9&=,._~:/+%-]+)")
+_PLAIN_HEADERS: Final = re.compile(
     rb"(?:(?!(?i:content-|transfer-|connection:|keep-alive:|upgrade:|expect:|range:|if-|te:|trailer:))"
     rb"(?!(?i:authorization:|x-api-key:))"
     rb"(?!(?i:accept:)(?! \*/\*\r))"
     rb"[A-Za-z0-9_-]+:[\t -~]*\r\n)+\r\n"
 )
+
+#: A client sends the same headers with each request; they are looked at once unless they are longer than this.
+_REMEMBERED_BYTES: Final = 1024
 
 #: A query string -> the lines of headers and the body of `/api/data`, or None.
 AtOnce = Callable[[bytes], tuple[bytes, bytes] | None]
@@ -29,8 +33,9 @@ def protocol(at_once: AtOnce) -> type[HttpToolsProtocol]:
         _within = False
 
         def data_received(self, data: bytes) -> None:
-            plain = None if self._within else _PLAIN.fullmatch(data)
-            if plain is None or not self._idle() or (answer := at_once(plain[1])) is None:
+            start, _, headers = data.partition(b" HTTP/1.1\r\n")
+            plain = None if self._within else _PLAIN.fullmatch(start)
+            if plain is None or not _are_plain(headers) or not self._idle() or (answer := at_once(plain[1])) is None:
                 super().data_received(data)
                 return
             own = [b"%b: %b\r\n" % line for line in self.server_state.default_headers]
@@ -56,3 +61,12 @@ def protocol(at_once: AtOnce) -> type[HttpToolsProtocol]:
             )
 
     return Connection
+
+
+def _are_plain(headers: bytes) -> bool:
+    return len(headers) <= _REMEMBERED_BYTES and _known_to_be_plain(headers)
+
+
+@lru_cache(maxsize=1024)
+def _known_to_be_plain(headers: bytes) -> bool:
+    return _PLAIN_HEADERS.fullmatch(headers) is not None

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import itertools
 from collections.abc import Buffer, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import numpy as np
@@ -105,11 +105,9 @@ class DataAnswers:
         ):
             return None
         tag = etag(query_string, "binary", None, selection.states)
-        headers = [
-            *_caching(query, selection, tag, ()), _BINARY, _ACCEPT_RANGES, (b"content-length", b"%d" % length)
-        ]  # fmt: skip
+        sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
         body = joined(header, [part for name in query.columns for part in rows.parts(name)])
-        return b"".join([b"%b: %b\r\n" % line for line in headers]), body
+        return _plain_lines(sealed, query.format) % (tag, length), body
 
     async def _select(self, query: DataQuery) -> Selection:
         """Raises `MissingColumn`, and `BeingRewritten` when that lasts over several attempts."""
@@ -139,7 +137,8 @@ class DataAnswers:
         encodings = () if form == "binary" and (length <= WHOLE_REPLY_BYTES or said.range) else ENCODINGS[form]
         encoding = accepted_encoding(said.accept_encoding, encodings) if encodings else None
         tag = etag(scope["query_string"], form, encoding, selection.states)
-        headers = _caching(query, selection, tag, encodings)
+        sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
+        headers = _caching(tag, sealed, query.format, encodings)
         if said.if_none_match and matches(said.if_none_match, tag):
             await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
@@ -198,17 +197,21 @@ def _where(query: DataQuery) -> tuple[str, str, str, int, int, Sequence[str]]:
     return query.exchange, query.symbol, query.row_type, query.start_ns, query.end_ns, stored_columns(query)
 
 
-def _caching(
-    query: DataQuery, selection: Selection, tag: bytes, encodings: Sequence[Encoding]
-) -> list[tuple[bytes, bytes]]:
-    """Headers for who may keep the answer."""
-    sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
+def _caching(tag: bytes, sealed: bool, form: Format | None, encodings: Sequence[Encoding]) -> list[tuple[bytes, bytes]]:
+    """Headers for who may keep the answer. `form` is the format that the query says."""
     headers = [ANY_ORIGIN, (b"etag", tag), _IMMUTABLE if sealed else _ASK_AGAIN]
-    if query.format is None:
+    if form is None:
         headers.append((b"vary", b"Accept, Accept-Encoding" if encodings else b"Accept"))
     elif encodings:
         headers.append((b"vary", b"Accept-Encoding"))
     return headers
+
+
+@cache
+def _plain_lines(sealed: bool, form: Format | None) -> bytes:
+    """With places for the tag and the length."""
+    headers = [*_caching(b"%b", sealed, form, ()), _BINARY, _ACCEPT_RANGES, (b"content-length", b"%d")]
+    return b"".join([b"%b: %b\r\n" % line for line in headers])
 
 
 @lru_cache(maxsize=4096)

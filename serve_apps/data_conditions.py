@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from serve_apps.asgi import Scope
@@ -64,23 +66,21 @@ def accepted_encoding[Name: str](accept_encoding: str, known: Iterable[Name]) ->
 
 def etag(query_string: bytes, form: str, encoding: str | None, states: Sequence[DayState]) -> bytes:
     """Another one whenever the answer is: it is made of what was asked and of the state of each day of the range."""
-    said = [query_string, form.encode(), (encoding or "").encode()]
-    for state in states:
-        if state.seal is not None:
-            said += [b"%d" % state.day, *map(str.encode, state.seal.columns.values())]
-        else:
-            said.append(b"%d %d %d" % (state.day, state.rows, state.changed_ns))
-    digest = hashlib.blake2b(b"\n".join(said), digest_size=12).hexdigest().encode()
-    return b'"%s"' % digest if form == "binary" else b'W/"%s"' % digest
+    said = [state[:3] if state.seal is None else (state.day, *state.seal.columns.values()) for state in states]
+    opaque = b'"%b%08x"' % (_digest(form, encoding, tuple(said)), zlib.crc32(query_string))
+    return opaque if form == "binary" else b"W/" + opaque
+
+
+@lru_cache(maxsize=4096)
+def _digest(form: str, encoding: str | None, said: tuple[tuple[int | str, ...], ...]) -> bytes:
+    return hashlib.blake2b(repr((form, encoding, said)).encode(), digest_size=12).hexdigest().encode()
 
 
 def all_sealed(start_ns: int, end_ns: int, states: Sequence[DayState]) -> bool:
     """Whether each day of the range is stored and sealed."""
-    return (
-        bool(states)
-        and len(states) == end_ns // NANOS_PER_DAY - start_ns // NANOS_PER_DAY + 1
-        and all(state.seal is not None for state in states)
-    )
+    if not states or any(state.seal is None for state in states):
+        return False
+    return len(states) == end_ns // NANOS_PER_DAY - start_ns // NANOS_PER_DAY + 1
 
 
 def matches(if_none_match: str, tag: bytes) -> bool:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -102,6 +103,7 @@ class _Folder:
     """The days found in a symbol's folder, as of the folder's time of change."""
 
     path: Path
+    place: str
     changed_ns: int = -1
     days: Sequence[int] = ()
     sealed: frozenset[int] = frozenset()
@@ -117,7 +119,7 @@ class _Day:
     inode, no merge has finished since. Maps reach `capacity` rows, mostly beyond the end of the file.
     """
 
-    time_path: Path
+    time_path: str
     inode: int
     capacity: int
     maps: dict[str, Column]
@@ -186,7 +188,7 @@ class ColumnReader:
         Raises `MissingColumn`, `BeingRewritten`, and OSError when the disk fails or the system has no
         more maps to give.
         """
-        wanted = _wanted(row_type, columns)
+        wanted = _wanted(row_type, tuple(columns))
         parts: dict[str, list[Column]] = {column: [] for column in columns}
         states: list[DayState] = []
         rows = 0
@@ -211,7 +213,7 @@ class ColumnReader:
 
     def last_rows(self, exchange: str, symbol: str, row_type: str, rows: int, columns: Sequence[str]) -> Selection:
         """The newest `rows` rows (fewer where fewer are stored), over days. Raises as `select` does."""
-        wanted = _wanted(row_type, columns)
+        wanted = _wanted(row_type, tuple(columns))
         newest_first: dict[str, list[Column]] = {column: [] for column in columns}
         missing = rows
         with self._lock:
@@ -269,9 +271,9 @@ class ColumnReader:
             return None
         folder = self._folders.get((place, row_type))
         if folder is None:
-            folder = self._folders[place, row_type] = _Folder(Path(place, row_type))
+            folder = self._folders[place, row_type] = _Folder(path := Path(place, row_type), str(path))
         try:
-            changed_ns = folder.path.stat().st_mtime_ns
+            changed_ns = os.stat(folder.place).st_mtime_ns  # noqa: PTH116 - for each query: a Path takes as long again
             if changed_ns != folder.changed_ns:
                 settled = time.time_ns() - changed_ns > _SETTLED_NS
                 names = [path.name for path in folder.path.iterdir()]
@@ -296,7 +298,7 @@ class ColumnReader:
         known = self._days.get(key)
         if known is not None:
             try:
-                status = known.time_path.stat()
+                status = os.stat(known.time_path)  # noqa: PTH116 - for each query: a Path takes as long again
             except FileNotFoundError:
                 return 0, 0, {}  # an operator took the day away
             rows = status.st_size // _TIME_SIZE
@@ -323,7 +325,8 @@ class ColumnReader:
             self._maps -= len(oldest.maps)
 
 
-def _wanted(row_type: str, columns: Sequence[str]) -> dict[str, np.dtype[Any]]:
+@lru_cache(maxsize=1024)
+def _wanted(row_type: str, columns: tuple[str, ...]) -> Mapping[str, np.dtype[Any]]:
     known = COLUMNS.get(_ROW_TYPES[row_type]) if row_type in _ROW_TYPES else None
     if known is None:
         return dict.fromkeys(columns, np.dtype("<f4"))
@@ -353,7 +356,7 @@ def _map_day(
     replaced in between.
     """
     marker = folder.path / marker_name(day)
-    time_path = folder.path / file_name("time", day)
+    time_path = str(folder.path / file_name("time", day))
     try:
         descriptor = os.open(time_path, os.O_RDONLY)
     except FileNotFoundError:
@@ -404,9 +407,9 @@ def _stored_rows(folder: Path, day: int) -> Iterator[int]:
             yield (folder / file_name(column, day)).stat().st_size // dtype.itemsize
 
 
-def _inode(path: Path) -> int | None:
+def _inode(path: str) -> int | None:
     try:
-        return path.stat().st_ino
+        return Path(path).stat().st_ino
     except FileNotFoundError:
         return None
 
