@@ -16,6 +16,7 @@ MODULES = [
     "decode",
     "books",
     "data_api",
+    "edge",
     "front_door",
     "collector",
     "columns",

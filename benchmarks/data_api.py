@@ -88,10 +88,10 @@ def rows() -> list[Row]:
 
 def measured(door: str, lane: str, peer_door: str, flight: str, folder: Path) -> list[Row]:
     large = target(DAY, LARGE_S)
-    ranges = _RANDOM_RANGES.format(first=DAY, choices=DAY_S - SMALL_S, path=path(), last=SMALL_S - 1)
+    ranges = random_ranges(path(), DAY_S - SMALL_S)
     # The format is said: what an Accept header chooses, the edge cannot keep.
     kept = f"{path(SEALED)}&format=binary"
-    repeated = _RANDOM_RANGES.format(first=DAY, choices=REPEATED - 1, path=kept, last=SMALL_S - 1)
+    repeated = random_ranges(kept, REPEATED - 1)
 
     def any_range(chance: random.Random) -> tuple[int, int]:
         start = DAY + chance.randrange(DAY_S - SMALL_S)
@@ -224,6 +224,11 @@ def symbol_day() -> dict[str, Column]:
         "size64": size,
     }
     return {name: values[name].astype(dtype) for name, dtype in COLUMNS["TRADES"].items()}
+
+
+def random_ranges(asked: str, latest: int) -> str:
+    """A script for wrk: `SMALL_S` seconds of the day from second 0 to `latest` on."""
+    return _RANDOM_RANGES.format(first=DAY, choices=latest, path=asked, last=SMALL_S - 1)
 
 
 def path(symbol: str = SYMBOL) -> str:

@@ -68,7 +68,7 @@ def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list
         for name, ask in cases.items():
             loads[name].append(ask(ROUND_S))
     found = [
-        _row(
+        row(
             f"front door: a page, {connections} connections",
             loads[f"page {connections}"],
             loads[f"page nginx {connections}"],
@@ -80,7 +80,7 @@ def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list
     if small is None:
         found.append(Row(name, None, note="not measured: the answer does not say that it may be kept"))
     else:
-        found.append(_row(name, loads["small"], loads["small nginx"], Bound(at_least=80_000)))
+        found.append(row(name, loads["small"], loads["small nginx"], Bound(at_least=80_000)))
     json = loads["json"]
     return [*found, Row(_JSON, _median(json), _UNIT, note=_latency(json))]
 
@@ -94,7 +94,7 @@ def _json_row(ours: Row, peers: list[Load]) -> Row:
     return Row(ours.name, ours.ours, _UNIT, _median(peers), "stock Serve", bound, ours.note)
 
 
-def _row(name: str, ours: list[Load], peers: list[Load], bound: Bound) -> Row:
+def row(name: str, ours: list[Load], peers: list[Load], bound: Bound) -> Row:
     note = f"{_latency(ours)}; nginx {_latency(peers)}"
     return Row(name, _median(ours), _UNIT, _median(peers), "nginx", bound, note)
 

@@ -18,16 +18,29 @@ from serve_apps.scaling import Load, Measured
 
 #: Connections one replica takes; the edge keeps few and uses them again.
 MAX_CONNECTIONS = 2000
+#: When the lane closes, whoever asks within this time is told to come on another connection.
+POLITE_S = 0.5
 #: A connection whose other side takes nothing for so long is closed by the kernel, whoever waits for it.
 STUCK_MS = 30_000
 
 
 class _Server(uvicorn.Server):
-    """Signals belong to the process of the replica, not to this server in it."""
+    """Signals belong to the process of the replica, not to this server in it. Connections end with an answer where
+    they can: a request sent on one that is just being closed is lost to a client who must not repeat it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLITE_S):
+                while self.server_state.connections:  # noqa: ASYNC110 - uvicorn has nothing to await
+                    await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
 
 class FastLane:

