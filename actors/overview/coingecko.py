@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from actors.overview.fields import COINS, MARKET, change_of, price_of
-from actors.overview.question import Heard, Question, Readings, get, numbers, reader, seconds
+from actors.overview.question import Heard, Question, Readings, get, numbers, reader, seconds, whole_market
 from config.overview_settings import CoinGeckoSettings
 
 NAME: Final = "coingecko"
@@ -65,8 +65,7 @@ def _market(answer: _Global) -> Readings:
         data.market_cap_percentage.get("btc"),
         data.market_cap_percentage.get("eth"),
     )
-    known = numbers(**dict(zip(MARKET, values, strict=True)))
-    return {name: Heard(value, seconds(data.updated_at)) for name, value in known.items()}
+    return whole_market(values, seconds(data.updated_at))
 
 
 def _coins(prices: dict[str, _Price]) -> Readings:

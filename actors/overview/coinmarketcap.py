@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from actors.overview.fields import COINS, MARKET, change_of, price_of
-from actors.overview.question import Heard, Question, Readings, get, moment, numbers, reader
+from actors.overview.question import Heard, Question, Readings, get, moment, numbers, reader, whole_market
 from config.overview_settings import CoinMarketCapSettings
 
 NAME: Final = "coinmarketcap"
@@ -77,8 +77,7 @@ def _market(answer: _Global) -> Readings:
         data.btc_dominance,
         data.eth_dominance,
     )
-    known = numbers(**dict(zip(MARKET, values, strict=True)))
-    return {name: Heard(value, moment(usd.last_updated)) for name, value in known.items()}
+    return whole_market(values, moment(usd.last_updated))
 
 
 def _coins(answer: _Coins) -> Readings:

@@ -63,7 +63,7 @@ class Knowledge:
         #: By field and source, what it said last, and of which of them it still says so.
         self._kept: dict[tuple[str, str], _Kept] = {}
         self._saying: set[tuple[str, str]] = set()
-        #: Those that have answered, or failed to.
+        #: Those that have answered, or failed to, or could not be asked.
         self._concluded: set[str] = set()
         self._believed: dict[str, _Kept] = {}
         self._doubted: dict[str, _Doubted] = {}
@@ -92,6 +92,10 @@ class Knowledge:
         """It was asked and said nothing."""
         self._concluded.add(source)
         self._saying.difference_update((name, source) for name in self._sources[source].fields)
+
+    def passed_over(self, source: str) -> None:
+        """It cannot be asked now: others are not to wait for it. What it said before stays as good as it was."""
+        self._concluded.add(source)
 
     def doubts(self, source: str) -> bool:
         """Whether something it said is to be said once more."""

@@ -4,7 +4,7 @@ Readings are strict where a number would be made up (a missing one is left out, 
 not matter (what is not asked for may be anything).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from actors.overview.fields import Value
+from actors.overview.fields import MARKET, Value
 from actors.polling.provider import UNREADABLE, Failed, Request, one_line
 
 #: Compressed answers are not read: their size is only known when it is too late.
@@ -73,6 +73,14 @@ def reader[Answer](
 def numbers(**values: Value | None) -> dict[str, Value]:
     """Those that are there."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def whole_market(values: Sequence[float | None], as_of: int | None) -> Readings:
+    """The numbers of MARKET, in its order. Of a market that is worth nothing no change is believed either."""
+    if not values[0] or values[0] <= 0:
+        return {}
+    known = numbers(**dict(zip(MARKET, values, strict=True)))
+    return {name: Heard(value, as_of) for name, value in known.items()}
 
 
 def seconds(value: float | None) -> int | None:

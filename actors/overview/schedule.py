@@ -83,6 +83,14 @@ class Schedule:
             found.append(asking)
         return found
 
+    def resting(self, now: float) -> list[Question]:
+        """Those whose provider is left alone now, because it failed or asked for it."""
+        return [
+            asking.question
+            for asking in self._asking.values()
+            if (own := self._of(asking)).resting_until > now or own.breaker.retry_after(now) > 0
+        ]
+
     def answered(self, asking: Asking, now: float, in_doubt: bool) -> None:
         """It said what can be used. `in_doubt`: some of it is to be said once more, soon."""
         provider = self._end(asking, now, "answered", "")

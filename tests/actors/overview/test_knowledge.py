@@ -71,6 +71,19 @@ def test_the_next_one_is_asked_when_the_one_before_has_it_not() -> None:
     assert world.price() == (101.0, "own", False)
 
 
+def test_who_cannot_be_asked_keeps_nobody_waiting_and_loses_nothing() -> None:
+    world = World()
+    world.knowledge.missed("own")
+    world.hear("second", 101.0)
+    world.knowledge.passed_over("second")
+    assert world.wanted() == ["own", "second"]
+    assert world.price() == (101.0, "binance", False)
+    world = World()
+    world.knowledge.missed("own")
+    world.knowledge.passed_over("second")
+    assert world.wanted() == ["own", "second", "third"]
+
+
 def test_a_better_source_that_falls_silent_gives_way_and_comes_back() -> None:
     world = World()
     world.hear("own", 100.0)

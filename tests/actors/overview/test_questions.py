@@ -109,6 +109,7 @@ def test_a_number_that_is_missing_or_zero_is_left_out_and_the_others_stay() -> N
         ("binance", [{"symbol": "BTCUSDT", "lastPrice": "many", "priceChangePercent": "1"}]),
         ("coingecko_prices", {}),
         ("coingecko_global", {"data": {}}),
+        ("coingecko_global", bodies.coingecko_global(cap=0)),
         ("coingecko_global", {"status": {"error_code": 429}}),
         ("cmc_global", {"data": {"quote": {"EUR": {}}}}),
         ("cmc_prices", {"data": {}}),

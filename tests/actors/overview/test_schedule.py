@@ -77,6 +77,7 @@ def test_an_open_breaker_keeps_the_other_questions_of_the_provider_from_being_as
         machine.failed(asking, 0, "down")
     assert machine.breaker_is_open("p")
     assert not machine.breaker_is_open("other")
+    assert {one.name for one in machine.resting(59)} == {"a", *(f"a{n}" for n in range(5))}
     assert [one.question.provider for one in due(machine, 59)] == ["other"]
     # One probe, and all of them when two have succeeded.
     (probe,) = due(machine, 61)
