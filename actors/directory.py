@@ -17,6 +17,7 @@ ALERTER: Final = "alerter"
 BACKUPS: Final = "backups"
 ACCOUNTS: Final = "accounts"
 LIVE_HUB: Final = "live_hub"
+MARKET_OVERVIEW: Final = "market_overview"
 
 
 def shard_name(index: int) -> str:
