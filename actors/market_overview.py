@@ -97,6 +97,8 @@ class MarketOverview:
         #: Steps that have begun, and those that are done.
         self._begun = self._done = 0
         self._asked: set[asyncio.Task[None]] = set()
+        #: Providers whose breaker is open, as it was logged.
+        self._left_alone: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
         self._last_error = ""
@@ -189,9 +191,10 @@ class MarketOverview:
             async with session(self._settings.timeout_s) as client:
                 while True:
                     await self._step(client)
-                    wait = self._own_at + self._settings.interval_s - time.monotonic()
+                    now = time.monotonic()
+                    until = min(self._own_at + self._settings.interval_s, self._schedule.next_at(now))
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(max(wait, 0)):
+                        async with asyncio.timeout(max(until - now, 0)):
                             await self._woken.wait()
                     self._woken.clear()
                     await asyncio.sleep(min(LEAST_S, self._settings.interval_s))
@@ -311,7 +314,7 @@ class MarketOverview:
     async def _own_rsi(self) -> dict[str, Any]:
         if time.monotonic() - self._rsi_at >= min(BARS_S, 12 * self._settings.interval_s):
             self._rsi_at, self._rsi = time.monotonic(), {}
-            for market in self._markets["btc"]:
+            for market in self._markets.get("btc", ()):
                 bars = await self._own.bars(market, "1d", RSI_DAYS + 1)
                 if bars is None or bars.num_rows < RSI_DAYS:
                     continue
@@ -329,7 +332,6 @@ class MarketOverview:
 
     async def _ask(self, client: aiohttp.ClientSession, asking: Asking) -> None:
         question, schedule = asking.question, self._schedule
-        was_open = schedule.breaker_is_open(question.provider)
         try:
             readings = await ask(client, self._providers.by_name[question.provider].url, question, self._clock)
         except (Limited, Refused, Failed) as error:
@@ -353,8 +355,12 @@ class MarketOverview:
                 asking.error = said[:300]
         if asking.error:
             self._last_error = f"{question.name}: {asking.error}"
+        elif self._last_error.startswith(f"{question.name}: "):
+            self._last_error = ""
         # Each time it is tried again would be too much for a log.
-        if (is_open := schedule.breaker_is_open(question.provider)) != was_open:
+        is_open = schedule.breaker_is_open(question.provider)
+        if is_open != (question.provider in self._left_alone):
+            self._left_alone ^= {question.provider}
             state = "is left alone for a while" if is_open else "answers again"
             log.info(f"a provider {state}", provider=question.provider, error=asking.error)
 

@@ -83,6 +83,10 @@ class Schedule:
             found.append(asking)
         return found
 
+    def next_at(self, now: float) -> float:
+        """When something will be due that is not yet; infinite for nothing."""
+        return min((one.next_at for one in self._asking.values() if one.next_at > now), default=float("inf"))
+
     def resting(self, now: float) -> list[Question]:
         """Those whose provider is left alone now, because it failed or asked for it."""
         return [

@@ -18,11 +18,11 @@ from actors.overview.providers import Keys
 from config.breaker_settings import BreakerSettings
 from config.overview_settings import OverviewSettings, StaleSettings
 from tests.actors.overview import bodies
-from tests.actors.overview.market_server import FAULTS, PATHS, MarketServer, market_server, said
+from tests.actors.overview.market_server import FAULTS, PATHS, MarketServer, market_server
 from tests.actors.overview.test_own_feed import DAY, MINUTE, bars, indicators
 from tests.actors.polling.provider_server import silence, status
 from tests.polling import until
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 
 KEYS = Keys(coinmarketcap="cmc-secret", taapi="taapi/secret", finnhub="finnhub-secret")
 SECRETS = ("cmc-secret", "taapi/secret", "taapi%2Fsecret", "finnhub-secret")
@@ -272,7 +272,7 @@ async def test_who_fails_later_is_replaced_or_its_last_numbers_stay_and_become_s
     server: MarketServer, fault: str
 ) -> None:
     fields = {ONE_OF[provider]: INSTEAD.get(provider, provider) for provider in PATHS if provider != "coinmarketcap"}
-    async with running(server.url, stale_s=0.5) as overview:
+    async with running(server.url, stale_s=1) as overview:
         before = await heard(overview, lambda said: not said["partial_failure"])
         for provider in PATHS.keys() - {"coinmarketcap"}:
             # CoinGecko's prices stay, as Binance's are to be replaced by them.
@@ -363,6 +363,14 @@ async def test_one_coin_that_costs_nothing_is_asked_for_elsewhere_and_the_others
         assert (await overview.limits())["providers"]["binance"]["breaker"]["state"] == "closed"
 
 
+async def test_a_price_of_long_ago_is_no_price_and_another_is_asked(server: MarketServer) -> None:
+    server.good["/api/v3/ticker/24hr"] = lambda: bodies.binance(now_s=time.time() - 200)
+    async with running(server.url) as overview:
+        await heard(overview, by(price_of("btc"), "coingecko"))
+        question = (await overview.limits())["providers"]["binance"]["questions"]["binance"]
+        assert "btc_price_usd: too old" in question["error"]
+
+
 async def test_one_index_that_fails_does_not_take_the_others_along(server: MarketServer) -> None:
     server.faults["/api/v1/quote?symbol=DIA"] = status(500)
     async with running(server.url) as overview:
@@ -389,9 +397,11 @@ async def test_all_three_sources_of_a_price_are_tried_in_order(server: MarketSer
 async def test_the_rest_that_is_asked_for_is_kept(server: MarketServer) -> None:
     server.faults["/fng/"] = status(429, Retry_After="1")
     async with running(server.url) as overview:
-        await until(lambda: bool(server.requests["/fng/"]))
+        await until(lambda: overview._schedule.status(0)["alternative.me"]["limited"] == 1)
         server.fail("alternative.me", None)
+        assert (await overview.status())["last_error"] == "alternative.me: too many requests, resting for 1 s"
         await heard(overview, by("fng_value", "alternative.me"))
+        assert (await overview.status())["last_error"] == ""
     times = [at for at, *_ in server.requests["/fng/"]]
     assert 0.99 <= times[1] - times[0] < 3
 
@@ -455,36 +465,39 @@ async def test_a_refresh_asks_again_and_too_many_are_told_to_wait(server: Market
 async def test_of_two_instances_one_asks_and_both_tell_the_same_and_the_next_one_goes_on_when_it_dies(
     server: MarketServer, tmp_path: Path
 ) -> None:
+    # Longer than a busy machine stops a process for: nobody else is to take the lead while the first one lives.
+    lease = {"lease_s": 3.0}
     with RedisServer(tmp_path) as redis:
         told = Told()
-        async with running(server.url, redis_url=redis.url) as second:
-            async with running(server.url, redis_url=redis.url, tell=told) as first:
+        async with running(server.url, redis_url=redis.url, **lease) as leader:
+            await heard(leader, by("fng_value", "alternative.me"))
+            async with running(server.url, redis_url=redis.url, tell=told, **lease) as follower:
 
-                async def roles() -> list[str]:
-                    return [(await one.limits())["role"] for one in (second, first)]
+                async def role_of(overview: MarketOverview) -> str:
+                    return str((await overview.limits())["role"])
 
-                async def one_leads() -> bool:
-                    return await roles() == ["leader", "follower"]
-
-                await until(one_leads)
-                await heard(first, by("fng_value", "alternative.me"))
-                requests = (await first.status())["requests"]
-                assert (await second.status())["requests"] > 5
-                summary = await first.summary()
+                await heard(follower, by("fng_value", "alternative.me"))
+                assert [await role_of(one) for one in (leader, follower)] == ["leader", "follower"]
+                assert (await follower.status())["requests"] == 0
+                assert (await leader.status())["requests"] > 5
+                summary = await follower.summary()
                 assert summary is not None
-                assert summary["timestamp"] in [row["summary"]["timestamp"] for row in told.rows]
+                await until(lambda: summary["timestamp"] in [row["summary"]["timestamp"] for row in told.rows])
                 # The leader dies without a word.
-                assert second._task is not None
-                second._task.cancel()
+                assert leader._task is not None
+                leader._task.cancel()
 
                 async def leads() -> bool:
-                    return await roles() == ["leader", "leader"]
+                    return await role_of(follower) == "leader"
 
                 await until(leads)
-                await until(lambda: first._schedule.status(0)["alternative.me"]["requests"] > 0)
-                assert requests == 0
-                await heard(first, by("fng_value", "alternative.me"), by(price_of("btc"), "binance"))
-            await second.start()
+
+                async def asks() -> bool:
+                    return bool((await follower.status())["requests"] > 5)
+
+                await until(asks)
+                await heard(follower, by("fng_value", "alternative.me"), by(price_of("btc"), "binance"))
+            await leader.start()
 
 
 async def test_a_new_leader_begins_with_what_was_told_last(server: MarketServer, tmp_path: Path) -> None:
@@ -516,6 +529,22 @@ async def test_without_redis_it_goes_on_alone_and_with_it_again_when_it_is_back(
             await heard(overview, lambda said: said["timestamp"] > summary["timestamp"])
 
 
-def test_bodies_of_faults_are_not_taken_for_good_ones() -> None:
-    assert said({}) is not None
-    assert {*ONE_OF} == {*PATHS}
+async def test_without_a_network_it_runs_knows_nothing_and_keeps_the_log_short(server: MarketServer) -> None:
+    closed = f"http://127.0.0.1:{free_port()}"
+    with capture_logs() as logs:
+        async with running(closed) as overview:
+
+            async def given_up() -> bool:
+                providers = (await overview.limits())["providers"].values()
+                return all(one["breaker"]["state"] != "closed" for one in providers)
+
+            await until(given_up)
+            assert await overview.summary() is None
+            assert "6 providers" in (await overview.status())["actor"]
+    assert len(logs) <= len(PATHS)
+
+
+def test_the_page_that_says_what_happens_then_names_every_fault_that_is_tried_here() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "market_indicators.md").read_text()
+    rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    assert rows >= {*FAULTS, "jump", "too old"}

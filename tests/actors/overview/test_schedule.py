@@ -44,6 +44,14 @@ def test_a_question_is_asked_once_at_a_time_and_again_after_its_interval() -> No
     assert when_due(machine, 1000) == 1060
 
 
+def test_it_says_when_something_will_be_due_next() -> None:
+    machine = schedule(question("a"), question("b", interval_s=5))
+    assert machine.next_at(0) == float("inf")
+    for asking in due(machine, 0):
+        machine.answered(asking, 0, in_doubt=False)
+    assert (machine.next_at(0), machine.next_at(5)) == (5, 60)
+
+
 def test_what_nobody_wants_is_not_asked() -> None:
     machine = schedule(question("a"), question("b"))
     (asking,) = machine.due(0, lambda one: one.name == "b")
