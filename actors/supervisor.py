@@ -29,6 +29,7 @@ from actors.directory import (
     BACKUPS,
     DATABASE,
     LIVE_HUB,
+    MARKET_OVERVIEW,
     MARKET_WATCH,
     NAMESPACE,
     PUBLISHER,
@@ -46,6 +47,7 @@ from actors.live_offers import ReceivedOffers
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.offers import Offers, WantedOffers
+from actors.overview_start import add_overview
 from actors.own_process import COLLECTOR, TOLD, in_own_process
 from actors.published_books import CollectorBooks
 from actors.publisher import Publisher
@@ -64,7 +66,7 @@ STOP_TIMEOUT_S = 3.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
 QUOTES_WAITING = 8
 STOP_ORDER = (
-    ("collector:", "poller:", BACKUPS, ACCOUNTS),
+    ("collector:", "poller:", BACKUPS, ACCOUNTS, MARKET_OVERVIEW),
     ("shard:",),
     (MARKET_WATCH,),
     (DATABASE, PUBLISHER, ALERTER, LIVE_HUB),
@@ -148,6 +150,7 @@ class Supervisor:
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
             if poller.enabled:
                 self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))
+        add_overview(self._add, settings, self._redis_url, hub)
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
         # Who runs already knows the settings of its first start.
         await asyncio.gather(*map(self._tell_settings, self._actors))
@@ -169,7 +172,8 @@ class Supervisor:
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether requests can be served, and the state of each feed."""
-        silent = [name for name in self._actors if not self._status.get(name, {}).get("answers")]
+        needed = [name for name in self._actors if name != MARKET_OVERVIEW]
+        silent = [name for name in needed if not self._status.get(name, {}).get("answers")]
         feeds = {
             said["exchange"]: {key: said[key] for key in ("state", "lag_ms", "last_error", "failure")}
             for said in self._status.values()

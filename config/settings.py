@@ -1,8 +1,9 @@
 """All settings in one typed tree.
 
 Sources, weakest first: `config/defaults.yaml`, `DATA/settings.yaml`, environment (`RAYFEED_...`, nested
-with `__`), command line. `CLICKHOUSE_URL`, `REDIS_URL`, `RAY_ADDRESS` and `POLYGON_API_KEY` keep their usual
-names. A key nobody knows or a value that does not fit is one `SettingsError` that names it.
+with `__`), command line. `CLICKHOUSE_URL`, `REDIS_URL`, `RAY_ADDRESS`, `POLYGON_API_KEY`, `FINNHUB_API_KEY`,
+`CMC_API_KEY` and `TAAPI_SECRET` keep their usual names. A key nobody knows or a value that does not fit is one
+`SettingsError` that names it.
 """
 
 import os
@@ -29,9 +30,11 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from config.breaker_settings import BreakerSettings
 from config.cache_settings import CacheSettings
 from config.edge_settings import EdgeSettings
 from config.live_settings import LiveFeedSettings
+from config.overview_settings import OverviewSettings
 from config.part import Part, Positive
 from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
@@ -209,13 +212,6 @@ class AlertSettings(Part):
     smtp: SmtpSettings | None = None
 
 
-class BreakerSettings(Part):
-    failures: Positive
-    successes: Positive
-    first_wait_s: Seconds
-    longest_wait_s: Seconds
-
-
 class PollerSettings(Part):
     """A provider of bars that is asked again and again; `symbols` as the provider names them."""
 
@@ -282,6 +278,7 @@ class Settings(BaseSettings):
     live: LiveSettings
     live_feed: LiveFeedSettings
     pollers: PollersSettings
+    overview: OverviewSettings = OverviewSettings()
     alerts: AlertSettings
     backup: BackupSettings
     security: SecuritySettings
@@ -290,6 +287,9 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
     ray_address: str | None = Field(None, validation_alias=_plain_name("ray_address"))
     polygon_api_key: Secret | None = Field(None, validation_alias=_plain_name("polygon_api_key"))
+    finnhub_api_key: Secret | None = Field(None, validation_alias=_plain_name("finnhub_api_key"))
+    cmc_api_key: Secret | None = Field(None, validation_alias=_plain_name("cmc_api_key"))
+    taapi_secret: Secret | None = Field(None, validation_alias=_plain_name("taapi_secret"))
 
     @model_validator(mode="after")
     def _cluster_of_a_server(self) -> Self:

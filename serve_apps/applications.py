@@ -34,6 +34,7 @@ from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
+from serve_apps.overview import AskedOverview, OverviewRoutes
 from serve_apps.pages import PagesApp
 from serve_apps.scaling import Measured, Replica, replica_options
 from serve_apps.token import api_token
@@ -51,7 +52,7 @@ class Instance(BaseModel):
 
 
 def data(instance: Instance) -> Any:
-    """`/api/data`, `/api/symbols`, `/api/symbol-search`, `/api/status`."""
+    """`/api/data`, `/api/symbols`, `/api/symbol-search`, `/api/status`, and the overview of the market."""
     return data_application(load(instance.data))
 
 
@@ -75,7 +76,7 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
 
     def build() -> Measured | FastLane:
         data = build_data(settings, listed_by(_enabled(settings)))
-        guard = _guarded(data, data_rules(settings), settings)
+        guard = _guarded(_with_overview(data, settings), data_rules(settings), settings)
         options = {"http": protocol(data.at_once)} if guard.passes_plain_reads else None
         return _on_lane(Measured(guard), lane_port, settings, options)
 
@@ -142,6 +143,12 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
         return _on_lane(Measured(_guarded(app, page_rules(settings), settings)), lane_port, settings)
 
     return _application("Pages", build, settings.scaling, settings.scaling.pages)
+
+
+def _with_overview(app: Asgi, settings: Settings) -> Asgi:
+    """The overview lies below `/api`, where Serve and the edge know the data application alone."""
+    own = settings.overview
+    return OverviewRoutes(app, AskedOverview(), max(60.0, 3 * own.interval_s)) if own.enabled else app
 
 
 def _enabled(settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from config import SettingsError, load
+from config.overview_settings import OverviewSettings
 
 
 def test_defaults_alone_make_complete_settings(tmp_path: Path) -> None:
@@ -162,3 +163,29 @@ def test_the_password_of_the_mail_server_is_never_shown(tmp_path: Path, monkeypa
 def test_settings_travel_to_other_processes(tmp_path: Path) -> None:
     settings = load(tmp_path, {"shards": 5})
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_keys_of_providers_keep_their_usual_names_and_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FINNHUB_API_KEY", "CMC_API_KEY", "TAAPI_SECRET"):
+        monkeypatch.setenv(name, f"sesame-{name}")
+    settings = load(tmp_path)
+    keys = (settings.finnhub_api_key, settings.cmc_api_key, settings.taapi_secret)
+    assert [key.get_secret_value() for key in keys if key is not None] == [
+        "sesame-FINNHUB_API_KEY",
+        "sesame-CMC_API_KEY",
+        "sesame-TAAPI_SECRET",
+    ]
+    assert "sesame" not in repr(settings)
+
+
+def test_defaults_of_the_overview_are_those_its_file_shows_and_one_value_is_changed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(tmp_path).overview == OverviewSettings()
+    monkeypatch.setenv("RAYFEED_OVERVIEW__FINNHUB__URL", "http://127.0.0.1:1")
+    (tmp_path / "settings.yaml").write_text('overview: {coins: {btc: ["kraken:BTC/USD"]}}\n')
+    overview = load(tmp_path).overview
+    assert (overview.finnhub.url, overview.finnhub.interval_s) == ("http://127.0.0.1:1", 300)
+    assert (overview.coins["btc"], overview.coins["bnb"]) == (["kraken:BTC/USD"], ["binance:BNBUSDT"])

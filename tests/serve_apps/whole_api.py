@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
+from serve_apps.overview import OverviewRoutes
 from storage.clickhouse import DatabaseUnavailable
 from storage.clickhouse_tables import TABLES
 from storage.schema import ARBITRAGE, CONSOLIDATED, DEPTH, INSTRUMENTS
@@ -36,6 +38,8 @@ from tests.actors.test_alerter import NO_REDIS
 from tests.polling import until
 from tests.serve_apps.asgi_client import Answer
 from tests.serve_apps.test_alerts import Supervised as Alerts
+from tests.serve_apps.test_overview import Told as KnownOverview
+from tests.serve_apps.test_overview import said as known_summary
 
 TOKEN = "of-the-data-folder"
 MINUTE = 60_000_000_000
@@ -129,7 +133,8 @@ class WholeApi:
             self._ask_accounts,
             Cache(self.settings.cache, None),
         )
-        app = with_documents(MarketApp(resources(self.settings, TOKEN, actors)), ROUTES)
+        market = MarketApp(resources(self.settings, TOKEN, actors))
+        app = with_documents(OverviewRoutes(market, KnownOverview(known_summary(time.time()))), ROUTES)
         listener = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(uvicorn.Config(app, http="httptools", loop="none", log_level="warning"))
         self._serving = asyncio.create_task(self._server.serve([listener]))
