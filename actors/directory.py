@@ -18,6 +18,7 @@ BACKUPS: Final = "backups"
 ACCOUNTS: Final = "accounts"
 LIVE_HUB: Final = "live_hub"
 MARKET_OVERVIEW: Final = "market_overview"
+REPORTS: Final = "reports"
 
 
 def shard_name(index: int) -> str:

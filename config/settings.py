@@ -35,6 +35,7 @@ from config.cache_settings import CacheSettings
 from config.edge_settings import EdgeSettings
 from config.live_settings import LiveFeedSettings
 from config.overview_settings import OverviewSettings
+from config.pages_settings import PagesSettings
 from config.part import Part, Positive
 from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
@@ -273,6 +274,7 @@ class Settings(BaseSettings):
     serving: ServingSettings
     edge: EdgeSettings
     cache: CacheSettings
+    pages: PagesSettings = PagesSettings()
     scaling: ScalingSettings
     ray: RaySettings
     live: LiveSettings
@@ -286,6 +288,7 @@ class Settings(BaseSettings):
     clickhouse_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")] | None = None
     redis_url: str | None = Field(None, validation_alias=_plain_name("redis_url"))
     ray_address: str | None = Field(None, validation_alias=_plain_name("ray_address"))
+    auto_update_secret_key: Secret | None = Field(None, validation_alias=_plain_name("auto_update_secret_key"))
     polygon_api_key: Secret | None = Field(None, validation_alias=_plain_name("polygon_api_key"))
     finnhub_api_key: Secret | None = Field(None, validation_alias=_plain_name("finnhub_api_key"))
     cmc_api_key: Secret | None = Field(None, validation_alias=_plain_name("cmc_api_key"))

@@ -90,6 +90,6 @@ TABLES: Final[dict[str, Table]] = {
     "symbols": Table(SYMBOLS, ("exchange", "symbol"), versioned=True),
     "alerts": Table(ALERTS, ("alert_id", "ts_event"), "fired_at"),
     "audit_log": Table(AUDIT_LOG, ("time", "id"), "time"),
-    "reports": Table(REPORTS, ("id",), versioned=True),
+    "published_reports": Table(REPORTS, ("id",), versioned=True),
     "users": Table(USERS, ("user_id",), versioned=True),
 }

@@ -409,7 +409,8 @@ _AUDIT_FIELDS: Final[list[Any]] = [
 ]
 AUDIT_LOG: Final = pa.schema(_AUDIT_FIELDS)
 
-#: One row per published report: its pages, in English null where there is no translation.
+#: One row per published report: its pages, in English null where there is no translation. `revision` counts how often
+#: it was published, `active` is false for one that was removed, whose pages are empty.
 _REPORT_FIELDS: Final[list[Any]] = [
     pa.field("id", pa.int64(), nullable=False),
     pa.field("created_at", pa.int64(), nullable=False),
@@ -418,6 +419,9 @@ _REPORT_FIELDS: Final[list[Any]] = [
     pa.field("js_content", pa.string()),
     pa.field("html_content_en", pa.string()),
     pa.field("js_content_en", pa.string()),
+    *(pa.field(name, pa.string(), nullable=False) for name in ("title", "title_en", "summary", "summary_en", "author")),
+    pa.field("revision", pa.int64(), nullable=False),
+    pa.field("active", pa.bool_(), nullable=False),
 ]
 REPORTS: Final = pa.schema(_REPORT_FIELDS)
 

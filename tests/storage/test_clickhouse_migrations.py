@@ -133,7 +133,7 @@ def test_a_failing_migration_is_named_and_tried_again(empty: ClickHouse, tmp_pat
     ("sql", "said"),
     [
         ("CREATE TABLE users (name String, karma Int64) ENGINE = MergeTree() ORDER BY name", "table users.*karma"),
-        ("CREATE TABLE reports (id Int64) ENGINE = MergeTree() ORDER BY id", "table reports.*engine is MergeTree"),
+        ("CREATE TABLE symbols (symbol String) ENGINE = Log", "table symbols.*engine is Log"),
         (
             "CREATE TABLE quality (time Int64) ENGINE = ReplacingMergeTree() ORDER BY time",
             "table quality.*ordered by time",
@@ -324,7 +324,9 @@ def test_on_a_cluster_every_statement_is_for_all_nodes_and_every_table_replicate
     apply_retention(database, KEPT | {"quotes": None})
     assert all(" ON CLUSTER 'nodes'" in sql.partition("(")[0] for sql in database.said)
     made = [sql for sql in database.said if sql.startswith("CREATE TABLE")]
-    assert len(made) == len(TABLES) + len(("migrations", "latest trades", "latest quotes", "coverage"))
+    assert len(made) == len(TABLES) + len(
+        ("migrations", "latest trades", "latest quotes", "coverage", "reports of before")
+    )
     assert all(f"MergeTree({REPLICA}" in sql and sql.count("ENGINE = Replicated") == 1 for sql in made)
     assert made[0] == (
         "CREATE TABLE IF NOT EXISTS migrations ON CLUSTER 'nodes' (name String)"
