@@ -9,7 +9,9 @@ export default defineConfig({
     target: "es2023",
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rolldownOptions: { input: ["index.html", "404.html"] },
+    // Names what the pages of reports load, which serve_apps/reports_views.py writes.
+    manifest: true,
+    rolldownOptions: { input: ["index.html", "404.html", "src/report/report.ts", "src/report/report.css"] },
   },
   plugins: [
     {

@@ -1,0 +1,1 @@
+document.getElementById("rayfeed-print").addEventListener("click", () => window.print());
