@@ -44,6 +44,24 @@ def accounts(data: Path) -> Iterator[Ask]:
 
 
 @contextmanager
+def reports(data: Path) -> Iterator[Ask]:
+    """The same for its reports."""
+    from actors.directory import REPORTS
+
+    with _calls(data, *_running(data), REPORTS) as ask:
+        yield ask
+
+
+@contextmanager
+def database(data: Path) -> Iterator[Ask]:
+    """The same for its database."""
+    from actors.directory import DATABASE
+
+    with _calls(data, *_running(data), DATABASE) as ask:
+        yield ask
+
+
+@contextmanager
 def simulator(data: Path) -> Iterator[Ask]:
     """The same for its simulated exchanges; SettingsError when it has none, and for what they refuse."""
     running, details = _running(data)

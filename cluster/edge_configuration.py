@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
+from cluster.edge_pages import BODY_RULES, PAGE_RULES
 from cluster.instance import InstanceError
 from config.edge_settings import EdgeSettings, Network
 
@@ -112,6 +113,8 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
         connection_rules="\n".join(_connection_rules(settings)),
         compression=_COMPRESSION if settings.compression else "",
         client_rules="\n".join(_client_rules(settings)),
+        report_body_rules=BODY_RULES,
+        page_rules=PAGE_RULES,
         scheme_rules="\n".join(_scheme_rules(settings)),
         metrics_port=edge.metrics_port,
         frontend_rules="\n".join(rules),
