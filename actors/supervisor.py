@@ -33,6 +33,7 @@ from actors.directory import (
     MARKET_WATCH,
     NAMESPACE,
     PUBLISHER,
+    REPORTS,
     SIMULATOR,
     SUPERVISOR,
     collector_name,
@@ -51,6 +52,7 @@ from actors.overview_start import add_overview
 from actors.own_process import COLLECTOR, TOLD, in_own_process
 from actors.published_books import CollectorBooks
 from actors.publisher import Publisher
+from actors.reports import Reports
 from actors.roster import NO_ANSWER_YET
 from actors.simulator.simulator import Simulator
 from actors.sinks import Sinks
@@ -66,7 +68,7 @@ STOP_TIMEOUT_S = 3.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
 QUOTES_WAITING = 8
 STOP_ORDER = (
-    ("collector:", "poller:", BACKUPS, ACCOUNTS, MARKET_OVERVIEW),
+    ("collector:", "poller:", BACKUPS, ACCOUNTS, MARKET_OVERVIEW, REPORTS),
     ("shard:",),
     (MARKET_WATCH,),
     (DATABASE, PUBLISHER, ALERTER, LIVE_HUB),
@@ -138,6 +140,7 @@ class Supervisor:
         alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded, database, time.time_ns, hub)
         add_told(BACKUPS, Backups, settings, database)
         self._add(ACCOUNTS, Accounts, settings, self._redis_url, database)
+        add_told(REPORTS, Reports, settings, database)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter), WantedOffers(hub))
         sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
         shards = [

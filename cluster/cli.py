@@ -14,7 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from cluster import alerts, audit, backfilling, backing_up, front_door, recording, simulating, symbols, users
+from cluster import alerts, audit, backfilling, backing_up, front_door, recording, reports, simulating, symbols, users
 from cluster.asking import supervisor
 from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
@@ -40,6 +40,7 @@ app.add_typer(users.app, name="user")
 app.add_typer(users.keys, name="key")
 app.add_typer(backing_up.app, name="backup")
 app.add_typer(front_door.app, name="edge")
+app.add_typer(reports.app, name="report")
 app.command()(recording.record)
 app.command()(audit.audit)
 app.command()(backfilling.backfill)

@@ -36,6 +36,10 @@ from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
 from serve_apps.overview import AskedOverview, OverviewRoutes
 from serve_apps.pages import PagesApp
+from serve_apps.reports import ReportsApp
+from serve_apps.reports_frame import frame_secret
+from serve_apps.reports_source import ReportSource, ask_reports
+from serve_apps.reports_views import Assets, Views, base_url
 from serve_apps.scaling import Measured, Replica, replica_options
 from serve_apps.token import api_token
 from storage.column_reader import ColumnReader
@@ -67,7 +71,7 @@ def live(instance: Instance) -> Any:
 
 
 def pages(instance: Instance) -> Any:
-    """`/`, `/healthz`, `/readyz`."""
+    """`/`, the pages of reports, `/healthz`, `/readyz`."""
     return pages_application(load(instance.data))
 
 
@@ -98,6 +102,7 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
             instruments=listed_by(_enabled(settings)),
             accounts=ask_accounts,
             cache=cache_of(settings, redis_url),
+            reports=ask_reports,
         )
         market = MarketApp(resources(settings, api_token(settings), actors))
         return _on_lane(Measured(_guarded(market, api_rules(settings), settings)), lane_port, settings)
@@ -139,7 +144,15 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
     def build() -> Measured | FastLane:
         cache = cache_of(settings, redis_url)
         pages = with_documents(PagesApp(WEB, readiness), ROUTES)
-        app = CacheRoutes(pages, cache, functools.partial(api_token, settings))
+        reports = ReportsApp(
+            pages,
+            ReportSource(ask_reports),
+            Views(base_url(settings), Assets.read(WEB)),
+            cache,
+            frame_secret(api_token(settings)),
+            settings.pages.frame_s,
+        )
+        app = CacheRoutes(reports, cache, functools.partial(api_token, settings))
         return _on_lane(Measured(_guarded(app, page_rules(settings), settings)), lane_port, settings)
 
     return _application("Pages", build, settings.scaling, settings.scaling.pages)

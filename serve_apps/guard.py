@@ -8,8 +8,8 @@ nothing but a look at the headers.
 
 import asyncio
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from actors.buckets import Taken
@@ -31,6 +31,7 @@ from serve_apps.asgi import (
 from serve_apps.auth_identity import IDENTITY, Identities, Identity, credentials
 from serve_apps.client_address import client_of, is_here
 from serve_apps.rate_limits import RateLimits
+from serve_apps.reports_publishing import KEY_HEADER, MOST_BODY_BYTES, REPORTS
 from serve_apps.token import challenge
 
 Asgi = Callable[[Scope, Receive, Send], Any]
@@ -78,6 +79,8 @@ class Rules:
     limit_loopback: bool
     only_tls: bool
     api_headers: bool = True
+    #: Paths whose bodies may be larger.
+    larger_bodies: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def any_origin(self) -> bool:
@@ -96,6 +99,7 @@ def api_rules(settings: Settings) -> Rules:
         user_limit=limits.user,
         limit_loopback=limits.loopback,
         only_tls=security.production,
+        larger_bodies={REPORTS: max(MOST_BODY_BYTES, security.max_body_bytes)},
     )
 
 
@@ -166,7 +170,7 @@ class Guard:
             identity = await self._let_in(scope, answer)
             self._check_reading(scope, identity)
             async with asyncio.timeout(self._rules.time_limit_s) as answer.limit:
-                await self._app(scope, self._bounded(receive), answer.send)
+                await self._app(scope, self._bounded(receive, self._most_bytes(scope)), answer.send)
         except BadRequest as error:
             if answer.begun:
                 raise
@@ -218,19 +222,20 @@ class Guard:
             self._limits, self._limits_url = RateLimits(url, self._prefix), url
         return self._limits
 
+    def _most_bytes(self, scope: Scope) -> int:
+        return self._rules.larger_bodies.get(scope["path"], self._rules.max_body_bytes)
+
     def _check_size(self, scope: Scope) -> None:
-        length = header_of(scope, b"content-length")
+        length, most = header_of(scope, b"content-length"), self._most_bytes(scope)
         # A longer number is too much in any case; int() of a very long one takes its time.
-        if length is not None and (
-            len(length) > 15 or not length.isdigit() or int(length) > self._rules.max_body_bytes
-        ):
-            raise BadRequest(413, f"A body may have {self._rules.max_body_bytes} bytes at most.")
+        if length is not None and (len(length) > 15 or not length.isdigit() or int(length) > most):
+            raise BadRequest(413, f"A body may have {most} bytes at most.")
 
     def _check_transport(self, scope: Scope) -> None:
         """In production nobody sends a password, token or key in the clear."""
         if (
             self._rules.only_tls
-            and (scope["path"] in SIGN_IN or credentials(scope) is not None)
+            and (scope["path"] in SIGN_IN or credentials(scope) is not None or header_of(scope, KEY_HEADER) is not None)
             and header_of(scope, b"x-forwarded-proto") != b"https"
             and not is_here(client_of(scope))
         ):
@@ -246,15 +251,15 @@ class Guard:
         if not reads and identity is not None and identity.role == "readonly" and not path.startswith(AUTH):
             raise BadRequest(403, f"{identity.name} may only read.")
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive, most: int) -> Receive:
         got = 0
 
         async def bounded() -> Message:
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
-            if got > self._rules.max_body_bytes:
-                raise BadRequest(413, f"A body may have {self._rules.max_body_bytes} bytes at most.")
+            if got > most:
+                raise BadRequest(413, f"A body may have {most} bytes at most.")
             return message
 
         return bounded

@@ -25,6 +25,10 @@ from serve_apps.health import HEALTH, HealthApp
 from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp
 from serve_apps.market import Resource
 from serve_apps.quality import QUALITY, QualityApp
+from serve_apps.reports_api import METHODS as REPORT_METHODS
+from serve_apps.reports_api import ReportsApi
+from serve_apps.reports_publishing import REPORTS
+from serve_apps.reports_source import AskReports
 from serve_apps.shared_answer import Shared
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
 from serve_apps.symbols_v1 import SYMBOLS, Listing, SymbolsApp, polled_symbols
@@ -69,6 +73,7 @@ class Actors:
     instruments: Callable[[], Awaitable[Mapping[str, pa.Table | None]]]
     accounts: AskAccounts
     cache: Cache
+    reports: AskReports
 
 
 def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
@@ -104,4 +109,11 @@ def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
         Resource(CONFIGURATION, (*LOOK, "PUT", "POST"), ConfigurationApp(supervisor, token)),
         Resource(AUDIT, LOOK, AuditApp(actors.query, token)),
         Resource(AUTH, AUTH_METHODS, AuthApp(actors.accounts)),
+        Resource(REPORTS, REPORT_METHODS, ReportsApi(actors.reports, token, update_key(settings))),
     ]
+
+
+def update_key(settings: Settings) -> str | None:
+    """What lets a program publish reports; None: nothing does."""
+    key = settings.auto_update_secret_key
+    return key.get_secret_value() if key is not None else None

@@ -17,6 +17,7 @@ from serve_apps import (
     integrity,
     overview,
     quality,
+    reports_api,
     subscriptions,
     symbols_v1,
     trades,
@@ -55,6 +56,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     audit.ROUTE,
     *auth.ROUTES,
     *configuration.ROUTES,
+    *reports_api.ROUTES,
     _of_alerts(ALERTS, "All alerts", example=[_MADE]),
     _of_alerts(
         ALERTS,

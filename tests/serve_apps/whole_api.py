@@ -22,6 +22,7 @@ from actors.chronicle import Chronicle
 from actors.configuration import Configuration
 from actors.database import Database
 from actors.integrity import combined
+from actors.reports import Reports
 from config import load
 from serve_apps.cache import Cache
 from serve_apps.market import MarketApp
@@ -109,6 +110,8 @@ class WholeApi:
         self.alerter = Alerter(self.settings, NO_REDIS, recorded=False)
         self.configured = Configuration(self.settings)
         self.accounts = Accounts(self.settings)
+        self.reports = Reports(self.settings)
+        await self.reports.publish({"title_vi": "Báo cáo", "html_vi": "<p>giá</p>"}, "ada")
         self.chronicle = Chronicle(_DatabaseHandle(self.database), self._next_ns)
         self._now_ns = NOON
         for table in ("bars", "indicators", "audit_log"):
@@ -132,6 +135,7 @@ class WholeApi:
             self._instruments,
             self._ask_accounts,
             Cache(self.settings.cache, None),
+            self._ask_reports,
         )
         market = MarketApp(resources(self.settings, TOKEN, actors))
         app = with_documents(OverviewRoutes(market, KnownOverview(known_summary(time.time()))), ROUTES)
@@ -144,12 +148,16 @@ class WholeApi:
     async def _ask_accounts(self, method: str, *arguments: Any) -> Any:
         return await getattr(self.accounts, method)(*arguments)
 
+    async def _ask_reports(self, method: str, *arguments: Any) -> Any:
+        return await getattr(self.reports, method)(*arguments)
+
     async def _stop(self) -> None:
         self._server.should_exit = True
         await self._serving
         await self.shard.stop()
         await self.alerter.stop()
         await self.accounts.stop()
+        await self.reports.stop()
         await self.database.stop()
         self.configured.close()
 
