@@ -3,6 +3,7 @@ to write down, which counts once it is applied; the time is passed in.
 """
 
 import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -156,6 +157,12 @@ class ReportBook:
         self._reports[record.id] = record
         if record.key:
             self._keys[record.key] = record.id
+
+
+def keyed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With a key of its own where it has none: a call that is made again, as Ray does when the actor died under it,
+    publishes no second report."""
+    return {**given, "key": given.get("key") or f"once-{uuid.uuid4().hex}"}
 
 
 def size_of(pages: Pages) -> int:

@@ -35,10 +35,12 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish reports; one with the key of another takes its place."""
+    from actors.report_book import keyed
+
     given = [_read(file) for file in files]
     with _reports(data) as ask:
         for one in given:
-            _say(ask("publish", one, _operator()), as_json)
+            _say(ask("publish", keyed(one), _operator()), as_json)
 
 
 @app.command("list")

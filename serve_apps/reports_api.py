@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.report_book import Given, NotWritten, ReportError, TooLarge, UnknownReport
+from actors.report_book import Given, NotWritten, ReportError, TooLarge, UnknownReport, keyed
 from actors.reports import Found, Listed, shown
 from serve_apps.asgi import BadRequest, Receive, Scope, Send, header_of, last_segment, read_body, send_whole
 from serve_apps.auth_identity import identity_of
@@ -140,7 +140,7 @@ class ReportsApi:
             given = msgspec.json.decode(await read_body(receive, MOST_BODY_BYTES), type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(400, f"The body must be a JSON object: {error}.") from None
-        report = await self._ask("publish", given, author)
+        report = await self._ask("publish", keyed(given), author)
         where = (b"location", f"{REPORTS}/{report['id']}".encode())
         await send_json(send, report, 201, (*_NO_STORE, where))
 

@@ -69,6 +69,14 @@ async def test_a_program_publishes_with_its_key(api: Api) -> None:
     assert (await api.send("DELETE", f"{REPORTS}/1", x_auto_update_key=KEY)).status == 401
 
 
+async def test_a_report_without_a_key_gets_one_so_that_a_repeated_call_does_no_harm(api: Api) -> None:
+    keys = [(await api.publish()).json["key"] for _ in range(2)]
+    assert all(key.startswith("once-") for key in keys)
+    assert keys[0] != keys[1]
+    again = await api.reports.publish(_ONE | {"key": keys[0]}, "ada")
+    assert (again["id"], again["version"], (await api.reports.newest(10)).total) == (1, 2, 2)
+
+
 async def test_without_a_key_that_way_is_off_and_says_so(tmp_path: Path) -> None:
     api = Api(tmp_path, None)
     await api.begin()
