@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.aggregation.activity import activity
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment
+from serve_apps.asgi import BadRequest, Receive, Scope, Send, last_segment, send_whole
 from serve_apps.bar_series import COLUMNS, BarSeries, Series, indicator_names
-from serve_apps.bodies import json_rows, send_json, values
-from serve_apps.parameters import Parameter, Route, moment, number
+from serve_apps.bodies import BINARY, HEADERS, binary_columns, json_rows, send_json, values
+from serve_apps.parameters import Parameter, Route, choice, moment, number
 from serve_apps.shared_answer import NoAnswer
 from serve_apps.symbol_names import SYMBOL, Symbols, find_symbol, having
 from storage.clickhouse import DatabaseUnavailable
@@ -64,11 +66,17 @@ INDICATORS: Final[Parameter[tuple[str, ...]]] = Parameter(
     (),
     "sma_20,rsi_14",
 )
+FORMAT: Final = choice(
+    "format",
+    "JSON; or, of one exchange, a line of JSON and then the columns as little-endian f64, as /api/data answers.",
+    "json",
+    ("json", "binary"),
+)
 
 ROUTE: Final = Route(
     CHARTS + "{symbol}",
     "Bars of a symbol, with indicators of each",
-    (EXCHANGES, TIMEFRAME, LIMIT, BEFORE, INDICATORS),
+    (EXCHANGES, TIMEFRAME, LIMIT, BEFORE, INDICATORS, FORMAT),
     about="Ascending by time (ms since the epoch); the open bar is last. `indicators` has a list for each that was "
     "asked for, a value for each bar, null where its history is too short. `complete` is false while the database, "
     "which has the older bars, does not answer. With several exchanges: {timeframe, charts: [...]}.",
@@ -84,6 +92,7 @@ ROUTE: Final = Route(
         "complete": True,
         "next_before": 1769860800000,
     },
+    others=("application/octet-stream",),
     segments={"symbol": SYMBOL},
 )
 
@@ -107,20 +116,25 @@ class ChartsApp:
             for given, what in ((names, "indicators"), (before, "older bars")):
                 if given:
                     raise BadRequest(400, f"There are {what} of {', '.join(TIMEFRAMES)} only.")
-        name, exchanges = last_segment(scope, CHARTS), EXCHANGES.of(query)
+        name, exchanges, as_binary = last_segment(scope, CHARTS), EXCHANGES.of(query), FORMAT.of(query) == "binary"
         if exchanges is None or (exchanges != ALL and "," not in exchanges):
             series = Series(*find_symbol(self._symbols(), name, exchanges), timeframe)
             chart = await self._chart(series, limit, before, names)
-            if not chart["bars"]:
+            if not chart.bars.num_rows:
                 earlier = "no trade has been seen" if before is None else "there is nothing before that time"
                 raise BadRequest(404, f"No bars of {series.symbol} on {series.exchange} yet: {earlier}.")
-            await send_json(send, chart)
+            if as_binary:
+                await send_whole(send, 200, (*HEADERS, BINARY), chart.binary)
+            else:
+                await send_json(send, chart.said)
             return
+        if as_binary:
+            raise BadRequest(400, "format=binary answers with one exchange: name it.")
         found = await self._several(name, exchanges)
         charts = await asyncio.gather(
             *(self._chart(Series(*one, timeframe), limit, before, names) for one in found.items())
         )
-        await send_json(send, {"timeframe": timeframe, "charts": charts})
+        await send_json(send, {"timeframe": timeframe, "charts": [chart.said for chart in charts]})
 
     async def _several(self, name: str, exchanges: str) -> dict[str, str]:
         """The exchanges that are wanted, with what the symbol is called there."""
@@ -140,23 +154,53 @@ class ChartsApp:
             raise BadRequest(404, "No exchange has such a symbol or instrument; /api/v1/symbols lists them.")
         return found
 
-    async def _chart(self, series: Series, limit: int, before: int | None, names: tuple[str, ...]) -> dict[str, Any]:
+    async def _chart(self, series: Series, limit: int, before: int | None, names: tuple[str, ...]) -> "_Chart":
         found = await self._series.newest(series, limit, 0, before)
         bars, complete, indicators = found.bars, found.complete, None
         if names:
             try:
-                said = await self._series.indicators(series, bars.column("time").combine_chunks(), names)
-                indicators = {name: values(said.column(name)) for name in names}
+                indicators = await self._series.indicators(series, bars.column("time").combine_chunks(), names)
             except DatabaseUnavailable:
-                complete, indicators = False, {name: [None] * bars.num_rows for name in names}
+                complete = False
         first = bars.column("time")[0].as_py() // _MS if bars.num_rows else None
         in_ms = bars.set_column(0, "time", pc.divide(bars.column("time"), _MS))
+        older = first if bars.num_rows == limit and series.timeframe in TIMEFRAMES else None
+        return _Chart(series, in_ms, names, indicators, complete, older)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chart:
+    """`bars` have their time in ms; `indicators` is None where nobody knows them now."""
+
+    series: Series
+    bars: pa.Table
+    names: tuple[str, ...]
+    indicators: pa.Table | None
+    complete: bool
+    next_before: int | None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        known = self.indicators
+        unknown = [None] * self.bars.num_rows
+        indicators = {name: values(known.column(name)) if known is not None else unknown for name in self.names}
         return {
-            "exchange": series.exchange,
-            "symbol": series.symbol,
-            "timeframe": series.timeframe,
-            "bars": json_rows(in_ms, COLUMNS),
-            "indicators": indicators,
-            "complete": complete,
-            "next_before": first if bars.num_rows == limit and series.timeframe in TIMEFRAMES else None,
+            **self._head,
+            "bars": json_rows(self.bars, COLUMNS),
+            "indicators": indicators if self.names else None,
+            "complete": self.complete,
+            "next_before": self.next_before,
         }
+
+    @property
+    def binary(self) -> bytes:
+        columns = {name: self.bars.column(name) for name in COLUMNS}
+        unknown = pa.nulls(self.bars.num_rows, pa.float64())
+        for name in self.names:
+            columns[name] = unknown if self.indicators is None else self.indicators.column(name)
+        head = {**self._head, "complete": self.complete, "next_before": self.next_before}
+        return binary_columns(columns, head)
+
+    @property
+    def _head(self) -> dict[str, str]:
+        return {"exchange": self.series.exchange, "symbol": self.series.symbol, "timeframe": self.series.timeframe}

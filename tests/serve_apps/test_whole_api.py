@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -62,6 +63,26 @@ def test_pages_of_a_chart_are_all_bars_without_a_seam(api: WholeApi) -> None:
     closed = sum(bar["closed"] for bar, _, _ in found)
     assert said[:closed] == pytest.approx(means[:closed])
     assert all(obv is not None for _, _, obv in found[:closed])
+
+
+def test_a_binary_chart_has_the_columns_of_the_json_one(api: WholeApi) -> None:
+    query = f"{CHART}&limit=300&indicators=sma_200,rsi_14"
+    said, answer = api.json(query), api.ask(f"{query}&format=binary")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    head = json.loads(answer.body.partition(b"\n")[0])
+    sizes = [entry["data_length"] for entry in answer.columns]
+    assert sizes == [8 * 300] * len(sizes)
+    ends = np.cumsum([0, *sizes])
+    columns = {
+        entry["name"]: np.frombuffer(answer.binary[begin:end], "<f8")
+        for entry, begin, end in zip(answer.columns, ends, ends[1:], strict=False)
+    }
+    for name, column in columns.items():
+        own = said["indicators"].get(name) or [bar[name] for bar in said["bars"]]
+        assert np.array_equal(column, np.array(own, float), equal_nan=True), name
+    assert {"time", "close", "sma_200", "rsi_14"} < set(columns)
+    assert (head["next_before"], head["complete"], head["symbol"]) == (said["next_before"], True, "BTCUSDT")
+    assert "one exchange" in api.ask("/api/v1/charts/BTC-USDT?exchange=all&format=binary").json["detail"]
 
 
 def test_while_the_database_is_away_a_chart_says_that_it_is_not_complete(without_database: WholeApi) -> None:
