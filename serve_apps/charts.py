@@ -194,10 +194,12 @@ class _Chart:
 
     @property
     def binary(self) -> bytes:
-        columns = {name: self.bars.column(name) for name in COLUMNS}
+        columns: dict[str, Any] = {name: self.bars.column(name) for name in COLUMNS}
         unknown = pa.nulls(self.bars.num_rows, pa.float64())
         for name in self.names:
-            columns[name] = unknown if self.indicators is None else self.indicators.column(name)
+            # As exports call an indicator of the name of a bar's column.
+            known_as = f"{name}_200" if name in COLUMNS else name
+            columns[known_as] = unknown if self.indicators is None else self.indicators.column(name)
         head = {**self._head, "complete": self.complete, "next_before": self.next_before}
         return binary_columns(columns, head)
 

@@ -54,7 +54,8 @@ class _File:
 
 
 class PagesApp:
-    """Serves `/`, `/assets/*`, the icon, `/healthz` and `/readyz`; a styled 404 for every other path.
+    """Serves `/`, `/chart`, `/operations`, `/assets/*`, the icon, `/healthz` and `/readyz`; a styled 404 for every
+    other path.
 
     `dist` is what `npm run build` made; without it pages answer 503 and say how to build them, the probes work.
     `readiness` tells whether the system can serve and what `/readyz` shows, with 200 or 503.
@@ -63,7 +64,7 @@ class PagesApp:
     def __init__(self, dist: Path, readiness: Readiness) -> None:
         self._readiness = readiness
         self._files = _read_files(dist)
-        self._not_found = self._files.pop("/404.html", None)
+        self._not_found = self._files.pop("/404", None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if await is_request(scope, receive, send):
@@ -95,14 +96,20 @@ def _read_files(dist: Path) -> dict[str, _File]:
     """The built files by the path they are served at; empty unless the build is whole."""
     if not (dist / "index.html").is_file() or not (dist / "404.html").is_file():
         return {}
-    files = {f"/{path.name}": _File.read(path, _PAGE) for path in dist.iterdir() if path.is_file()}
-    files["/"] = files.pop("/index.html")
+    files = {_address(path): _File.read(path, _PAGE) for path in dist.iterdir() if path.is_file()}
     if icon := files.get("/favicon.svg"):
         files["/favicon.ico"] = icon
     for path in (dist / "assets").glob("*"):
         # Their names carry a hash of what they hold.
         files[f"/assets/{path.name}"] = _File.read(path, "public, max-age=31536000, immutable")
     return files
+
+
+def _address(path: Path) -> str:
+    """Where a file is served: pages without `.html`."""
+    if path.name == "index.html":
+        return "/"
+    return f"/{path.stem if path.suffix == '.html' else path.name}"
 
 
 def _has_etag(scope: Scope, etag: str) -> bool:

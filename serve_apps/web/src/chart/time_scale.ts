@@ -1,6 +1,6 @@
 // The chart library marks days at midnight UTC; this time scale marks them at midnight where the reader is.
 import { defaultHorzScaleBehavior, type IHorzScaleBehavior, type TickMark, type Time } from "lightweight-charts";
-import { dayFormat, monthFormat, secondsFormat, timeFormat, yearFormat } from "./format";
+import { clock, clockMilliseconds, clockSeconds, day, month, year } from "../format.ts";
 
 type Points = Parameters<IHorzScaleBehavior<Time>["fillWeightsForPoints"]>[0];
 type Weight = Points[number]["timeWeight"];
@@ -23,8 +23,9 @@ export class LocalTimeScale extends defaultHorzScaleBehavior() {
   }
 
   override formatTickmark(mark: TickMark): string {
-    const format = mark.weight >= YEAR ? yearFormat : mark.weight >= MONTH ? monthFormat : mark.weight >= DAY ? dayFormat : null;
-    return (format ?? (mark.weight > SECOND ? timeFormat : secondsFormat)).format((mark.originalTime as number) * 1000);
+    const format = mark.weight >= YEAR ? year : mark.weight >= MONTH ? month : mark.weight >= DAY ? day : null;
+    const ms = (mark.originalTime as number) * 1000;
+    return (format ?? (mark.weight > SECOND ? clock : mark.weight === SECOND ? clockSeconds : clockMilliseconds))(ms);
   }
 }
 

@@ -1,5 +1,7 @@
 // The searchable symbol chooser: a combobox as the ARIA Authoring Practices describe it, options grouped by exchange.
-import type { Instrument } from "./source";
+import { text } from "../language.ts";
+import type { Instrument } from "../instruments.ts";
+import { found } from "./symbol_search.ts";
 
 // More options than anyone reads; the rest is found by typing on.
 const MOST_OPTIONS = 200;
@@ -14,11 +16,13 @@ export class SymbolChooser {
   private active = -1;
   private current: Instrument | undefined;
 
-  /** Calls `chosen` when the reader picked an instrument and `opened` when the list is about to be read. */
+  /** Calls `chosen` when the reader picked an instrument and `opened` when the list is about to be read; `shortcut` is
+   * the key that leads here from anywhere on the page. */
   constructor(
     root: HTMLElement,
     private readonly chosen: (instrument: Instrument) => void,
     private readonly opened: () => void,
+    shortcut = "",
   ) {
     this.input = root.querySelector("input")!;
     this.list = root.querySelector<HTMLElement>("[role=listbox]")!;
@@ -34,7 +38,8 @@ export class SymbolChooser {
       if (option) this.choose(this.options.indexOf(option));
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "/" || event.target === this.input || event.ctrlKey || event.metaKey || event.altKey) return;
+      const typing = event.target instanceof HTMLInputElement;
+      if (!shortcut || event.key !== shortcut || typing || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       this.input.focus();
       this.open();
@@ -47,9 +52,9 @@ export class SymbolChooser {
     if (this.isOpen) this.render(this.input.value === this.current?.symbol ? "" : this.input.value);
   }
 
-  show(instrument: Instrument): void {
+  show(instrument: Instrument | undefined): void {
     this.current = instrument;
-    if (!this.isOpen) this.input.value = instrument.symbol;
+    if (!this.isOpen) this.input.value = instrument?.symbol ?? "";
   }
 
   private get isOpen(): boolean {
@@ -80,23 +85,23 @@ export class SymbolChooser {
   }
 
   private render(query: string): void {
-    const found = search(this.symbols, query);
-    const shown = found.slice(0, MOST_OPTIONS);
+    const matches = found(this.symbols, query);
+    const shown = matches.slice(0, MOST_OPTIONS);
     this.instruments = shown;
     this.options = [];
     const children: HTMLElement[] = [];
     let group: HTMLElement | undefined;
     shown.forEach((instrument, index) => {
       if (instrument.exchange !== shown[index - 1]?.exchange) {
-        group = groupOf(instrument.exchange, children.length);
+        group = groupOf(`${this.list.id}-group-${children.length}`, instrument.exchange);
         children.push(group);
       }
-      const option = optionOf(instrument, index);
+      const option = optionOf(`${this.list.id}-option-${index}`, instrument);
       this.options.push(option);
       group?.append(option);
     });
-    if (shown.length < found.length) children.push(note(`${found.length - shown.length} more: type to narrow them down`));
-    if (found.length === 0) children.push(note(this.symbols.size ? `Nothing matches “${query}”` : "No symbols yet"));
+    if (shown.length < matches.length) children.push(note(text("chooser.more", { n: matches.length - shown.length })));
+    if (matches.length === 0) children.push(note(this.symbols.size ? text("chooser.nothing", { query }) : text("chooser.none")));
     this.list.replaceChildren(...children);
     const current = shown.findIndex((one) => one.symbol === this.current?.symbol && one.exchange === this.current.exchange);
     this.options[current]?.setAttribute("data-current", "");
@@ -129,30 +134,11 @@ export class SymbolChooser {
   }
 }
 
-/** Instruments whose exchange and symbol hold every word; punctuation does not count, so `btcusd` finds `BTC-USD`. */
-function search(symbols: ReadonlyMap<string, readonly string[]>, query: string): Instrument[] {
-  const words = query.split(/\s+/).map(bare).filter(Boolean);
-  const found: Instrument[] = [];
-  for (const [exchange, names] of symbols) {
-    const matching = names.filter((symbol) => {
-      const text = bare(exchange + symbol);
-      return words.every((word) => text.includes(word));
-    });
-    const starts = (symbol: string): number => Number(bare(symbol).startsWith(words[0] ?? ""));
-    matching.sort((a, b) => starts(b) - starts(a));
-    found.push(...matching.map((symbol) => ({ exchange, symbol })));
-  }
-  return found;
-}
-
-function bare(text: string): string {
-  return text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
-}
-
-function groupOf(exchange: string, index: number): HTMLElement {
+function groupOf(id: string, exchange: string): HTMLElement {
   const group = document.createElement("div");
   const heading = document.createElement("div");
-  heading.id = `symbols-group-${index}`;
+  heading.id = id;
+  heading.translate = false;
   heading.className = "group";
   heading.setAttribute("role", "presentation");
   heading.textContent = exchange;
@@ -162,9 +148,10 @@ function groupOf(exchange: string, index: number): HTMLElement {
   return group;
 }
 
-function optionOf({ exchange, symbol }: Instrument, index: number): HTMLElement {
+function optionOf(id: string, { exchange, symbol }: Instrument): HTMLElement {
   const option = document.createElement("div");
-  option.id = `symbols-option-${index}`;
+  option.id = id;
+  option.translate = false;
   option.setAttribute("role", "option");
   option.setAttribute("aria-selected", "false");
   option.dataset["exchange"] = exchange;

@@ -1,0 +1,239 @@
+// The bars of one symbol, kept up to date: loaded once, then moved by the live feed, and caught up over HTTP whenever
+// the feed was away. One that is replaced by another just ends.
+import type { Instrument } from "../instruments.ts";
+import type { LiveFeed, Message } from "../live/feed.ts";
+import { backOff, pause, Refused } from "../requests.ts";
+import type { Bar, BarStore } from "./bar_store.ts";
+import { NOTHING, PRICES } from "./bar_store.ts";
+import { loadBars, loadTrades, LONGEST, TIMEFRAMES, TRADES, type Loaded, type Timeframe } from "./bars_source.ts";
+import { OpenBar, type Trade } from "./open_bar.ts";
+
+export type Problem = "" | "empty" | "away";
+
+export interface Watcher {
+  /** All bars are others than before. */
+  replaced(): void;
+  /** Older bars came, or several changed. */
+  refilled(): void;
+  /** The last bar changed or is new. */
+  moved(): void;
+  problem(problem: Problem, detail: string): void;
+}
+
+const AT_FIRST = 1500;
+/** Bars a minute may revise, besides those that came. */
+const RECENT = 5;
+const TRADES_LOADED = 86_400;
+/** Updates a second of the open bar. */
+const RATE = 4;
+const TRADE_RATE = 0;
+
+export class Series {
+  private readonly ended = new AbortController();
+  private unsubscribe: (() => void)[] = [];
+  private readonly open: OpenBar;
+  private readonly bucket: number;
+  private nextBefore: number | undefined;
+  private loading = false;
+  private loaded = false;
+  private lastTrade = { ns: 0, ids: new Set<number>() };
+
+  constructor(
+    private instrument: Instrument,
+    readonly timeframe: Timeframe,
+    readonly store: BarStore,
+    private readonly feed: LiveFeed,
+    private readonly watcher: Watcher,
+  ) {
+    this.bucket = timeframe === TRADES ? 1 : TIMEFRAMES[timeframe];
+    this.open = new OpenBar(this.bucket);
+    store.replace(NOTHING);
+    void this.start();
+  }
+
+  end(): void {
+    this.ended.abort();
+    for (const one of this.unsubscribe) one();
+    this.unsubscribe = [];
+  }
+
+  /** The feed has come back: bars may have been missed. */
+  async catchUp(): Promise<void> {
+    if (!this.loaded || this.ended.signal.aborted) return;
+    let whole = false;
+    await this.again(async () => {
+      const newest = this.store.last?.time ?? 0;
+      if (this.timeframe === TRADES) {
+        this.take(await this.load(newest / 1000));
+      } else {
+        const missed = Math.ceil((Date.now() - newest) / this.bucket);
+        // In a replay the clock is another: then as many as there may be.
+        const limit = missed > 0 && missed < LONGEST ? Math.max(RECENT, missed + RECENT) : LONGEST;
+        const got = await loadBars(this.instrument, this.timeframe, Math.min(LONGEST, limit), this.ended.signal);
+        // Nothing overlaps: there are more bars in between than are given at once.
+        whole = got.fields.time.length > 0 && got.fields.time[0]! > newest;
+        if (whole) {
+          this.nextBefore = got.nextBefore;
+          this.store.replace(got);
+        } else this.store.merge(got);
+      }
+    });
+    if (this.ended.signal.aborted) return;
+    if (whole) this.watcher.replaced();
+    else this.watcher.refilled();
+  }
+
+  /** Loads older bars when the view comes near the first. */
+  async older(from: number): Promise<void> {
+    if (this.loading || this.nextBefore === undefined || from > this.store.begin + 500) return;
+    this.loading = true;
+    try {
+      const got = await loadBars(this.instrument, this.timeframe, LONGEST, this.ended.signal, this.nextBefore);
+      if (this.ended.signal.aborted) return;
+      this.nextBefore = got.fields.time.length ? got.nextBefore : undefined;
+      this.store.prepend(got);
+      this.watcher.refilled();
+    } catch (error) {
+      if (!this.ended.signal.aborted) await pause(backOff(3, error), this.ended.signal);
+    } finally {
+      this.loading = false;
+    }
+  }
+
+  private async start(): Promise<void> {
+    await this.again(async () => {
+      let got = await this.load();
+      while (got.fields.time.length === 0 && !this.ended.signal.aborted) {
+        this.watcher.problem("empty", "");
+        await pause(1000, this.ended.signal);
+        got = await this.load();
+      }
+      if (this.ended.signal.aborted) return;
+      this.instrument = { ...this.instrument, symbol: got.symbol };
+      this.nextBefore = got.nextBefore;
+      this.store.replace(got);
+    });
+    if (this.ended.signal.aborted) return;
+    this.loaded = true;
+    this.watcher.replaced();
+    this.subscribe();
+  }
+
+  /** Until it succeeds; what fails is told. */
+  private async again(doing: () => Promise<void>): Promise<void> {
+    for (let failures = 1; !this.ended.signal.aborted; failures++) {
+      try {
+        await doing();
+        if (!this.ended.signal.aborted) this.watcher.problem("", "");
+        return;
+      } catch (error) {
+        if (this.ended.signal.aborted) return;
+        this.watcher.problem("away", error instanceof Refused ? error.detail : "");
+        await pause(backOff(failures, error), this.ended.signal);
+      }
+    }
+  }
+
+  private load(from?: number): Promise<Loaded> {
+    const { instrument, timeframe } = this;
+    if (timeframe !== TRADES) return loadBars(instrument, timeframe, AT_FIRST, this.ended.signal);
+    const now = Date.now() / 1000;
+    return loadTrades(instrument, from ?? now - TRADES_LOADED, now + 60, this.ended.signal);
+  }
+
+  private take(got: Loaded): void {
+    const newest = this.store.last?.time ?? -Infinity;
+    got.fields.time.forEach((time, at) => {
+      if (time <= newest) return;
+      const price = got.fields.close[at]!;
+      this.store.put({ time, open: price, high: price, low: price, close: price, volume: got.fields.volume[at]! });
+    });
+  }
+
+  private subscribe(): void {
+    const { exchange, symbol } = this.instrument;
+    const traded = (message: Message): void => this.traded(message);
+    this.unsubscribe.push(this.feed.subscribe(`trades:${exchange}:${symbol}`, TRADE_RATE, { snapshot: traded, update: traded }));
+    if (this.timeframe === TRADES) return;
+    const told = (message: Message): void => this.told(message);
+    this.unsubscribe.push(
+      this.feed.subscribe(`bars:${exchange}:${symbol}:${this.timeframe}`, RATE, { snapshot: told, update: told }),
+      this.feed.subscribe(`indicators:${exchange}:${symbol}:${this.timeframe}`, RATE, {
+        snapshot: () => undefined,
+        update: (message) => this.computed(message),
+      }),
+    );
+  }
+
+  private traded(message: Message): void {
+    const now = performance.now();
+    let moved = false;
+    for (const row of message.data) {
+      const trade: Trade = { ns: Number(row["ts_event"]), id: Number(row["trade_id"]), price: Number(row["price"]), size: Number(row["size"]), side: String(row["side"]) };
+      if (!Number.isFinite(trade.price)) continue;
+      moved = (this.timeframe === TRADES ? this.append(trade) : this.fold(trade, now)) || moved;
+    }
+    if (moved) this.watcher.moved();
+  }
+
+  private fold(trade: Trade, now: number): boolean {
+    const bar = this.open.withTrade(this.store.last, trade, now);
+    return bar !== undefined && this.store.put(bar);
+  }
+
+  /** Ids tell trades of one moment apart. */
+  private append({ ns, id, price, size }: Trade): boolean {
+    const last = this.store.last?.time ?? -Infinity;
+    if (ns < this.lastTrade.ns || ns / 1e6 < last) return false;
+    if (ns > this.lastTrade.ns) this.lastTrade = { ns, ids: new Set() };
+    // What was loaded has no ids: a trade of its last moment is taken to be among them.
+    if (this.lastTrade.ids.has(id) || (ns / 1e6 === last && this.lastTrade.ids.size === 0)) return false;
+    this.lastTrade.ids.add(id);
+    const time = Math.max(ns / 1e6, last + 1e-3);
+    return this.store.put({ time, open: price, high: price, low: price, close: price, volume: size });
+  }
+
+  private told(message: Message): void {
+    const now = performance.now();
+    let changed: "" | "last" | "older" = "";
+    for (const row of message.data) {
+      const said = barOf(row);
+      if (!said) continue;
+      const last = this.store.last;
+      const place = this.store.place(said.time);
+      const known = this.store.at(place);
+      if (known?.time === said.time && place < this.store.end - 1 && same(known, said)) continue;
+      const bar = this.open.asSaid(known?.time === said.time ? known : undefined, said, row["closed"] === true, now);
+      if (!this.store.put(bar)) this.store.merge(blockOf(bar));
+      if (changed !== "older") changed = !last || said.time >= last.time ? "last" : "older";
+    }
+    if (changed === "last") this.watcher.moved();
+    else if (changed === "older") this.watcher.refilled();
+  }
+
+  private computed(message: Message): void {
+    let changed = false;
+    for (const row of message.data) {
+      const { time, ...values } = row as Record<string, number | null>;
+      if (typeof time !== "number") continue;
+      changed = this.store.putIndicators(time / 1e6, { ...values, vwap_200: values["vwap"] ?? null }) || changed;
+    }
+    if (changed) this.watcher.refilled();
+  }
+}
+
+function barOf(row: Record<string, unknown>): Bar | undefined {
+  const numbers = ["time", ...PRICES, "volume"].map((field) => Number(row[field]));
+  if (!numbers.every(Number.isFinite)) return undefined;
+  const [time, open, high, low, close, volume] = numbers as [number, number, number, number, number, number];
+  return { time: time / 1e6, open, high, low, close, volume };
+}
+
+function blockOf(bar: Bar): Loaded {
+  const fields = Object.fromEntries(Object.entries(bar).map(([field, value]) => [field, Float64Array.of(value)]));
+  return { ...NOTHING, fields: fields as unknown as Loaded["fields"], symbol: "", nextBefore: undefined, incomplete: false };
+}
+
+function same(a: Bar, b: Bar): boolean {
+  return PRICES.every((field) => a[field] === b[field]) && a.volume === b.volume;
+}
