@@ -46,7 +46,7 @@ export function price(value: number, decimals: number): string {
 
 /** Of a price whose decimals nobody says: two, more below one. */
 export function money(value: number): string {
-  const decimals = Math.abs(value) >= 1 || value === 0 ? 2 : Math.min(8, 2 - Math.floor(Math.log10(Math.abs(value))));
+  const decimals = Math.abs(value) >= 1 || value === 0 ? 2 : Math.min(10, 3 - Math.floor(Math.log10(Math.abs(value))));
   return numbers({ style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", minimumFractionDigits: 2, maximumFractionDigits: decimals }).format(value);
 }
 

@@ -14,7 +14,7 @@ import {
   type Time,
   type UTCTimestamp,
 } from "lightweight-charts";
-import { clockMilliseconds, compact, decimal, decimalsOfAll, moment, price } from "../format.ts";
+import { clockMilliseconds, compact, decimal, decimalsOfAll, moment, percent, price } from "../format.ts";
 import type { Bar, BarStore } from "./bar_store.ts";
 import { asOf, candle, candles, lastOfEach, windowFor, type Window } from "./candles.ts";
 import { INDICATORS, type Indicator, type Line, type Pane } from "./indicators.ts";
@@ -62,6 +62,7 @@ export class Plot {
       layout: { attributionLogo: false, fontFamily: getComputedStyle(container).fontFamily },
       crosshair: { mode: CrosshairMode.Normal },
       localization: {
+        percentageFormatter: (value: number) => percent(value / 100),
         timeFormatter: (time: Time) => (this.precise ? clockMilliseconds : moment)((time as number) * 1000),
       },
       rightPriceScale: { borderVisible: false },
@@ -71,7 +72,7 @@ export class Plot {
       timeScale: { borderVisible: false, timeVisible: true, secondsVisible: true, minBarSpacing: 0.1, shiftVisibleRangeOnNewBar: false },
     });
     this.candles = this.chart.addSeries(CandlestickSeries, { borderVisible: false });
-    this.candles.priceScale().applyOptions({ scaleMargins: { top: 0.08, bottom: 0.06 } });
+    this.candles.priceScale().applyOptions({ scaleMargins: { top: 0.13, bottom: 0.06 } });
     this.chart.subscribeCrosshairMove((event) => {
       const at = event.point && event.logical !== undefined ? Math.round(event.logical) : undefined;
       pointed(at === undefined ? undefined : this.placeOf(at));
@@ -110,6 +111,7 @@ export class Plot {
       for (const indicator of wanted.filter((one) => one.pane === pane)) this.add(indicator, index + 1);
     });
     ["price" as const, ...panes].forEach((pane, index) => this.chart.panes()[index]?.setStretchFactor(STRETCH[pane]));
+    this.scale();
     this.fill();
   }
 
@@ -121,9 +123,17 @@ export class Plot {
       this.chart.removeSeries(this.other);
       this.other = undefined;
     }
-    const mode = wanted ? PriceScaleMode.Percentage : PriceScaleMode.Normal;
-    this.candles.priceScale().applyOptions({ mode, autoScale: true });
+    this.scale();
     this.fillCompared();
+  }
+
+  /** What is compared is compared in percent; the other panes keep what they have. */
+  private scale(): void {
+    const mode = this.other ? PriceScaleMode.Percentage : PriceScaleMode.Normal;
+    this.candles.priceScale().applyOptions({ mode, autoScale: true });
+    for (const series of [this.volume, ...this.drawn.map(({ series }) => series)]) {
+      if (series && series.getPane().paneIndex() > 0) series.priceScale().applyOptions({ mode: PriceScaleMode.Normal });
+    }
   }
 
   /** Shows these places of the bars. */

@@ -127,7 +127,7 @@ class Row {
     const link = make("a", { text: instrument.symbol, data: true });
     link.href = chartAddress(instrument);
     const { exchange } = instrument;
-    this.line = make("tr", {}, make("th", { attributes: { scope: "row" } }, link), make("td", { text: exchange, data: true }), this.price, this.change, make("td", { class: "sparkline" }, this.svg), make("td", {}, this.badge));
+    this.line = make("tr", {}, make("th", { attributes: { scope: "row" } }, link, make("small", { text: exchange, data: true, attributes: { "aria-hidden": "true" } })), make("td", { text: exchange, data: true }), this.price, this.change, make("td", { class: "sparkline" }, this.svg), make("td", {}, this.badge));
   }
 
   enter(feed: LiveFeed): void {
