@@ -7,7 +7,7 @@ import type { LiveFeed } from "../live/feed.ts";
 import { finite } from "../requests.ts";
 import { drawSparkline } from "../sparkline.ts";
 import { showAge } from "./figures.ts";
-import { historyOf, lastDay, type History } from "./history.ts";
+import { drawn, historyOf, lastDay, type History } from "./history.ts";
 import { NOT_KNOWN, type Figure, type Summary } from "./summary.ts";
 
 const COINS = {
@@ -132,11 +132,11 @@ class CoinCard {
 
   private drawLine(): void {
     const { history } = this;
-    const there = history !== undefined && history.closes.length > 1;
+    const there = history !== undefined;
     this.svg.classList.toggle("empty", !there);
     write(this.none, there ? "" : text("coin.no_line"));
     if (!there) return;
-    drawSparkline(this.svg, history.closes, this.change.dataset["direction"] ?? "", lineInWords(COINS[this.coin], history, money));
+    drawSparkline(this.svg, drawn(history), this.change.dataset["direction"] ?? "", lineInWords(COINS[this.coin], history, money));
   }
 }
 

@@ -6,6 +6,11 @@ import { readColumns } from "../chart/binary.ts";
 const AT_ONCE = 4;
 const DAY = 86_400_000;
 
+/** What is drawn of a day: where it began, and each close. */
+export function drawn({ open, closes }: History): Float64Array {
+  return Float64Array.of(open, ...closes);
+}
+
 export interface History {
   readonly closes: Float64Array;
   /** Open of the first bar. */

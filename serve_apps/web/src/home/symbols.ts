@@ -9,7 +9,7 @@ import { finite } from "../requests.ts";
 import { drawSparkline } from "../sparkline.ts";
 import { badge, readTrust, showBadge, type Trust } from "../trust.ts";
 import { lineInWords } from "./coins.ts";
-import { historyOf, lastDay, type History } from "./history.ts";
+import { drawn, historyOf, lastDay, type History } from "./history.ts";
 
 /** More than anyone reads; the rest is found by the filter. */
 const MOST_ROWS = 300;
@@ -181,8 +181,8 @@ class Row {
     const ratio = history && newest / history.open - 1;
     write(this.change, ratio === undefined ? "" : percent(ratio));
     this.change.dataset["direction"] = direction(ratio ?? 0);
-    if (history && history.closes.length > 1) {
-      drawSparkline(this.svg, history.closes, direction(ratio ?? 0), lineInWords(this.instrument.symbol, history, (value) => price(value, this.decimals)));
+    if (history) {
+      drawSparkline(this.svg, drawn(history), direction(ratio ?? 0), lineInWords(this.instrument.symbol, history, (value) => price(value, this.decimals)));
     }
   }
 }
