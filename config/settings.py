@@ -43,7 +43,7 @@ from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings,
 
 ENVIRONMENT_PREFIX = "RAYFEED_"
 # Read by the tests, not a setting.
-_NOT_SETTINGS = {"RAYFEED_RECORDINGS"}
+_NOT_SETTINGS = {"RAYFEED_RECORDINGS", "RAYFEED_ARTIFACTS"}
 # What the YAML files say, for the one `Settings` that is being made.
 _files: ContextVar[dict[str, Any]] = ContextVar("_files")
 
