@@ -131,7 +131,10 @@ async def test_a_page_can_be_used_soon(site: Site, page: str) -> None:
         for _ in range(3):
             await here.page.goto("about:blank")
             await here.page.goto(site.address + page)
-            took.append(await here.page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive"))
+            # Its scripts have run then, and listen.
+            ended = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+            took.append(await here.page.evaluate(ended))
+        print(page, took)
         assert min(took) < INTERACTIVE_MS, took
 
 

@@ -80,7 +80,7 @@ async def test_the_page_draws_its_chart_without_errors_or_requests_to_another_or
         await expect_text(page, "#price", "60,256.12")
         await expect(page.locator("#feeds li")).to_have_text(["binance streaming · 12 ms", "kraken streaming · 12 ms"])
         assert await page.title() == "60,256.12 · BTCUSDT · rayfeed"
-        assert await page.locator("#chart").get_attribute("data-bars") == "124"
+        await expect(page.locator("#chart")).to_have_attribute("data-bars", "124")
         assert await colours_on_canvas(page) > 20
         assert here.errors == []
         await page.goto(f"{site.address}/nope")
@@ -107,6 +107,26 @@ async def test_a_trade_moves_the_chart_within_250_ms(site: Site) -> None:
         assert max(took) < SEEN_MS, took
         await expect_text(here.page, "#price", "60,500.75")
         await expect(here.page.locator("#tape tbody tr").first).to_contain_text("60,500.75")
+        assert here.errors == []
+
+
+async def test_the_newest_bars_are_there_before_those_that_take_long_to_load(site: Site) -> None:
+    async with visit() as here:
+        held = asyncio.Event()
+
+        async def hold(route: Any) -> None:
+            await held.wait()
+            await route.continue_()
+
+        await here.page.route("**/api/v1/charts/**", hold)
+        await here.page.goto(f"{site.address}/chart{BTC}")
+        # As many as the live feed gives at first.
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "100")
+        await site.trade("BTCUSDT", 60700.5)
+        await expect_text(here.page, "#price", "60,700.50")
+        held.set()
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "125")
+        await expect_text(here.page, "#price", "60,700.50")
         assert here.errors == []
 
 

@@ -15,8 +15,9 @@ from tests.serve_apps.conftest import made_rows
 from tests.serve_apps.site import Site, opened
 
 TRADES = 1_000_000
-#: Of this project's target (50 frames/s on a machine that does nothing else) what a shared one has to reach.
-LEAST_FRAMES_PER_S = 25
+#: The target is 50 on a machine that does nothing else; tests share theirs, so the best of a few rounds has to reach this.
+LEAST_FRAMES_PER_S = 30
+ROUNDS = 5
 
 #: Frames while `step` is done once in each, for so many of them: the mean rate, and the longest between two (ms).
 _FRAMES = """async ([kind, frames]) => {
@@ -60,9 +61,14 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield site
 
 
-async def frames(page: Page, kind: str, count: int) -> dict[str, Any]:
-    found: dict[str, Any] = await page.evaluate(_FRAMES, [kind, count])
-    return found
+async def smoothest(page: Page, kind: str, count: int) -> dict[str, Any]:
+    """What `_FRAMES` says, of the first round that is good enough, or the best of all."""
+    best: dict[str, Any] = {"perSecond": 0.0}
+    for _ in range(ROUNDS):
+        best = max(best, await page.evaluate(_FRAMES, [kind, count]), key=lambda said: said["perSecond"])
+        if best["perSecond"] > LEAST_FRAMES_PER_S:
+            break
+    return best
 
 
 async def test_a_million_trades_are_moved_and_zoomed_smoothly(site: Site, record_property: Any) -> None:
@@ -78,8 +84,8 @@ async def test_a_million_trades_are_moved_and_zoomed_smoothly(site: Site, record
         # All of them at once, in no more candles than fit.
         await expect(page.locator("#of")).to_have_text("Each candle is 4096 trades")
         assert int(await chart.get_attribute("data-held") or 0) < 5000
-        zoom = await frames(page, "zoom", 160)
-        pan = await frames(page, "pan", 240)
+        zoom = await smoothest(page, "zoom", 160)
+        pan = await smoothest(page, "pan", 240)
         said = {"loaded_s": loaded_s, "zoom": zoom, "pan": pan}
         print(said)
         record_property("frames", said)

@@ -1,5 +1,5 @@
-// The bars of one symbol, kept up to date: loaded once, then moved by the live feed, and caught up over HTTP whenever
-// the feed was away. One that is replaced by another just ends.
+// The bars of one symbol, kept up to date: the newest as the live feed has them, all of them as soon as they are loaded,
+// then moved by the live feed, and caught up over HTTP whenever that was away. One that is replaced by another just ends.
 import type { Instrument } from "../instruments.ts";
 import type { LiveFeed, Message } from "../live/feed.ts";
 import { backOff, pause, Refused } from "../requests.ts";
@@ -48,13 +48,13 @@ export class Series {
     this.bucket = timeframe === TRADES ? 1 : TIMEFRAMES[timeframe];
     this.open = new OpenBar(this.bucket);
     store.replace(NOTHING);
+    this.subscribe();
     void this.start();
   }
 
   end(): void {
     this.ended.abort();
-    for (const one of this.unsubscribe) one();
-    this.unsubscribe = [];
+    this.unsubscribeAll();
   }
 
   /** The feed has come back: bars may have been missed. */
@@ -104,19 +104,34 @@ export class Series {
     await this.again(async () => {
       let got = await this.load();
       while (got.fields.time.length === 0 && !this.ended.signal.aborted) {
-        this.watcher.problem("empty", "");
+        if (this.store.length === 0) this.watcher.problem("empty", "");
         await pause(1000, this.ended.signal);
         got = await this.load();
       }
       if (this.ended.signal.aborted) return;
-      this.instrument = { ...this.instrument, symbol: got.symbol };
       this.nextBefore = got.nextBefore;
+      const newer = this.newerThan(got.fields.time.at(-1) ?? Infinity);
       this.store.replace(got);
+      for (const bar of newer) this.store.put(bar);
+      if (got.symbol === this.instrument.symbol) return;
+      // The live feed calls it as its exchange does.
+      this.instrument = { ...this.instrument, symbol: got.symbol };
+      this.unsubscribeAll();
+      this.subscribe();
     });
     if (this.ended.signal.aborted) return;
     this.loaded = true;
     this.watcher.replaced();
-    this.subscribe();
+  }
+
+  /** Bars that came while others were loaded. */
+  private newerThan(time: number): Bar[] {
+    const found: Bar[] = [];
+    for (let place = this.store.place(time); place < this.store.end; place++) {
+      const bar = this.store.at(place)!;
+      if (bar.time > time) found.push(bar);
+    }
+    return found;
   }
 
   /** Until it succeeds; what fails is told. */
@@ -150,6 +165,11 @@ export class Series {
     });
   }
 
+  private unsubscribeAll(): void {
+    for (const one of this.unsubscribe) one();
+    this.unsubscribe = [];
+  }
+
   private subscribe(): void {
     const { exchange, symbol } = this.instrument;
     const traded = (message: Message): void => this.traded(message);
@@ -166,6 +186,8 @@ export class Series {
   }
 
   private traded(message: Message): void {
+    // A bar that is begun by what just came would lack what came before.
+    if (!this.loaded && (this.timeframe === TRADES || this.store.length === 0)) return;
     const now = performance.now();
     let moved = false;
     for (const row of message.data) {
@@ -195,6 +217,7 @@ export class Series {
 
   private told(message: Message): void {
     const now = performance.now();
+    const first = this.store.length === 0;
     let changed: "" | "last" | "older" = "";
     for (const row of message.data) {
       const said = barOf(row);
@@ -207,7 +230,10 @@ export class Series {
       if (!this.store.put(bar)) this.store.merge(blockOf(bar));
       if (changed !== "older") changed = !last || said.time >= last.time ? "last" : "older";
     }
-    if (changed === "last") this.watcher.moved();
+    if (first && changed) {
+      this.watcher.problem("", "");
+      this.watcher.replaced();
+    } else if (changed === "last") this.watcher.moved();
     else if (changed === "older") this.watcher.refilled();
   }
 
