@@ -85,7 +85,7 @@ web: serve_apps/web/dist/index.html
 
 WEB_SOURCES := $(shell find serve_apps/web -path '*/node_modules' -prune -o -path '*/dist' -prune -o -type f -print 2>/dev/null)
 
-serve_apps/web/dist/index.html: .venv/.installed $(WEB_SOURCES)
+serve_apps/web/dist/index.html: .venv/.installed $(WEB_SOURCES) serve_apps/bands.json
 	cd serve_apps/web && ../../$(BIN)/npm ci --silent --no-audit --no-fund && ../../$(BIN)/npm run --silent build
 
 clean:
