@@ -15,7 +15,7 @@ from tests.serve_apps.conftest import made_rows
 from tests.serve_apps.site import Site, opened
 
 TRADES = 1_000_000
-#: The target is 50 on a machine that does nothing else; tests share theirs, so the best of a few rounds has to reach this.
+#: The target is 50 on a machine that does nothing else. Tests share theirs: the best of a few rounds has to reach this.
 LEAST_FRAMES_PER_S = 30
 ROUNDS = 5
 
