@@ -13,6 +13,7 @@ import { BookPanel } from "./book_panel.ts";
 import { SymbolChooser } from "./chooser.ts";
 import { Comparison } from "./compare.ts";
 import { followGestures } from "./gestures.ts";
+import { INDICATORS } from "./indicators.ts";
 import { IndicatorMenu } from "./indicator_menu.ts";
 import { Legend } from "./legend.ts";
 import { Plot } from "./plot.ts";
@@ -151,6 +152,7 @@ function compareWith(wanted: Instrument | undefined): void {
   comparison.with(other, settings.timeframe as Timeframe);
   otherChooser.show(other);
   plot.compare(other !== undefined);
+  useIndicators();
   if (instrument) history.replaceState(null, "", address(instrument, other));
 }
 
@@ -199,7 +201,10 @@ function follow(): void {
 function useIndicators(): void {
   const trades = settings.timeframe === TRADES;
   menu.limit(trades);
-  plot.use(trades ? ["volume"] : chosenIndicators(settings), trades);
+  // In percent, each line would begin at its own zero: beside another symbol those over the candles would mislead.
+  const hidden = comparison.instrument ? INDICATORS.filter(({ pane }) => pane === "price").map(({ name }) => name) : [];
+  const wanted = trades ? ["volume"] : chosenIndicators(settings).filter((name) => !hidden.includes(name));
+  plot.use(wanted, trades);
   plot.show(view);
   showNumbers();
 }
