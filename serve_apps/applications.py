@@ -201,6 +201,8 @@ def _application(
         serve.ingress(build_and_keep)(Replica),
         name=name,
         max_ongoing_requests=1000,
+        # An update starts the successors first: with one replica nobody would answer for seconds.
+        max_surge_percent=100,
         ray_actor_options={"num_cpus": 0},
         logging_config={"enable_access_log": False},
         **replica_options(scaling, own),
