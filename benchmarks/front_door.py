@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.data_api import DAY, EXCHANGE, SMALL_S, SYMBOL, symbol_day, target
-from benchmarks.instance import quiet, running_instance
+from benchmarks.data_api import DAY, EXCHANGE, SMALL_S, SYMBOL, fetched, symbol_day, target
+from benchmarks.instance import COMMAND, quiet, running_instance
 from benchmarks.table import Bound, Row, UnavailableError
 from benchmarks.web_load import Load, load, nginx, program
 from cluster.instance import free_ports
@@ -25,6 +25,12 @@ ROUNDS = 3
 ROUND_S = 3
 FEW, MANY = 100, 500
 JSON_CONNECTIONS = 64
+#: What most people open, and how a browser asks for it.
+PAGES = ("/", "/crypto_report", "/crypto_report/1", "/api/crypto/dashboard-summary")
+_AS_A_BROWSER = """
+wrk.headers["Accept-Encoding"] = "gzip"
+wrk.headers["Accept-Language"] = "en"
+"""
 
 
 def rows() -> list[Row]:
@@ -37,12 +43,16 @@ def rows() -> list[Row]:
         ColumnWriter(data / "columns", 64).append(EXCHANGE, SYMBOL, "TRADES", symbol_day())
         (peer / "files").mkdir(parents=True)
         with running_instance(data, quiet(folder)) as door, nginx(peer) as peer_door:
+            command = [COMMAND, "report", "generate", "--day", "2024-03-01", "--data", data]
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
             # The format is said: what an Accept header chooses, the edge cannot keep.
             small = f"{target(DAY, SMALL_S)}&format=binary"
             for name, path in (("page", "/"), ("small", small)):
                 with urllib.request.urlopen(door + path, timeout=30) as answer:
                     (peer / "files" / name).write_bytes(answer.read())
                     kept = "max-age" in answer.headers.get("Cache-Control", "")
+            for path in PAGES[1:]:
+                fetched(door + path)
             # Two Rays at a time would only measure each other: the other one follows.
             found = measured(door, peer_door, small if kept else None, folder)
         with stock_serve(folder) as stock:
@@ -58,6 +68,8 @@ def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list
     for connections in (FEW, MANY):
         cases[f"page {connections}"] = _asking(door + "/", connections, folder)
         cases[f"page nginx {connections}"] = _asking(peer_door + "/page", connections, folder)
+    for path in PAGES:
+        cases[path] = _asking(door + path, MANY, folder, _AS_A_BROWSER)
     if small is not None:
         cases["small"] = _asking(door + small, FEW, folder)
         cases["small nginx"] = _asking(peer_door + "/small", FEW, folder)
@@ -75,6 +87,16 @@ def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list
             Bound(at_least=100_000, ratio_at_least=1.0),
         )
         for connections in (FEW, MANY)
+    ]
+    found += [
+        Row(
+            f"front door: {path}, gzip, {MANY} connections",
+            _median(loads[path]),
+            _UNIT,
+            bound=Bound(at_least=100_000),
+            note=_latency(loads[path]),
+        )
+        for path in PAGES
     ]
     name = "front door: 1,000 rows again and again"
     if small is None:
@@ -99,8 +121,8 @@ def row(name: str, ours: list[Load], peers: list[Load], bound: Bound) -> Row:
     return Row(name, _median(ours), _UNIT, _median(peers), "nginx", bound, note)
 
 
-def _asking(url: str, connections: int, folder: Path) -> Callable[[int], Load]:
-    return lambda seconds: load(url, connections, seconds, folder)
+def _asking(url: str, connections: int, folder: Path, script: str = "") -> Callable[[int], Load]:
+    return lambda seconds: load(url, connections, seconds, folder, script)
 
 
 def _median(loads: list[Load]) -> float:

@@ -89,7 +89,7 @@ class Cache:
             self._counts["from_memory"] += 1
         else:
             self._counts["stale"] += 1
-            self._made(key, make, strategy)
+            self._made(key, make, strategy, waited_for=False)
         self._counts["none"] += kept.body is None
         return kept.body
 
@@ -143,10 +143,10 @@ class Cache:
         if self._shelf is not None:
             await self._shelf.close()
 
-    def _made(self, key: str, make: Make, strategy: Strategy) -> asyncio.Task[bytes | None]:
-        """The one task of this replica that gets a good answer."""
+    def _made(self, key: str, make: Make, strategy: Strategy, waited_for: bool = True) -> asyncio.Task[bytes | None]:
+        """The one task of this replica that gets a good answer; `waited_for` by who has none yet."""
         if (task := self._making.get(key)) is None:
-            task = self._making[key] = self._beside(self._find(key, make, strategy))
+            task = self._making[key] = self._beside(self._find(key, make, strategy, waited_for))
             task.add_done_callback(lambda done: self._done(key, done))
         return task
 
@@ -154,7 +154,7 @@ class Cache:
         if self._making.get(key) is task:
             del self._making[key]
 
-    async def _find(self, key: str, make: Make, strategy: Strategy) -> bytes | None:
+    async def _find(self, key: str, make: Make, strategy: Strategy, waited_for: bool) -> bytes | None:
         changes, shelf = self._changes, self._shelf
         if shelf is None:
             return await self._make_alone(key, make, strategy)
@@ -163,7 +163,7 @@ class Cache:
             while self._clock() < deadline:
                 kept = await shelf.look(key)
                 if kept is not None and self._clock() < kept.fresh_until:
-                    self._counts["from_redis"] += 1
+                    self._counts["from_redis"] += waited_for
                     self._keep(key, kept, changes)
                     return kept.body
                 lease = await shelf.lease(key)
@@ -172,7 +172,7 @@ class Cache:
                     if kept is None:
                         return await asyncio.shield(making)
                 if kept is not None and lease is not True:
-                    self._counts["stale"] += 1
+                    self._counts["stale"] += waited_for
                     self._keep(key, kept, changes)
                     return kept.body
                 await asyncio.sleep(wait_s * (0.5 + self._chance()))

@@ -78,7 +78,8 @@ class PagesApp:
             return _sized(405, {"content-type": _TEXT, "allow": "GET, HEAD"}, b"Only GET and HEAD are served here.\n")
         if path == "/healthz":
             return _json(200, {"status": "ok"})
-        if path == "/readyz":
+        # `/health` is its older name.
+        if path in ("/readyz", "/health"):
             ready, state = await self._readiness()
             return _json(200 if ready else 503, state)
         if self._not_found is None:

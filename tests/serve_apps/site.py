@@ -94,6 +94,7 @@ class Site:
             episodes=self._episodes,
             instruments=self._instruments,
             accounts=self._nobody,
+            reports=self._nobody,
             cache=self._cache,
         )
         self._market = MarketApp(resources(self.settings, TOKEN, actors))

@@ -234,6 +234,22 @@ async def test_a_stale_answer_is_given_at_once_while_a_new_one_is_made(replica: 
     assert await two.get("stale", Maker(b"newest"), REAL_TIME) == b"newest", "older than that is never given"
 
 
+async def test_what_is_made_beside_an_answer_counts_for_nobody(replica: Replica) -> None:
+    clock = Clock()
+    one, two = await replica(clock), await replica(clock)
+    for cache in (one, two):
+        await cache.get("beside", Maker(b"old"), REAL_TIME)
+    clock.offset = 15
+    await one.get("beside", Maker(b"new"), REAL_TIME)
+    await until(lambda: _gives(one, "beside", b"new"))
+    before = two.counts()
+    await two.get("beside", Maker(b"none"), REAL_TIME)
+    await until(lambda: not two._making)
+    after = two.counts()
+    given = {name: after[name] - before[name] for name in ("asked", "from_memory", "from_redis", "stale")}
+    assert given == {"asked": 1, "from_memory": 0, "from_redis": 0, "stale": 1}
+
+
 async def test_that_there_is_nothing_is_remembered_for_seconds(replica: Replica) -> None:
     clock = Clock()
     one, two = await replica(clock), await replica(clock)

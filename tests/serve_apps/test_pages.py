@@ -152,6 +152,7 @@ async def test_without_a_build_the_pages_say_how_to_build_them_and_the_probes_wo
     assert str(tmp_path).encode() not in body
     assert (await ask(app, "/healthz"))[0] == 200
     assert (await ask(app, "/readyz"))[0] == 200
+    assert await ask(app, "/health") == await ask(app, "/readyz")
 
 
 async def test_the_probes_tell_alive_and_ready_apart(dist: Path) -> None:
