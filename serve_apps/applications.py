@@ -24,6 +24,7 @@ from serve_apps.auth_identity import Identities
 from serve_apps.cache import Cache
 from serve_apps.cache_redis import Shelf
 from serve_apps.cache_routes import CacheRoutes
+from serve_apps.compressed import Compressed
 from serve_apps.data import build as build_data
 from serve_apps.fast_lane import FastLane
 from serve_apps.guard import Guard, Rules, api_rules, data_rules, page_rules
@@ -34,7 +35,7 @@ from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
-from serve_apps.overview import AskedOverview, OverviewRoutes
+from serve_apps.overview import ALIAS, SUMMARY, AskedOverview, OverviewRoutes
 from serve_apps.pages import PagesApp
 from serve_apps.reports import ReportsApp
 from serve_apps.reports_frame import frame_secret
@@ -152,7 +153,7 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
             frame_secret(api_token(settings)),
             settings.pages.frame_s,
         )
-        app = CacheRoutes(reports, cache, functools.partial(api_token, settings))
+        app = Compressed(CacheRoutes(reports, cache, functools.partial(api_token, settings)))
         return _on_lane(Measured(_guarded(app, page_rules(settings), settings)), lane_port, settings)
 
     return _application("Pages", build, settings.scaling, settings.scaling.pages)
@@ -161,7 +162,9 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
 def _with_overview(app: Asgi, settings: Settings) -> Asgi:
     """The overview lies below `/api`, where Serve and the edge know the data application alone."""
     own = settings.overview
-    return OverviewRoutes(app, AskedOverview(), max(60.0, 3 * own.interval_s)) if own.enabled else app
+    if not own.enabled:
+        return app
+    return Compressed(OverviewRoutes(app, AskedOverview(), max(60.0, 3 * own.interval_s)), paths=(SUMMARY, ALIAS))
 
 
 def _enabled(settings: Settings) -> list[str]:

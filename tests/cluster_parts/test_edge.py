@@ -19,8 +19,11 @@ from cluster.edge import edge_child
 from cluster.edge_configuration import Edge, EdgeError, Route, configuration
 from cluster.instance import free_ports
 from config.edge_settings import EdgeSettings
+from serve_apps.asgi import Receive, Scope, Send, send_whole, serve_lifespan
+from serve_apps.compressed import Compressed
 from tests.cluster_parts.doors import BODY, TEXT, Backend, Open, answers
 from tests.polling import gone, until
+from tests.serve_apps.conftest import serving
 
 
 async def test_plain_and_tls_answer_alike_and_say_nosniff(open_door: Open) -> None:
@@ -163,6 +166,28 @@ async def test_text_is_compressed_and_binary_never(open_door: Open) -> None:
             assert answer.headers.get("Content-Encoding") == encoding, kind
             body = await answer.read()
             assert (gzip.decompress(body) if encoding else body) == TEXT.encode()
+
+
+async def test_a_text_is_kept_as_it_is_and_compressed(open_door: Open) -> None:
+    asked = []
+
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await serve_lifespan(receive, send)
+            return
+        asked.append(scope["path"])
+        kept = ((b"cache-control", b"public, s-maxage=60"), (b"content-type", b"text/html"), (b"etag", b'"one"'))
+        await send_whole(send, 200, kept, TEXT.encode())
+
+    with serving(Compressed(site)) as port:
+        door = await open_door(routes=[Route([("127.0.0.1", port)])])
+        for accepted, encoding in [("gzip", "gzip"), ("identity", None), ("gzip, deflate, br", "gzip")] * 2:
+            async with door.client.get(door.bases[0] + "/page", headers={"Accept-Encoding": accepted}) as answer:
+                body = await answer.read()
+                assert answer.headers.get("Content-Encoding") == encoding
+                assert answer.headers.getall("Vary") == ["Accept-Encoding"]
+                assert (gzip.decompress(body) if encoding else body) == TEXT.encode()
+    assert asked.count("/page") == 2
 
 
 async def test_only_an_answer_that_allows_it_is_kept(open_door: Open) -> None:
