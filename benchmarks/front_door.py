@@ -9,13 +9,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.data_api import DAY, EXCHANGE, SMALL_S, SYMBOL, fetched, symbol_day, target
-from benchmarks.instance import COMMAND, quiet, running_instance
+from benchmarks.instance import COMMAND, READY_WITHIN_S, quiet, running_instance
 from benchmarks.table import Bound, Row, UnavailableError
 from benchmarks.web_load import Load, load, nginx, program
 from cluster.instance import free_ports
@@ -51,7 +53,8 @@ def rows() -> list[Row]:
                 with urllib.request.urlopen(door + path, timeout=30) as answer:
                     (peer / "files" / name).write_bytes(answer.read())
                     kept = "max-age" in answer.headers.get("Cache-Control", "")
-            for path in PAGES[1:]:
+            wait_until_answered(door + PAGES[-1])
+            for path in PAGES:
                 fetched(door + path)
             # Two Rays at a time would only measure each other: the other one follows.
             found = measured(door, peer_door, small if kept else None, folder)
@@ -60,6 +63,20 @@ def rows() -> list[Row]:
             ask(1)
             peers = [ask(ROUND_S) for _ in range(ROUNDS)]
         return [*found[:-1], _json_row(found[-1], peers)]
+
+
+def wait_until_answered(url: str) -> None:
+    """The summary of the market knows nothing before the first trades."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            fetched(url)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise UnavailableError(f"{url} answers {error.code}") from None
+            time.sleep(0.5)
+        else:
+            return
 
 
 def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list[Row]:

@@ -20,7 +20,7 @@ COMMAND = Path(sys.executable).with_name("rayfeed")
 READY_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 30.0
 STATUS_WITHIN_S = 60.0
-QUIET_FRAMES = 100
+QUIET_FRAMES = 1000
 
 
 @contextmanager
@@ -59,13 +59,13 @@ def running_instance(data: Path, source: str | None = None, **settings: object) 
 def quiet(folder: Path) -> str:
     """A source that is over in a moment, made in `folder`: what is measured beside it is not the collecting. The
     made-up market where there are no recordings."""
-    shortest = min(RECORDINGS.glob("*.jsonl"), key=lambda file: file.stat().st_size, default=None)
-    if shortest is None:
+    recording = RECORDINGS / "coinbase.jsonl"
+    if not recording.exists():
         return "sim"
     made = folder / "quiet"
     made.mkdir()
-    with shortest.open("rb") as recorded:
-        (made / shortest.name).write_bytes(b"".join(itertools.islice(recorded, QUIET_FRAMES)))
+    with recording.open("rb") as recorded:
+        (made / recording.name).write_bytes(b"".join(itertools.islice(recorded, QUIET_FRAMES)))
     return f"replay:{made}"
 
 

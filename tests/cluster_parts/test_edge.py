@@ -188,11 +188,13 @@ async def test_a_text_is_kept_as_it_is_and_compressed(open_door: Open) -> None:
 
     with serving(Compressed(site)) as port:
         door = await open_door(routes=[Route([("127.0.0.1", port)])])
-        for accepted, encoding in [("gzip", "gzip"), ("identity", None), ("gzip, deflate, br", "gzip")] * 2:
+        for accepted, encoding in [("identity", None), ("gzip", "gzip"), ("gzip, deflate, br", "gzip")] * 2:
             async with door.client.get(door.bases[0] + "/page", headers={"Accept-Encoding": accepted}) as answer:
                 body = await answer.read()
                 assert answer.headers.get("Content-Encoding") == encoding
                 assert answer.headers.getall("Vary") == ["Accept-Encoding"]
+                # The edge, which compresses while it sends, does not know how long that will be.
+                assert answer.headers["Content-Length"] == str(len(body))
                 assert (gzip.decompress(body) if encoding else body) == TEXT.encode()
     assert asked.count("/page") == 2
 
