@@ -25,7 +25,7 @@ PICTURES: Final = {
 #: What has to be there, where the page has it; and what must not.
 _THERE: Final = (
     "#connection[data-state=live]",
-    "#symbols .stroke",
+    "tbody#symbols .stroke",
     "#chart[data-close]",
     "#actor-rows tr",
     "#cache div",
