@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from actors.answer_body import TooLarge, bounded_body
 from actors.parcels import Sink
 from actors.polling import market_hours
 from actors.polling.bars import to_arrow, with_newest_open
@@ -245,8 +246,10 @@ class MarketPoller:
         try:
             # A redirect is not followed: it would take our key elsewhere.
             async with session.get(url, headers=request.headers, allow_redirects=False) as answer:
-                body = await _body(answer)
+                body = await bounded_body(answer, MAX_BODY_BYTES)
                 status, retry_after = answer.status, answer.headers.get("Retry-After")
+        except TooLarge as error:
+            raise Failed(str(error)) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Failed(f"no answer: {str(error) or type(error).__name__}") from None
         check(status, retry_after, self._provider.complaint(body) if status != 200 else "", self._clock())
@@ -285,12 +288,3 @@ async def _until_permitted(plan: Plan) -> None:
     while wait > 0:
         await asyncio.sleep(wait)
         wait = plan.page(time.monotonic())
-
-
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in answer.content.iter_chunked(1 << 16):
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise Failed(f"an answer of more than {MAX_BODY_BYTES >> 20} MB")
-    return bytes(body)

@@ -9,6 +9,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from actors.answer_body import TooLarge, bounded_body
 from actors.overview.question import Question, Readings, complaint
 from actors.polling.provider import Failed, Limited, check, rest_asked_for
 
@@ -29,8 +30,10 @@ async def ask(client: aiohttp.ClientSession, url: str, question: Question, clock
     try:
         # A redirect is not followed: it would take our key elsewhere.
         async with client.get(where, headers=question.request.headers, allow_redirects=False) as answer:
-            body = await _body(answer)
+            body = await bounded_body(answer, MAX_BODY_BYTES)
             status, retry_after = answer.status, answer.headers.get("Retry-After")
+    except TooLarge as error:
+        raise Failed(str(error)) from None
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         raise Failed(f"no answer: {str(error) or type(error).__name__}") from None
     if status == 418 or (status == 503 and retry_after is not None):
@@ -38,12 +41,3 @@ async def ask(client: aiohttp.ClientSession, url: str, question: Question, clock
         raise Limited(rest_asked_for(retry_after, clock()))
     check(status, retry_after, complaint(body) if status != 200 else "", clock())
     return await asyncio.to_thread(question.read, body) if len(body) > 1 << 16 else question.read(body)
-
-
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in answer.content.iter_chunked(1 << 16):
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise Failed(f"an answer of more than {MAX_BODY_BYTES >> 20} MB")
-    return bytes(body)

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import aiohttp
 
+from actors.answer_body import TooLarge, bounded_body
 from actors.feeds.feed import RestRequest
 from actors.request_budget import RequestBudget
 
@@ -81,10 +82,12 @@ class RestClient:
                     raise _Again(f"{request.path}: {answer.status} too many requests")
                 if answer.status >= 500:
                     raise _Again(f"{request.path}: {answer.status} {answer.reason}")
-                body = await _body(answer)
+                body = await bounded_body(answer, MAX_BODY_BYTES)
                 if answer.status != 200:
                     raise RestError(f"{request.path}: {answer.status} {body[:200].decode(errors='replace')}")
                 return body
+        except TooLarge as error:
+            raise RestError(f"{request.path}: {error}") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _Again(f"{request.path}: {str(error) or type(error).__name__}") from None
 
@@ -109,12 +112,3 @@ async def spend(budget: RequestBudget, weight: float, spare: bool = False) -> No
             wait = budget.take(weight, time.monotonic(), spare)
     finally:
         budget.waiting -= not spare
-
-
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in answer.content.iter_chunked(1 << 16):
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise RestError(f"{answer.url.path}: an answer of more than {MAX_BODY_BYTES >> 20} MB")
-    return bytes(body)

@@ -15,6 +15,7 @@ type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
 type Send = Callable[[Message], Awaitable[None]]
 type Headers = Iterable[tuple[bytes, bytes]]
+type Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ANY_ORIGIN: Final = (b"access-control-allow-origin", b"*")
 _OPTIONS_HEADERS: Final = (
@@ -39,6 +40,19 @@ def header_of(scope: Scope, name: bytes) -> bytes | None:
         if header == name:
             found = value
     return found
+
+
+def matches(if_none_match: str, tag: bytes) -> bool:
+    """Whether the client has what `tag` stands for, by the weak comparison of RFC 9110."""
+    if if_none_match.strip() == "*":
+        return True
+    opaque = tag.decode().removeprefix("W/")
+    return any(one.strip().removeprefix("W/") == opaque for one in if_none_match.split(","))
+
+
+def has_version(scope: Scope, tag: bytes) -> bool:
+    """Whether If-None-Match of a request names this version."""
+    return matches((header_of(scope, b"if-none-match") or b"").decode("latin-1"), tag)
 
 
 def last_segment(scope: Scope, prefix: str) -> str:
@@ -71,6 +85,12 @@ async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> 
         }
     )
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_head(send: Send, status: int, headers: Headers) -> None:
+    """An answer without a body: to HEAD, or 304."""
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def send_problem(send: Send, status: int, detail: str, headers: Headers = ()) -> None:

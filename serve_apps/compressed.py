@@ -6,10 +6,10 @@ import asyncio
 import gzip
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Container
 from typing import Final
 
-from serve_apps.asgi import Message, Receive, Scope, Send, header_of
+from serve_apps.asgi import Asgi, Message, Receive, Scope, Send, header_of
 from serve_apps.data_conditions import accepted_encoding
 
 #: Of all that is remembered.
@@ -25,8 +25,6 @@ _TEXTS: Final = (
 )  # fmt: skip
 _MAY_BE_KEPT: Final = re.compile(rb"(?:s-max|max-)age=")
 _VARY: Final = (b"vary", b"Accept-Encoding")
-
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Compressed:

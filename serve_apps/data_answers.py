@@ -15,7 +15,18 @@ from typing import Final
 
 import numpy as np
 
-from serve_apps.asgi import ANY_ORIGIN, Headers, Receive, Scope, Send, disconnected, send_problem, send_whole
+from serve_apps.asgi import (
+    ANY_ORIGIN,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    disconnected,
+    matches,
+    send_head,
+    send_problem,
+    send_whole,
+)
 from serve_apps.data_conditions import (
     IMMUTABLE_FOR_S,
     Conditions,
@@ -25,7 +36,6 @@ from serve_apps.data_conditions import (
     byte_range,
     conditions,
     etag,
-    matches,
 )
 from serve_apps.data_formats import CONTENT_TYPES, ENCODINGS, Encoding, compressed, encoded
 from serve_apps.data_query import BadOption, BadRequest, DataQuery, Format, parse, parse_again
@@ -140,8 +150,7 @@ class DataAnswers:
         sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
         headers = _caching(tag, sealed, query.format, encodings)
         if said.if_none_match and matches(said.if_none_match, tag):
-            await send({"type": "http.response.start", "status": 304, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
+            await send_head(send, 304, headers)
             return
         headers.append((b"content-type", CONTENT_TYPES[form]))
         if encoding is not None:
@@ -151,7 +160,7 @@ class DataAnswers:
             await self._send_binary(query, rows, header, length, said, tag, headers, scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            await send_start(send, 200, headers)
+            await send_head(send, 200, headers)
             return
         steps = _encoded_steps(query, rows, header, form, encoding)
         await send_steps(receive, send, 200, headers, steps)
@@ -172,7 +181,7 @@ class DataAnswers:
                 status, (first, last) = 206, wanted
                 headers.append((b"content-range", b"bytes %d-%d/%d" % (first, last, length)))
         if scope["method"] == "HEAD":
-            await send_start(send, status, [*headers, (b"content-length", b"%d" % (last - first + 1))])
+            await send_head(send, status, [*headers, (b"content-length", b"%d" % (last - first + 1))])
             return
         parts = [part for name in query.columns for part in rows.parts(name)]
         if length > WHOLE_REPLY_BYTES:
@@ -241,12 +250,6 @@ def loaded(window: Values, first: int, end: int) -> list[Buffer]:
     view = np.ascontiguousarray(window).view(np.uint8)[first:end]
     view[::PAGE].max()
     return [memoryview(view[low : low + PIECE_BYTES]) for low in range(0, len(view), PIECE_BYTES)]
-
-
-async def send_start(send: Send, status: int, headers: Headers) -> None:
-    """The whole answer to HEAD."""
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": b""})
 
 
 async def send_steps(

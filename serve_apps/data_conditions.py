@@ -83,14 +83,6 @@ def all_sealed(start_ns: int, end_ns: int, states: Sequence[DayState]) -> bool:
     return len(states) == end_ns // NANOS_PER_DAY - start_ns // NANOS_PER_DAY + 1
 
 
-def matches(if_none_match: str, tag: bytes) -> bool:
-    """Whether the client has what `tag` stands for, by the weak comparison of RFC 9110."""
-    if if_none_match.strip() == "*":
-        return True
-    opaque = tag.decode().removeprefix("W/")
-    return any(one.strip().removeprefix("W/") == opaque for one in if_none_match.split(","))
-
-
 def byte_range(text: str, length: int) -> tuple[int, int] | None:
     """First and last byte of a body of `length` that a Range header asks for; None where it is none that is answered in
     part (several ranges, another unit). ValueError where the body has none of it."""

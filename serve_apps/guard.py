@@ -8,15 +8,16 @@ nothing but a look at the headers.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from actors.buckets import Taken
 from config import Settings
 from config.security_settings import RateSettings
 from serve_apps.asgi import (
     ANY_ORIGIN,
+    Asgi,
     BadRequest,
     Headers,
     Message,
@@ -33,8 +34,6 @@ from serve_apps.client_address import client_of, is_here
 from serve_apps.rate_limits import RateLimits
 from serve_apps.reports_publishing import KEY_HEADER, MOST_BODY_BYTES, REPORTS
 from serve_apps.token import challenge
-
-Asgi = Callable[[Scope, Receive, Send], Any]
 
 AUTH: Final = "/api/v1/auth/"
 #: Whoever asks here has no token yet, or an old one.

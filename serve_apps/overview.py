@@ -5,7 +5,7 @@ how it stands with those who are asked for it. Nothing is made up: where nobody 
 import hashlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -16,11 +16,13 @@ from actors.overview.fields import FEAR_GREED, RSI
 from actors.overview.summary import aged, rfc3339
 from serve_apps.asgi import (
     ANY_ORIGIN,
+    Asgi,
     BadRequest,
     Receive,
     Scope,
     Send,
-    header_of,
+    has_version,
+    send_head,
     send_options,
     send_problem,
     send_whole,
@@ -140,7 +142,7 @@ class OverviewRoutes:
 
     def __init__(
         self,
-        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        app: Asgi,
         overview: Overview,
         old_after_s: float = 60.0,
         clock: Callable[[], float] = time.time,
@@ -205,11 +207,12 @@ class OverviewRoutes:
             self._made = (said, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'.encode())
         _, body, etag = self._made
         headers = (ANY_ORIGIN, _KEPT, (b"etag", etag))
-        if _names(header_of(scope, b"if-none-match"), etag):
-            await send({"type": "http.response.start", "status": 304, "headers": [*headers]})
-            await send({"type": "http.response.body", "body": b""})
+        if has_version(scope, etag):
+            await send_head(send, 304, headers)
+        elif scope["method"] == "HEAD":
+            await send_head(send, 200, (*headers, JSON, (b"content-length", b"%d" % len(body))))
         else:
-            await send_whole(send, 200, (*headers, JSON), b"" if scope["method"] == "HEAD" else body)
+            await send_whole(send, 200, (*headers, JSON), body)
 
     async def _newest(self, fresh_s: float) -> dict[str, Any]:
         """The summary, or what was heard last where nobody tells it now; `NoAnswer` for nothing."""
@@ -243,9 +246,3 @@ def with_bands(said: dict[str, Any]) -> dict[str, Any]:
         "fng_band": None if fear_greed is None else band("fear_greed", fear_greed).name,
         "rsi_band": None if rsi is None else band("rsi", rsi).name,
     }
-
-
-def _names(given: bytes | None, etag: bytes) -> bool:
-    """Whether If-None-Match names this version; compared weakly, for a proxy may have compressed it."""
-    tags = {tag.strip().removeprefix(b"W/") for tag in (given or b"").split(b",")}
-    return etag in tags or b"*" in tags

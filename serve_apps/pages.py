@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_apps.asgi import Receive, Scope, Send, is_request
+from serve_apps.asgi import Receive, Scope, Send, has_version, is_request
 
 type Readiness = Callable[[], Awaitable[tuple[bool, dict[str, Any]]]]
 
@@ -88,7 +88,7 @@ class PagesApp:
         if file is None:
             headers = {"content-type": self._not_found.content_type, "cache-control": "no-cache"}
             return _sized(404, headers, self._not_found.body)
-        if _has_etag(scope, file.etag):
+        if has_version(scope, file.etag.encode()):
             return 304, {"cache-control": file.cache_control, "etag": file.etag}, b""
         return _sized(200, file.headers, file.body)
 
@@ -111,16 +111,6 @@ def _address(path: Path) -> str:
     if path.name == "index.html":
         return "/"
     return f"/{path.stem if path.suffix == '.html' else path.name}"
-
-
-def _has_etag(scope: Scope, etag: str) -> bool:
-    """Whether If-None-Match names this version; compared weakly, for a proxy may have compressed it."""
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            tags = {tag.strip().removeprefix("W/") for tag in value.decode("latin-1").split(",")}
-            if etag in tags or "*" in tags:
-                return True
-    return False
 
 
 def _json(status: int, content: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:

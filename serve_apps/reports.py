@@ -20,9 +20,17 @@ import msgspec
 
 from actors.report_book import LATEST, ReportError, UnknownReport
 from actors.reports import News
-from serve_apps.asgi import BadRequest, Receive, Scope, Send, header_of, send_problem, send_whole
+from serve_apps.asgi import (
+    BadRequest,
+    Receive,
+    Scope,
+    Send,
+    has_version,
+    send_head,
+    send_problem,
+    send_whole,
+)
 from serve_apps.cache import SHORT_TERM, Cache
-from serve_apps.data_conditions import matches
 from serve_apps.reports_frame import check, sign
 from serve_apps.reports_language import Language, known, negotiated
 from serve_apps.reports_paging import PER_PAGE, Paging
@@ -316,15 +324,10 @@ def _answer(kept: bytes, kind: str, headers: dict[str, str], control: str, langu
 async def _send(scope: Scope, send: Send, answer: _Answer) -> None:
     headers = answer.headers | ({"vary": "Accept-Language, Cookie"} if answer.vary else {})
     encoded: Iterable[tuple[bytes, bytes]] = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asked = (header_of(scope, b"if-none-match") or b"").decode("latin-1")
-    if answer.status == 200 and asked and matches(asked, answer.headers["etag"].encode()):
+    if answer.status == 200 and has_version(scope, answer.headers["etag"].encode()):
         unsent = (b"content-type", b"content-security-policy")
-        kept = [pair for pair in encoded if pair[0] not in unsent]
-        await send({"type": "http.response.start", "status": 304, "headers": kept})
-        await send({"type": "http.response.body", "body": b""})
+        await send_head(send, 304, [pair for pair in encoded if pair[0] not in unsent])
     elif scope["method"] == "HEAD":
-        length = (b"content-length", b"%d" % len(answer.body))
-        await send({"type": "http.response.start", "status": answer.status, "headers": [*encoded, length]})
-        await send({"type": "http.response.body", "body": b""})
+        await send_head(send, answer.status, [*encoded, (b"content-length", b"%d" % len(answer.body))])
     else:
         await send_whole(send, answer.status, encoded, answer.body)

@@ -6,15 +6,13 @@ many WebSockets it holds, and how much of its one event loop is used, it says he
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from config.scaling_settings import DeploymentScaling, ScalingSettings
-from serve_apps.asgi import Message, Receive, Scope, Send
+from serve_apps.asgi import Asgi, Message, Receive, Scope, Send
 
 _STREAM_TYPE: Final = b"text/event-stream"
-
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Load:

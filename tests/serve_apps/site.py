@@ -68,6 +68,8 @@ class Site:
         self.summary: dict[str, Any] | None = None
         self.alerts_defined: list[dict[str, Any]] = []
         self.feeds: dict[str, dict[str, Any]] = {}
+        #: What the pages look at.
+        self.followed: frozenset[Wanted] = frozenset()
         self._books: dict[tuple[str, str], dict[str, Any]] = {}
         self._trade_id = 0
         self._running: asyncio.Task[None] | None = None
@@ -217,7 +219,9 @@ class Site:
         return [dict(row) for row in self.integrity_rows.values()]
 
     async def follow(self, follower: str, wanted: frozenset[Wanted]) -> int:
-        return await self.hub.follow(follower, wanted)
+        seq = await self.hub.follow(follower, wanted)
+        self.followed = wanted
+        return seq
 
     async def entries(self, follower: str, since: int) -> tuple[int, bool, list[Entry]] | None:
         return await self.hub.entries(follower, since)

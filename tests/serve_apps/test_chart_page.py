@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser import Visit, visit
+from tests.polling import until
 from tests.serve_apps.site import MINUTE, TOKEN, Site, opened
 
 BTC = "?symbol=BTCUSDT&exchange=binance"
@@ -293,6 +294,7 @@ async def test_alerts_appear_when_they_fire_and_those_defined_with_the_token(sit
     async with on_chart(site) as here:
         page = here.page
         await expect_text(page, "#price", "60,256.12")
+        await until(lambda: any(one.topic == "alerts" for one in site.followed))
         fired = alert | {"message": "BTCUSDT: price 2 is above 1", "fired_at": time.time_ns(), "delivery_id": "a:1"}
         await site.hub.tell("alerts", [fired])
         await expect(page.locator("#alerts .fired li")).to_contain_text("BTCUSDT: price 2 is above 1")
