@@ -16,7 +16,7 @@ from ray import serve
 from actors.own_process import keep_what_there_is
 from config import Settings, load
 from config.scaling_settings import DeploymentScaling, ScalingSettings
-from serve_apps.asgi import BadRequest, Receive, Scope, Send
+from serve_apps.asgi import Asgi, BadRequest
 from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
 from serve_apps.at_once import protocol
 from serve_apps.auth_actor import ask_accounts, known
@@ -46,8 +46,6 @@ from serve_apps.token import api_token
 from storage.column_reader import ColumnReader
 
 WEB = Path(__file__).parent / "web" / "dist"
-
-Asgi = Callable[[Scope, Receive, Send], Any]
 
 
 class Instance(BaseModel):
@@ -206,6 +204,8 @@ def _application(
         max_ongoing_requests=1000,
         # An update starts the successors first: with one replica nobody would answer for seconds.
         max_surge_percent=100,
+        # A killed replica is noticed at the next check: with Serve's ten seconds its clients wait as long.
+        health_check_period_s=1,
         ray_actor_options={"num_cpus": 0},
         logging_config={"enable_access_log": False},
         **replica_options(scaling, own),
