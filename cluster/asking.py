@@ -2,6 +2,7 @@
 for it for minutes, in calls that no exception and no Ctrl-C reaches.
 """
 
+import asyncio
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from cluster.instance import Details, Instance, InstanceError, RunningInstance
-from config import SettingsError
+from config import Settings, SettingsError, load
 
 ANSWER_TIMEOUT_S: Final = 15.0
 #: What waits for an instance that has gone may fail by itself for this long: then others go on without it.
@@ -35,30 +36,33 @@ def supervisor(data: Path) -> Iterator[Ask]:
 
 
 @contextmanager
-def accounts(data: Path) -> Iterator[Ask]:
-    """The same for its accounts."""
-    from actors.directory import ACCOUNTS
-
-    with _calls(data, *_running(data), ACCOUNTS) as ask:
+def running_actor(data: Path, name: str) -> Iterator[Ask]:
+    """The same for the actor of that name (`actors.directory`)."""
+    with _calls(data, *_running(data), name) as ask:
         yield ask
 
 
 @contextmanager
-def reports(data: Path) -> Iterator[Ask]:
-    """The same for its reports."""
-    from actors.directory import REPORTS
-
-    with _calls(data, *_running(data), REPORTS) as ask:
-        yield ask
-
-
-@contextmanager
-def database(data: Path) -> Iterator[Ask]:
-    """The same for its database."""
-    from actors.directory import DATABASE
-
-    with _calls(data, *_running(data), DATABASE) as ask:
-        yield ask
+def wherever(data: Path, name: str, made: Callable[[Settings], Any]) -> Iterator[Ask]:
+    """Calls to an actor while the instance on `data` runs; otherwise to what `made` makes of its settings, while nobody
+    can start the instance. SettingsError when there is no such folder."""
+    if Instance.read(data.absolute()) is not None:
+        with running_actor(data, name) as ask:
+            yield ask
+        return
+    if not data.is_dir():
+        raise SettingsError(f"there is no data folder {data}; name it with --data, or start once: rayfeed up")
+    settings = load(data)
+    instance = Instance.claim(settings.data)
+    try:
+        with asyncio.Runner() as runner:
+            here = made(settings)
+            try:
+                yield lambda method, *arguments: runner.run(getattr(here, method)(*arguments))
+            finally:
+                runner.run(here.stop())
+    finally:
+        instance.release()
 
 
 @contextmanager

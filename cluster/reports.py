@@ -2,11 +2,9 @@
 actor is asked, otherwise the same is done on the data folder, which nobody can start meanwhile.
 """
 
-import asyncio
 import getpass
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,11 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.asking import Ask, database, reports
-from cluster.instance import Instance
+from cluster.asking import Ask, running_actor, wherever
 from cluster.moments import text_of
 from cluster.options import AsJson, Data
-from config import SettingsError, load
+from config import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Reports: publish, list and remove them, and make one of a day.")
 
@@ -98,11 +95,13 @@ def generate(
     from serve_apps.daily_report import BARS_SQL, GAPS_SQL, SYMBOLS_SQL, daily_report, span_of
 
     start, end = span_of(chosen)
-    with database(data) as ask:
+    from actors.directory import DATABASE, REPORTS
+
+    with running_actor(data, DATABASE) as ask:
         bars, gaps = (ask("query", sql, {"start": start, "end": end}) for sql in (BARS_SQL, GAPS_SQL))
         instruments = ask("query", SYMBOLS_SQL, {})
     given = daily_report(chosen, bars, gaps, instruments)
-    with reports(data) as ask:
+    with running_actor(data, REPORTS) as ask:
         _say(ask("publish", given, _operator()), as_json)
 
 
@@ -142,27 +141,11 @@ def _day(text: str | None) -> date:
         raise SettingsError(f"--day: {text!r} is no day: expected one like 2026-01-31") from None
 
 
-@contextmanager
-def _reports(data: Path) -> Iterator[Ask]:
-    if Instance.read(data.absolute()) is not None:
-        with reports(data) as ask:
-            yield ask
-        return
-    if not data.is_dir():
-        raise SettingsError(f"there is no data folder {data}; name it with --data, or start once: rayfeed up")
-    settings = load(data)
-    instance = Instance.claim(settings.data)
-    try:
-        from actors.reports import Reports
+def _reports(data: Path) -> AbstractContextManager[Ask]:
+    from actors.directory import REPORTS
+    from actors.reports import Reports
 
-        with asyncio.Runner() as runner:
-            here = Reports(settings)
-            try:
-                yield lambda method, *arguments: runner.run(getattr(here, method)(*arguments))
-            finally:
-                runner.run(here.stop())
-    finally:
-        instance.release()
+    return wherever(data, REPORTS, Reports)
 
 
 def _operator() -> str:

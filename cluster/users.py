@@ -2,12 +2,10 @@
 the same is done on the data folder, which nobody can start meanwhile.
 """
 
-import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,11 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.asking import Ask, accounts
-from cluster.instance import Instance
+from cluster.asking import Ask, wherever
 from cluster.moments import text_of
 from cluster.options import AsJson, Data
-from config import SettingsError, load
+from config import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Who may sign in: list users, add, change and remove them.")
 keys = typer.Typer(no_args_is_help=True, help="API keys of users, and the keys that tokens are signed with.")
@@ -152,27 +149,11 @@ def rotate(
     typer.echo(json.dumps({"kid": kid}) if as_json else f"tokens are signed with {kid} from now on")
 
 
-@contextmanager
-def _accounts(data: Path) -> Iterator[Ask]:
-    if Instance.read(data.absolute()) is not None:
-        with accounts(data) as ask:
-            yield ask
-        return
-    if not data.is_dir():
-        raise SettingsError(f"there is no data folder {data}; name it with --data, or start once: rayfeed up")
-    settings = load(data)
-    instance = Instance.claim(settings.data)
-    try:
-        from actors.accounts import Accounts
+def _accounts(data: Path) -> AbstractContextManager[Ask]:
+    from actors.accounts import Accounts
+    from actors.directory import ACCOUNTS
 
-        with asyncio.Runner() as runner:
-            here = Accounts(settings)
-            try:
-                yield lambda method, *arguments: runner.run(getattr(here, method)(*arguments))
-            finally:
-                runner.run(here.stop())
-    finally:
-        instance.release()
+    return wherever(data, ACCOUNTS, Accounts)
 
 
 def _new_password() -> str:

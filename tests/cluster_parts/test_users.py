@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from actors.account_book import Refused
 from actors.accounts import Accounts, digest
-from cluster import users
+from cluster import asking, users
 from cluster.instance import Instance, InstanceError
 from config import SettingsError, load
 
@@ -114,16 +114,16 @@ def test_an_instance_that_runs_is_asked(tmp_path: Path, monkeypatch: pytest.Monk
     asked: list[Any] = []
 
     @contextmanager
-    def running(_data: Path) -> Iterator[Any]:
-        yield lambda method, *arguments: asked.append((method, *arguments)) or []
+    def running(_data: Path, name: str) -> Iterator[Any]:
+        yield lambda method, *arguments: asked.append((name, method, *arguments)) or []
 
     instance = Instance.claim(tmp_path)
     try:
         with pytest.raises(InstanceError, match="still starting"):
             invoke("list", "--data", str(tmp_path))
-        monkeypatch.setattr(users, "accounts", running)
+        monkeypatch.setattr(asking, "running_actor", running)
         invoke("list", "--data", str(tmp_path))
     finally:
         instance.release()
-    assert asked == [("users",)]
+    assert asked == [("accounts", "users")]
     assert not (tmp_path / "accounts").exists()
