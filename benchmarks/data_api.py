@@ -8,7 +8,6 @@ measured. The instance collects nothing meanwhile. Rounds of all cases take turn
 """
 
 import random
-import statistics
 import tempfile
 import urllib.parse
 import urllib.request
@@ -20,16 +19,13 @@ import numpy as np
 from benchmarks.flight_peer import fetched_rows, flight_load, flight_server
 from benchmarks.instance import ports, quiet, running_instance
 from benchmarks.table import Bound, Row
-from benchmarks.web_load import Load, load, nginx, program
+from benchmarks.web_load import ANSWERS, Load, Loads, asking, nginx, program
 from storage.column_layout import Column
 from storage.column_writer import ColumnWriter
 from storage.day_files import Day
 from storage.day_seal import measured as measured_seal
 from storage.day_seal import write_seal
 from storage.schema import COLUMNS
-
-ROUNDS = 3
-ROUND_S = 3
 
 EXCHANGE, SYMBOL, SEALED, WANTED = "binance", "BENCHUSDT", "SEALEDUSDT", ("time", "price", "size")
 #: 2024-03-01 00:00 UTC, in seconds.
@@ -98,36 +94,24 @@ def measured(door: str, lane: str, peer_door: str, flight: str, folder: Path) ->
         return start, start + SMALL_S - 1
 
     cases: dict[str, Callable[[int], Load]] = {
-        "large": lambda seconds: load(door + large, LARGE_CONNECTIONS, seconds, folder),
-        "large nginx": lambda seconds: load(f"{peer_door}/large", LARGE_CONNECTIONS, seconds, folder),
-        "small": lambda seconds: load(door, SMALL_CONNECTIONS, seconds, folder, ranges),
-        "small nginx": lambda seconds: load(f"{peer_door}/small", SMALL_CONNECTIONS, seconds, folder),
+        "large": asking(door + large, LARGE_CONNECTIONS, folder),
+        "large nginx": asking(f"{peer_door}/large", LARGE_CONNECTIONS, folder),
+        "small": asking(door, SMALL_CONNECTIONS, folder, ranges),
+        "small nginx": asking(f"{peer_door}/small", SMALL_CONNECTIONS, folder),
         "small flight": lambda seconds: flight_load(flight, SMALL_CONNECTIONS, seconds, any_range),
         "large flight": lambda seconds: flight_load(
             flight, LARGE_CONNECTIONS, seconds, lambda _: (DAY, DAY + LARGE_S - 1)
         ),
-        "one": lambda seconds: load(door, 1, seconds, folder, ranges),
+        "one": asking(door, 1, folder, ranges),
         "one flight": lambda seconds: flight_load(flight, 1, seconds, any_range),
-        "repeated": lambda seconds: load(door, SMALL_CONNECTIONS, seconds, folder, repeated),
-        "small lane": lambda seconds: load(lane, SMALL_CONNECTIONS, seconds, folder, ranges),
+        "repeated": asking(door, SMALL_CONNECTIONS, folder, repeated),
+        "small lane": asking(lane, SMALL_CONNECTIONS, folder, ranges),
     }
-    for ask in cases.values():
-        ask(1)
-    loads: dict[str, list[Load]] = {name: [] for name in cases}
-    for _ in range(ROUNDS):
-        for name, ask in cases.items():
-            loads[name].append(ask(ROUND_S))
-
-    def median(name: str, value: Callable[[Load], float] = lambda one: one.answers_per_s) -> float:
-        return statistics.median(value(one) for one in loads[name])
-
-    def latency(name: str) -> str:
-        failed = sum(one.failed for one in loads[name])
-        p50, p99 = median(name, lambda one: one.p50_ms), median(name, lambda one: one.p99_ms)
-        return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms" + (f", {failed} FAILED" if failed else "")
+    loads = Loads(cases)
+    median, latency = loads.median, loads.latency
 
     speeds = [median(name, lambda one: one.gigabytes_per_s) for name in ("large", "large nginx")]
-    unit, many = "answers/s", f"{SMALL_CONNECTIONS} connections"
+    unit, many = ANSWERS, f"{SMALL_CONNECTIONS} connections"
     return [
         Row(
             "data api: 12 MB, 4 connections",

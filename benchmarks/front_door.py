@@ -5,25 +5,21 @@ Rounds of all cases take turns; what is reported is the median. The load (wrk) r
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.data_api import DAY, EXCHANGE, SMALL_S, SYMBOL, fetched, symbol_day, target
+from benchmarks.data_api import EXCHANGE, SYMBOL, fetched, symbol_day
 from benchmarks.instance import COMMAND, quiet, running_instance
 from benchmarks.table import Bound, Row, UnavailableError
-from benchmarks.web_load import Load, load, nginx, program
+from benchmarks.web_load import ANSWERS, Loads, asking, nginx, program
 from cluster.instance import free_ports
 from storage.column_writer import ColumnWriter
 
-ROUNDS = 3
-ROUND_S = 3
 FEW, MANY = 100, 500
 JSON_CONNECTIONS = 64
 #: What most people open, and how a browser asks for it.
@@ -46,19 +42,13 @@ def rows() -> list[Row]:
         with running_instance(data, quiet(folder)) as door, nginx(peer) as peer_door:
             command = [COMMAND, "report", "generate", "--day", "2024-03-01", "--data", data]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
-            # The format is said: what an Accept header chooses, the edge cannot keep.
-            small = f"{target(DAY, SMALL_S)}&format=binary"
-            for name, path in (("page", "/"), ("small", small)):
-                with urllib.request.urlopen(door + path, timeout=30) as answer:
-                    (peer / "files" / name).write_bytes(answer.read())
-                    kept = "max-age" in answer.headers.get("Cache-Control", "")
+            (peer / "files" / "page").write_bytes(fetched(door + "/"))
             # Two Rays at a time would only measure each other: the other one follows.
-            found = measured(door, peer_door, small if kept else None, folder)
+            *found, json = measured(door, peer_door, folder)
         with stock_serve(folder) as stock:
-            ask = _asking(stock, JSON_CONNECTIONS, folder)
-            ask(1)
-            peers = [ask(ROUND_S) for _ in range(ROUNDS)]
-        return [*found[:-1], _json_row(found[-1], peers)]
+            peer_json = Loads({"json": asking(stock, JSON_CONNECTIONS, folder)}).median("json")
+        bound = Bound(at_least=10_000, ratio_at_least=10)
+        return [*found, Row(json.name, json.ours, json.unit, peer_json, "stock Serve", bound, json.note)]
 
 
 def answers(url: str) -> bool:
@@ -70,78 +60,42 @@ def answers(url: str) -> bool:
     return True
 
 
-def measured(door: str, peer_door: str, small: str | None, folder: Path) -> list[Row]:
+def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
     """The last row is that of JSON, still without its peer."""
-    cases: dict[str, Callable[[int], Load]] = {"json": _asking(door + "/healthz", JSON_CONNECTIONS, folder)}
+    cases = {"json": asking(door + "/healthz", JSON_CONNECTIONS, folder)}
     for connections in (FEW, MANY):
-        cases[f"page {connections}"] = _asking(door + "/", connections, folder)
-        cases[f"page nginx {connections}"] = _asking(peer_door + "/page", connections, folder)
+        cases[f"page {connections}"] = asking(door + "/", connections, folder)
+        cases[f"page nginx {connections}"] = asking(peer_door + "/page", connections, folder)
     pages = [path for path in PAGES if answers(door + path)]
     for path in pages:
-        cases[path] = _asking(door + path, MANY, folder, AS_A_BROWSER)
-    if small is not None:
-        cases["small"] = _asking(door + small, FEW, folder)
-        cases["small nginx"] = _asking(peer_door + "/small", FEW, folder)
-    for ask in cases.values():
-        ask(1)
-    loads: dict[str, list[Load]] = {name: [] for name in cases}
-    for _ in range(ROUNDS):
-        for name, ask in cases.items():
-            loads[name].append(ask(ROUND_S))
-    found = [
-        row(
-            f"front door: a page, {connections} connections",
-            loads[f"page {connections}"],
-            loads[f"page nginx {connections}"],
-            Bound(at_least=100_000, ratio_at_least=1.0),
-        )
-        for connections in (FEW, MANY)
+        cases[path] = asking(door + path, MANY, folder, AS_A_BROWSER)
+    loads = Loads(cases)
+    bound = Bound(at_least=100_000)
+    return [
+        *(
+            loads.against_nginx(
+                f"front door: a page, {many} connections",
+                f"page {many}",
+                f"page nginx {many}",
+                Bound(at_least=100_000, ratio_at_least=1.0),
+            )
+            for many in (FEW, MANY)
+        ),
+        *(
+            Row(
+                f"front door: {path}, gzip, {MANY} connections",
+                loads.median(path),
+                ANSWERS,
+                bound=bound,
+                note=loads.latency(path),
+            )
+            for path in pages
+        ),
+        Row(_JSON, loads.median("json"), ANSWERS, note=loads.latency("json")),
     ]
-    found += [
-        Row(
-            f"front door: {path}, gzip, {MANY} connections",
-            _median(loads[path]),
-            _UNIT,
-            bound=Bound(at_least=100_000),
-            note=_latency(loads[path]),
-        )
-        for path in pages
-    ]
-    name = "front door: 1,000 rows again and again"
-    if small is None:
-        found.append(Row(name, None, note="not measured: the answer does not say that it may be kept"))
-    else:
-        found.append(row(name, loads["small"], loads["small nginx"], Bound(at_least=80_000)))
-    json = loads["json"]
-    return [*found, Row(_JSON, _median(json), _UNIT, note=_latency(json))]
 
 
 _JSON = f"front door: small JSON nobody keeps, {JSON_CONNECTIONS} connections"
-_UNIT = "answers/s"
-
-
-def _json_row(ours: Row, peers: list[Load]) -> Row:
-    bound = Bound(at_least=10_000, ratio_at_least=10)
-    return Row(ours.name, ours.ours, _UNIT, _median(peers), "stock Serve", bound, ours.note)
-
-
-def row(name: str, ours: list[Load], peers: list[Load], bound: Bound) -> Row:
-    note = f"{_latency(ours)}; nginx {_latency(peers)}"
-    return Row(name, _median(ours), _UNIT, _median(peers), "nginx", bound, note)
-
-
-def _asking(url: str, connections: int, folder: Path, script: str = "") -> Callable[[int], Load]:
-    return lambda seconds: load(url, connections, seconds, folder, script)
-
-
-def _median(loads: list[Load]) -> float:
-    return statistics.median(one.answers_per_s for one in loads)
-
-
-def _latency(loads: list[Load]) -> str:
-    failed = sum(one.failed for one in loads)
-    p99 = statistics.median(one.p99_ms for one in loads)
-    return f"p99 {p99:.2f} ms" + (f", {failed} FAILED" if failed else "")
 
 
 @contextmanager

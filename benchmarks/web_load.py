@@ -7,17 +7,21 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.table import UnavailableError
+from benchmarks.table import Bound, Row, UnavailableError
 from cluster.instance import free_ports
 
 STARTED_WITHIN_S = 10.0
+ROUNDS = 3
+ROUND_S = 3
+ANSWERS = "answers/s"
 
 #: wrk's own report has rounded numbers only.
 _REPORT = """
@@ -89,6 +93,36 @@ def load(url: str, connections: int, seconds: int, folder: Path, script: str = "
     command = [program("wrk"), "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "-s", str(file), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
     return Load(**json.loads(said.splitlines()[-1]))
+
+
+def asking(url: str, connections: int, folder: Path, script: str = "") -> Callable[[int], Load]:
+    """`load` of so many seconds."""
+    return lambda seconds: load(url, connections, seconds, folder, script)
+
+
+class Loads:
+    """What `ROUNDS` rounds got by case. The cases take turns, so that all see the same machine, after a second each."""
+
+    def __init__(self, cases: Mapping[str, Callable[[int], Load]]) -> None:
+        for ask in cases.values():
+            ask(1)
+        self._of: dict[str, list[Load]] = {name: [] for name in cases}
+        for _ in range(ROUNDS):
+            for name, ask in cases.items():
+                self._of[name].append(ask(ROUND_S))
+
+    def median(self, name: str, value: Callable[[Load], float] = lambda one: one.answers_per_s) -> float:
+        return statistics.median(value(one) for one in self._of[name])
+
+    def latency(self, name: str) -> str:
+        failed = sum(one.failed for one in self._of[name])
+        p50, p99 = (self.median(name, value) for value in (lambda one: one.p50_ms, lambda one: one.p99_ms))
+        return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms" + (f", {failed} FAILED" if failed else "")
+
+    def against_nginx(self, title: str, name: str, peer: str, bound: Bound) -> Row:
+        """The row of a case beside that of nginx."""
+        note = f"{self.latency(name)}; nginx {self.latency(peer)}"
+        return Row(title, self.median(name), ANSWERS, self.median(peer), "nginx", bound, note)
 
 
 @contextmanager
