@@ -7,7 +7,7 @@ whoever resumes from those is told that it is too long ago.
 import asyncio
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,6 +44,8 @@ RESUMED_BYTES: Final = 32 << 20
 #: Those who know are asked this often.
 BOOKS_S: Final = 0.25
 OTHERS_S: Final = 1.0
+#: So many alerts that fired are remembered for who looks at them later.
+FIRED: Final = 100
 #: Open bars of so many series are asked for, no more.
 MOST_SERIES: Final = 500
 
@@ -93,6 +95,7 @@ class LiveHub:
         self._offered: frozenset[Offered] = frozenset()
         #: What was told last of what is asked for again and again.
         self._told: dict[tuple[str, ...], Any] = {}
+        self._fired: deque[dict[str, Any]] = deque(maxlen=FIRED)
         self._counts: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure = ""
@@ -124,8 +127,14 @@ class LiveHub:
     async def tell(self, topic: str, rows: Sequence[dict[str, Any]]) -> None:
         """Rows of a topic in TOLD, each with its `exchange` and `symbol`."""
         self._start()
+        if topic == "alerts":
+            self._fired.extend(rows)
         self._put_told(topic, rows)
         await self._tell_followers()
+
+    async def fired(self) -> list[dict[str, Any]]:
+        """The newest alerts that fired, oldest first."""
+        return [dict(row) for row in self._fired]
 
     async def follow(self, follower: str, wanted: frozenset[Wanted]) -> int:
         """A replica looks at this from now on; the number of the newest entry."""

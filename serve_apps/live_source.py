@@ -44,7 +44,8 @@ class Actors:
         return found
 
     async def snapshot(self, topic: Topic) -> Rows:
-        """Of one symbol its newest trades, bars or book; of patterns the books, integrity and the dashboard."""
+        """Of one symbol its newest trades, bars or book; of patterns the books, integrity, what
+        fired lately and the dashboard."""
         # Names that nobody knows are not passed on.
         known = self._symbols()
         one = topic.symbol in known.get(topic.exchange, ())
@@ -63,9 +64,11 @@ class Actors:
             case "dashboard":
                 best: pa.RecordBatch = await self._ask(MARKET_WATCH, "best")
                 rows = best.drop_columns(["quotes"]).to_pylist()
-                return _each(topic, [{"exchange": "", "symbol": row.pop("instrument"), **row} for row in rows])
+                return each(topic, [{"exchange": "", "symbol": row.pop("instrument"), **row} for row in rows])
+            case "alerts":
+                return each(topic, await self._ask(LIVE_HUB, "fired"))
             case "integrity":
-                return _each(topic, await self._ask(SUPERVISOR, "integrity"))
+                return each(topic, await self._ask(SUPERVISOR, "integrity"))
         return []
 
     async def _bars(self, topic: Topic, what: str) -> pa.RecordBatch:
@@ -97,6 +100,11 @@ def _one(topic: Topic, rows: list[dict[str, Any]]) -> Rows:
     return [(Channel(topic.topic, topic.exchange, topic.symbol, topic.timeframe), rows)] if rows else []
 
 
-def _each(topic: Topic, rows: list[dict[str, Any]]) -> Rows:
-    found = [(Channel(topic.topic, row.pop("exchange"), row.pop("symbol"), ""), [row]) for row in rows]
-    return [one for one in found if topic.covers(one[0])]
+def each(topic: Topic, rows: list[dict[str, Any]]) -> Rows:
+    """Rows that name their exchange and symbol, by channel."""
+    found: dict[Channel, list[dict[str, Any]]] = {}
+    for row in rows:
+        channel = Channel(topic.topic, row.pop("exchange"), row.pop("symbol"), "")
+        if topic.covers(channel):
+            found.setdefault(channel, []).append(row)
+    return list(found.items())

@@ -26,6 +26,7 @@ from serve_apps.data import DataApp
 from serve_apps.data import build as build_data
 from serve_apps.live import LiveApp
 from serve_apps.live_feed import Rows
+from serve_apps.live_source import each
 from serve_apps.live_topics import Channel, Topic
 from serve_apps.live_updates import rows_of
 from serve_apps.market import MarketApp
@@ -245,9 +246,9 @@ class Site:
                     for row in batch.to_pylist()
                 ]
             case "integrity":
-                rows = [dict(row) for row in self.integrity_rows.values()]
-                told = [(Channel("integrity", row.pop("exchange"), row.pop("symbol"), ""), [row]) for row in rows]
-                return [one for one in told if topic.covers(one[0])]
+                return each(topic, await self.integrity())
+            case "alerts":
+                return each(topic, await self.hub.fired())
         return []
 
     # ---- the supervisor, and what else is asked

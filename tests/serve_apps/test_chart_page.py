@@ -291,13 +291,16 @@ async def test_the_badge_and_the_gaps_of_the_symbol_are_shown(site: Site) -> Non
 async def test_alerts_appear_when_they_fire_and_those_defined_with_the_token(site: Site) -> None:
     alert = {"alert_id": "a", "exchange": "binance", "symbol": "BTCUSDT", "condition": "price_above", "threshold": 1.0}
     site.alerts_defined = [alert | {"is_active": True}, alert | {"symbol": "ETHUSDT", "is_active": True}]
+    fired = alert | {"message": "BTCUSDT: price 2 is above 1", "fired_at": time.time_ns(), "delivery_id": "a:1"}
+    # Before anybody looks at it.
+    await site.hub.tell("alerts", [fired])
     async with on_chart(site) as here:
         page = here.page
         await expect_text(page, "#price", "60,256.12")
+        await expect(page.locator("#alerts .fired li")).to_contain_text(["BTCUSDT: price 2 is above 1"])
         await until(lambda: any(one.topic == "alerts" for one in site.followed))
-        fired = alert | {"message": "BTCUSDT: price 2 is above 1", "fired_at": time.time_ns(), "delivery_id": "a:1"}
-        await site.hub.tell("alerts", [fired])
-        await expect(page.locator("#alerts .fired li")).to_contain_text("BTCUSDT: price 2 is above 1")
+        await site.hub.tell("alerts", [fired | {"message": "BTCUSDT: price 3 is above 1", "delivery_id": "a:2"}])
+        await expect(page.locator("#alerts .fired li")).to_contain_text(["price 3 is above 1", "price 2 is above 1"])
         assert here.errors == []
         await page.get_by_label("Token of the instance").fill("wrong")
         await page.get_by_role("button", name="Show", exact=True).click()

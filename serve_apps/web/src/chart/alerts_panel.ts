@@ -47,7 +47,11 @@ export class AlertsPanel {
       for (const row of message.data) this.fired.push({ ms: (finite(row["fired_at"]) ?? 0) / 1e6, said: string(row["message"]) });
       if (message.data.length) this.draw();
     };
-    this.unsubscribe = this.feed.subscribe(`alerts:${instrument.exchange}:${instrument.symbol}`, 0, { snapshot: take, update: take });
+    const begin = (message: Message): void => {
+      this.fired.clear();
+      take(message);
+    };
+    this.unsubscribe = this.feed.subscribe(`alerts:${instrument.exchange}:${instrument.symbol}`, 0, { snapshot: begin, update: take });
     this.draw();
     if (this.input.value) void this.ask();
   }
