@@ -19,11 +19,12 @@ class RateSettings(Part):
 
 
 class RateLimitSettings(Part):
-    """None: no limit. `api` for each client address, `user` for each user instead, `data` for `/api/data`; `loopback`:
-    also for clients on this machine."""
+    """None: no limit. `api` for each client address, `user` for each user instead, `exports` besides for either of
+    them, `data` for `/api/data`; `loopback`: also for clients on this machine."""
 
     api: RateSettings | None
     user: RateSettings | None
+    exports: RateSettings | None
     data: RateSettings | None
     loopback: bool
 

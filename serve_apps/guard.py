@@ -31,6 +31,7 @@ from serve_apps.asgi import (
 )
 from serve_apps.auth_identity import IDENTITY, Identities, Identity, credentials
 from serve_apps.client_address import client_of, is_here
+from serve_apps.exports import EXPORT
 from serve_apps.rate_limits import RateLimits
 from serve_apps.reports_publishing import KEY_HEADER, MOST_BODY_BYTES, REPORTS
 from serve_apps.token import challenge
@@ -75,6 +76,8 @@ class Rules:
     time_limit_s: float | None
     client_limit: RateSettings | None
     user_limit: RateSettings | None
+    #: Of exports, besides; for each user or else client address.
+    export_limit: RateSettings | None
     limit_loopback: bool
     only_tls: bool
     api_headers: bool = True
@@ -96,6 +99,7 @@ def api_rules(settings: Settings) -> Rules:
         time_limit_s=security.time_limit_s,
         client_limit=limits.api,
         user_limit=limits.user,
+        export_limit=limits.exports,
         limit_loopback=limits.loopback,
         only_tls=security.production,
         larger_bodies={REPORTS: max(MOST_BODY_BYTES, security.max_body_bytes)},
@@ -203,16 +207,22 @@ class Guard:
     async def _count(self, scope: Scope, identity: Identity | None, answer: "_Answer") -> None:
         if identity is not None and identity.is_operator:
             return
-        client = client_of(scope)
-        limit = self._rules.client_limit if identity is None else self._rules.user_limit
-        if limit is None or (is_here(client) and not self._rules.limit_loopback):
+        client, rules = client_of(scope), self._rules
+        if is_here(client) and not rules.limit_loopback:
             return
         who = f"ip:{client}" if identity is None else f"user:{identity.user_id}"
+        await self._take(who, "requests", rules.client_limit if identity is None else rules.user_limit, answer)
+        if scope["path"].startswith((EXPORT, SIGNED)):
+            await self._take(f"exports:{who}", "exports", rules.export_limit, answer)
+
+    async def _take(self, who: str, what: str, limit: RateSettings | None, answer: "_Answer") -> None:
+        if limit is None:
+            return
         taken = await self._counter().take(who, limit)
         answer.counted = (limit, taken)
         if not taken.allowed:
             wait = math.ceil(taken.retry_in_s)
-            raise BadRequest(429, f"Too many requests: {limit.requests} in {limit.per_s:g} s; go on in {wait} s.")
+            raise BadRequest(429, f"Too many {what}: {limit.requests} in {limit.per_s:g} s; go on in {wait} s.")
 
     def _counter(self) -> RateLimits:
         known = self._identities.known

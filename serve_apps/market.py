@@ -5,11 +5,15 @@ none: what was asked is wrong or not there (4xx), nobody knows it now (503, ask 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
+from time import monotonic
 from typing import Final
 
 import structlog
 
+from actors.buckets import Buckets
 from serve_apps.asgi import BadRequest, Headers, Message, Receive, Scope, Send, is_request, send_problem
+from serve_apps.auth_identity import IDENTITY
+from serve_apps.client_address import client_of
 from serve_apps.parameters import Route
 from serve_apps.shared_answer import NoAnswer
 from serve_apps.token import challenge
@@ -17,6 +21,8 @@ from storage.clickhouse import DatabaseUnavailable
 
 VERSION: Final = (b"api-version", b"1")
 RETRY: Final = (b"retry-after", b"1")
+#: Whoever uses a path that goes is noted once in a while.
+_NOTED_AGAIN_S: Final = 86_400.0
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +42,11 @@ class Resource:
 class MarketApp:
     """ASGI application over its resources, by the path they begin with."""
 
-    def __init__(self, resources: Sequence[Resource]) -> None:
+    def __init__(self, resources: Sequence[Resource], clock: Callable[[], float] = monotonic) -> None:
         self._resources = [(one, _retired(one.routes)) for one in resources]
+        self._clock = clock
+        #: Of whom it was noted lately that they use what goes.
+        self._noted = Buckets(1, _NOTED_AGAIN_S, most=1000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await is_request(scope, receive, send):
@@ -57,6 +66,8 @@ class MarketApp:
                 allowed = ", ".join(found.methods)
                 await send_problem(answer, 405, f"Only {allowed} is answered here.", [(b"allow", allowed.encode())])
                 return
+            if more != (VERSION,):
+                self._note_retired(scope, found.path)
             await found.answer(scope, receive, answer)
         except BadRequest as error:
             await send_problem(answer, error.status, str(error), challenge(error))
@@ -67,6 +78,14 @@ class MarketApp:
         except Exception as error:  # noqa: BLE001 - whoever asks is told that it is broken, and the log why
             log.error("a request failed", path=path[:200], error=repr(error))
             await answer.fail(500, "This is broken here: it is in the log, and asking again will not help.")
+
+    def _note_retired(self, scope: Scope, path: str) -> None:
+        """So that those who look after the instance know whom to tell before it is gone."""
+        identity = scope.get(IDENTITY)
+        user = "" if identity is None else identity.name
+        client = client_of(scope)
+        if self._noted.take(f"{path} {user or client}", self._clock()).allowed:
+            log.warning("a path that will be gone is used", path=path, user=user, client=client)
 
 
 class _Answer:

@@ -172,6 +172,21 @@ async def test_a_user_has_a_limit_wherever_they_are_and_whatever_they_show(make:
     assert (await system.send("GET", PATH, x_forwarded_for="192.0.2.0")).status == 200
 
 
+async def test_exports_are_counted_besides_for_each_user_and_address(make: Any) -> None:
+    system = await make(rate_limits={"exports": {"requests": 2, "per_s": 86400}})
+    await system.identities.ready()
+    token = (await system.sign_in("uma"))["access_token"]
+    paths = ("/api/v1/export/BTCUSDT", "/api/v1/exports/signed", "/api/v1/export/BTCUSDT/stream")
+    for who in ({}, {"token": token}):
+        said = [await system.send("GET", path, x_forwarded_for=FAR, **who) for path in paths]
+        assert [answer.status for answer in said] == [404, 404, 429]
+        assert "2 in 86400 s" in said[2].json["detail"]
+        assert 1 <= int(said[2].headers["retry-after"]) <= 43200
+        # Everything else goes on.
+        assert (await system.send("GET", PATH, x_forwarded_for=FAR, **who)).status == 200
+    assert (await system.send("GET", paths[0], x_forwarded_for=FARTHER)).status == 404
+
+
 async def test_trying_tokens_counts_as_asking(make: Any) -> None:
     system = await make(rate_limits={"api": {"requests": 3, "per_s": 60}})
     said = [await system.send("GET", PATH, token=f"guess{n}", x_forwarded_for=FAR) for n in range(5)]

@@ -1,13 +1,17 @@
 """The market API without Ray: books, subscriptions, and what is not there."""
 
 import json
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from structlog.testing import capture_logs
 
+from serve_apps.asgi import send_whole
 from serve_apps.books import BOOK, BOOKS, OLD_ROUTE, ROUTE, BooksApp
 from serve_apps.market import MarketApp, Resource
+from serve_apps.parameters import Retired, Route
 from serve_apps.subscriptions import SUBSCRIPTIONS, SubscriptionsApp
 from storage.clickhouse import DatabaseUnavailable
 from storage.schema import DEPTH
@@ -127,6 +131,19 @@ async def test_a_path_that_goes_says_so_and_answers_as_before(app: MarketApp) ->
     assert old.headers["link"] == '</api/v1/book/>; rel="successor-version"'
     assert "deprecation" not in new.headers
     assert new.headers["api-version"] == "1"
+
+
+async def test_who_uses_a_path_that_goes_is_noted_once_a_day() -> None:
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        await send_whole(send, 200, [], b"")
+
+    times = iter((0.0, 1.0, 86_402.0))
+    goes = Route("/old", "Old", (), retired=Retired(date(2026, 11, 22), date(2027, 5, 31), "/new"))
+    app = MarketApp([Resource("/old", ("GET",), answered, (goes,))], lambda: next(times))
+    with capture_logs() as noted:
+        for _ in range(3):
+            assert (await ask(app, "/old")).status == 200
+    assert [(one["path"], one["user"]) for one in noted] == [("/old", "")] * 2
 
 
 async def test_what_is_broken_is_told_from_what_is_not_known_now_and_nothing_leaks() -> None:
