@@ -22,7 +22,7 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "A new report appears here as soon as it is published.",
     ),
     "feed": ("Nguồn tin RSS", "RSS feed"),
-    "home": ("Trang chủ", "Home"),
+    "home": ("Thị trường", "Markets"),
     "latest": ("Mới nhất", "Latest"),
     "leads_to": ("Liên kết trong báo cáo dẫn đến", "A link in the report leads to"),
     "light_or_dark": ("Đổi giao diện sáng hoặc tối", "Switch between light and dark"),
