@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -26,10 +26,12 @@ from actors.feeds.feed import Credentials, Decoded, Proof, RejectedFrame, RestRe
 from actors.feeds.history import TradeHistory
 from actors.feeds.registry import FEEDS, HISTORIES
 from actors.live_offers import ReceivedOffers
+from actors.placement import Placement
 from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError
 from actors.roster import Roster, answered
+from actors.routes import Routes
 from config import Settings, SettingsError
 
 #: Different reasons counted apart; further ones share a name.
@@ -45,8 +47,8 @@ CHANGE_TIMEOUT_S: Final = 5.0
 
 
 class Collector:
-    """Collects the symbols of `exchange` from `endpoint` into `shards`: handles of `SymbolShard`. `live` is offered
-    what was received, whatever becomes of it."""
+    """Collects the symbols of `exchange` from `endpoint` into `shards`: handles of `SymbolShard`, over which symbols
+    are spread until `place` says otherwise. `live` is offered what was received, whatever becomes of it."""
 
     def __init__(
         self,
@@ -62,9 +64,10 @@ class Collector:
         self._settings = settings
         self._feed = FEEDS[exchange]
         self._roster = Roster(self._feed, endpoint.symbols, self._connect)
+        self._routes = Routes(exchange, shards)
         self._delivery = Delivery(
             exchange,
-            shards,
+            self._routes,
             settings.collector,
             time.time_ns(),
             self._hold_when_full,
@@ -73,7 +76,7 @@ class Collector:
         )
         self._backfill = Backfill(
             exchange,
-            shards,
+            self._routes,
             self._history,
             settings.data / "backfill",
             self._delivery.deliver,
@@ -124,6 +127,15 @@ class Collector:
             self._endpoint = endpoint
             self._roster = Roster(self._feed, endpoint.symbols, self._connect)
         await self.start()
+
+    async def hold(self, symbols: Sequence[str]) -> None:
+        """See `Delivery.hold`: these are about to move to another shard."""
+        await self._delivery.hold(symbols)
+
+    async def place(self, shards: Mapping[int, Any], placement: Placement) -> None:
+        """Symbols go to these shards, by their numbers, as the placement says; nothing is held any longer."""
+        if placement.version >= self._routes.placement.version:
+            self._delivery.place(shards, placement)
 
     async def add(self, symbols: Sequence[str]) -> dict[str, str]:
         """Collect further symbols, without a new connection where there is room on one. Says for each why it is not

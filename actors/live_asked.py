@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import ray
 
-from actors.directory import MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.directory import MARKET_WATCH, SUPERVISOR, collector_name, find_actor, owner
 from storage.redis import BOOK_LEVELS
 
 #: Exchange, symbol and timeframe.
@@ -34,10 +34,9 @@ class Asked(Protocol):
 
 
 class AskedActors:
-    """The actors of this instance, where symbols are spread over so many shards."""
+    """The actors of this instance."""
 
-    def __init__(self, shards: int) -> None:
-        self._shards = shards
+    def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
 
     async def books(self, exchange: str, symbols: Sequence[str] | None) -> list[pa.RecordBatch]:
@@ -45,12 +44,12 @@ class AskedActors:
         return said or []
 
     async def newest_bars(self, series: Iterable[Series]) -> dict[Series, pa.RecordBatch]:
-        by_shard: dict[int, list[Series]] = {}
+        by_shard: dict[str, list[Series]] = {}
         for one in series:
-            by_shard.setdefault(shard_of(one[0], one[1], self._shards), []).append(one)
+            by_shard.setdefault(owner(one[0], one[1]), []).append(one)
         found: dict[Series, pa.RecordBatch] = {}
         for shard, mine in by_shard.items():
-            found |= await self._ask(shard_name(shard), "newest_bars", mine) or {}
+            found |= await self._ask(shard, "newest_bars", mine) or {}
         return found
 
     async def best(self) -> list[dict[str, Any]]:
@@ -67,4 +66,5 @@ class AskedActors:
                 self._handles[name] = find_actor(name)
             return await getattr(self._handles[name], method).remote(*arguments)
         except (ValueError, ray.exceptions.RayError):
+            self._handles.pop(name, None)
             return None

@@ -32,7 +32,7 @@ def add_overview(add: Callable[..., Any], settings: Settings, redis_url: str | N
         finnhub=_revealed(settings.finnhub_api_key),
     )
     tell = partial(_tell, hub)
-    given = (own, keys, OwnShards(settings.shards), redis_url, settings.redis.prefix, tell, outside)
+    given = (own, keys, OwnShards(), redis_url, settings.redis.prefix, tell, outside)
     add(MARKET_OVERVIEW, MarketOverview, *given, settings.replay_folder is not None, gives_way=TOLD)
 
 

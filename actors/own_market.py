@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 import ray
 
-from actors.directory import find_actor, shard_name, shard_of
+from actors.directory import find_actor, owner
 from actors.overview.own_feed import Market
 
 #: Of one question.
@@ -35,14 +35,13 @@ class OwnMarket(Protocol):
 class OwnShards:
     """The shards, over which symbols are spread."""
 
-    def __init__(self, shards: int) -> None:
-        self._shards = shards
+    def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
 
     async def newest_seconds(self, markets: Iterable[Market]) -> dict[Market, pa.RecordBatch]:
         by_shard: dict[str, list[Market]] = {}
         for market in markets:
-            by_shard.setdefault(self._shard(market), []).append(market)
+            by_shard.setdefault(owner(market.exchange, market.symbol), []).append(market)
 
         async def one(shard: str, mine: Sequence[Market]) -> dict[Market, pa.RecordBatch]:
             found = await self._ask(shard, "newest_bars", [(own.exchange, own.symbol, "1s") for own in mine])
@@ -60,10 +59,9 @@ class OwnShards:
         return said
 
     async def _of(self, market: Market, method: str, *arguments: Any) -> Any:
-        return await self._ask(self._shard(market), method, market.exchange, market.symbol, *arguments)
-
-    def _shard(self, market: Market) -> str:
-        return shard_name(shard_of(market.exchange, market.symbol, self._shards))
+        return await self._ask(
+            owner(market.exchange, market.symbol), method, market.exchange, market.symbol, *arguments
+        )
 
     async def _ask(self, name: str, method: str, *arguments: Any) -> Any:
         try:
@@ -72,4 +70,5 @@ class OwnShards:
             asked = getattr(self._handles[name], method).remote(*arguments)
             return await asyncio.wait_for(asked, ANSWER_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError):
+            self._handles.pop(name, None)
             return None

@@ -90,6 +90,20 @@ class Quarantine:
         rows = rows[rows["kind"] == kind]
         return [dict(zip(_EVENT[1:], row.tolist(), strict=True)) for row in rows[list(_EVENT[1:])]]
 
+    def rows(self, exchange: str, symbol: str) -> tuple[Array, Array]:
+        """Everything of a symbol, for `adopt`."""
+        return self._flagged.of(exchange, symbol), self._events.of(exchange, symbol)
+
+    def adopt(self, flagged: Array, events: Array) -> None:
+        """Take rows of symbols that were another's."""
+        self._flagged.add(flagged[-self._flagged.most :])
+        self._events.add(events[-self._events.most :])
+
+    def forget(self, exchange: str, symbol: str) -> None:
+        """Let go of everything of a symbol."""
+        self._flagged.clear(exchange, symbol)
+        self._events.clear(exchange, symbol)
+
     def close(self) -> None:
         self._flagged.close()
         self._events.close()

@@ -58,9 +58,14 @@ class StoredBars:
         #: One at a time: each may read all trades of a day.
         self._reading = asyncio.Lock()
         bar_kernels.warm_up()
-        mine = list(mine)
+        self.adopt(mine)
+
+    def adopt(self, symbols: Iterable[tuple[str, str]]) -> None:
+        """Have the bars of these symbols (exchange, symbol), which are not here yet, from their stored trades."""
+        mine = list(symbols)
         for exchange, count in Counter(exchange for exchange, _ in mine).items():
-            self._of(exchange).reserve(count)
+            bars = self._of(exchange)
+            bars.reserve(len(bars.symbols) + count)
         for some in batched(mine, RECOVERED_AT_ONCE):
             starts: dict[str, dict[str, tuple[int, int]]] = {}
             for exchange, symbol in some:
@@ -72,6 +77,13 @@ class StoredBars:
     @property
     def symbols(self) -> dict[str, list[str]]:
         return {exchange: bars.symbols for exchange, bars in self._bars.items()}
+
+    def forget(self, exchange: str, symbol: str) -> None:
+        """Let go of a symbol; what is kept of its bars stays."""
+        self._of(exchange).forget(symbol)
+        self._history_days.pop((exchange, symbol), None)
+        for bucket in [one for one in self._unread.get(exchange, ()) if one[0] == symbol]:
+            del self._unread[exchange][bucket]
 
     def update(self, exchange: str, trades: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Take trades that have just been stored. Gives the bars (`storage.schema.BARS`) they revise that are no longer

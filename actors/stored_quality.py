@@ -4,8 +4,8 @@ every count as it was. A trade that was stored but not judged when it was killed
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,17 @@ RECENT: Final = 10
 _SHOWN: Final = ("check_type", "error_message", "trade_id", "price", "size")
 
 
+class Handed(NamedTuple):
+    """One symbol: its state, and what was found amiss in its trades."""
+
+    state: Any
+    flagged: Any
+    events: Any
+
+
 class StoredQuality:
-    """Of the symbols `mine` (exchange, symbol), in `settings.quality_folder`; `name` (`0-of-2`) says which shard it
-    is. Files of another number of shards are read for what they knew. OSError when the disk fails."""
+    """Of the symbols `mine` (exchange, symbol), in `settings.quality_folder`; `name` (`shard-0`) says which shard it
+    is. Files of other shards are read for what they knew. OSError when the disk fails."""
 
     def __init__(self, settings: Settings, name: str, mine: Callable[[str, str], bool]) -> None:
         self._folder = settings.quality_folder
@@ -40,8 +48,7 @@ class StoredQuality:
         quality_kernels.warm_up()
         self._quarantine = Quarantine(self._folder, name, settings.quality.quarantine)
         for path in self._folder.glob("*.states"):
-            if path.stem.endswith(f".{name}") or self._is_of_other_shards(path):
-                self._of(path.name.partition(".")[0])
+            self._of(path.name.partition(".")[0])
 
     def judge_by(self, settings: QualitySettings) -> None:
         """Other limits for trades that come from now on."""
@@ -113,6 +120,22 @@ class StoredQuality:
         """What `changed` gave did not arrive: it is given again."""
         self._quality[exchange].untold(told)
 
+    def handed(self, exchange: str, symbol: str) -> "Handed":
+        """What is known of a symbol, for `adopt` elsewhere."""
+        return Handed(self._of(exchange).state(symbol), *self._quarantine.rows(exchange, symbol))
+
+    def adopt(self, exchange: str, symbol: str, handed: "Handed") -> None:
+        """Go on with what another shard knew of a symbol. OSError."""
+        quality = self._of(exchange)
+        quality.adopt(handed.state, lambda one: one == symbol)
+        self._quarantine.forget(exchange, symbol)
+        self._quarantine.adopt(handed.flagged, handed.events)
+
+    def forget(self, exchange: str, symbol: str) -> None:
+        """Let go of a symbol."""
+        self._of(exchange).forget(symbol)
+        self._quarantine.forget(exchange, symbol)
+
     def close(self) -> None:
         self._quarantine.close()
         for file in self._files:
@@ -133,13 +156,11 @@ class StoredQuality:
         if exchange not in self._quality:
             file = MappedRows(self._folder / f"{exchange}.{self._name}.states", STATE, SYMBOLS)
             self._files.append(file)
-            self._quality[exchange] = quality = Quality(self._rules, file.rows, file.grow)
-            for path in filter(self._is_of_other_shards, self._folder.glob(f"{exchange}.*.states")):
-                quality.adopt(read_rows(path, STATE), lambda symbol: self._mine(exchange, symbol))
+            quality = Quality(self._rules, file.rows, file.grow, partial(self._mine, exchange))
+            self._quality[exchange] = quality
+            for path in self._folder.glob(f"{exchange}.*.states"):
+                quality.adopt(read_rows(path, STATE), partial(self._mine, exchange))
         return self._quality[exchange]
-
-    def _is_of_other_shards(self, path: Path) -> bool:
-        return path.stem.partition("-")[2] != self._name.partition("-")[2]
 
 
 def rules_of(settings: QualitySettings) -> Rules:

@@ -38,6 +38,7 @@ from actors.directory import (
     SUPERVISOR,
     collector_name,
     find_actor,
+    placement_now,
     shard_name,
 )
 from actors.endpoint import Endpoint
@@ -47,9 +48,12 @@ from actors.live_hub import LiveHub
 from actors.live_offers import ReceivedOffers
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
+from actors.nodes import stays_on, this_node
 from actors.offers import Offers, WantedOffers
 from actors.overview_start import add_overview
 from actors.own_process import COLLECTOR, TOLD, in_own_process
+from actors.placement import Series
+from actors.places import Places
 from actors.published_books import CollectorBooks
 from actors.publisher import Publisher
 from actors.reports import Reports
@@ -76,9 +80,10 @@ STOP_ORDER = (
 )
 
 
-def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
+def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0, on: str | None = None) -> Any:
     """The actor of that name, made now if it does not run yet. Restarted for ever; calls to it wait meanwhile.
-    `gives_way`: by so many steps of priority, see `actors.own_process`."""
+    `gives_way`: by so many steps of priority, see `actors.own_process`. `on`: the node it stays on, this one if none
+    is said."""
     return (
         ray.remote(in_own_process(actor, gives_way))
         .options(
@@ -89,6 +94,7 @@ def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0) -> 
             num_cpus=0,
             max_restarts=-1,
             max_task_retries=-1,
+            scheduling_strategy=stays_on(on or this_node()),
         )
         .remote(*arguments)
     )
@@ -112,6 +118,7 @@ class Supervisor:
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._changes = SymbolChanges(settings.data / "symbols.json")
         self._status: dict[str, dict[str, Any]] = {}
+        self._places: Places | None = None
         self._chronicle: Chronicle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._collecting = False
@@ -135,18 +142,23 @@ class Supervisor:
         database = add_told(DATABASE, Database, settings)
         publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url, CollectorBooks())
         watch = add_told(MARKET_WATCH, MarketWatch, settings, Collectors(), publisher, database, self._recorded)
-        asked = AskedActors(settings.shards)
-        hub = self._add(LIVE_HUB, LiveHub, settings.live_feed, list(endpoints), asked, gives_way=COLLECTOR)
+        hub = self._add(LIVE_HUB, LiveHub, settings.live_feed, list(endpoints), AskedActors(), gives_way=COLLECTOR)
         alerter = add_told(ALERTER, Alerter, settings, self._redis_url, self._recorded, database, time.time_ns, hub)
         add_told(BACKUPS, Backups, settings, database)
         self._add(ACCOUNTS, Accounts, settings, self._redis_url, database)
         add_told(REPORTS, Reports, settings, database)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter), WantedOffers(hub))
         sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
-        shards = [
-            self._add(shard_name(index), SymbolShard, index, settings, ray.put, sinks, self._recorded)
-            for index in range(settings.shards)
-        ]
+
+        def start_shard(number: int, node: str) -> Any:
+            given = (number, settings, ray.put, sinks, self._recorded, placement_now)
+            return self._add(shard_name(number), SymbolShard, *given, on=node)
+
+        if self._places is None:
+            known, collectors = self._known_symbols, lambda: self._collectors
+            self._places = Places(settings, start_shard, self._end_shard, collectors, known)
+            await self._places.begin()
+        shards = [*self._places.shards.values()]
         for exchange, endpoint in endpoints.items():
             name = collector_name(exchange)
             self._add(name, Collector, exchange, endpoint, settings, shards, ReceivedOffers(hub), gives_way=COLLECTOR)
@@ -157,6 +169,7 @@ class Supervisor:
         await asyncio.gather(*(actor.status.remote() for actor in self._actors.values()))
         # Who runs already knows the settings of its first start.
         await asyncio.gather(*map(self._tell_settings, self._actors))
+        await self._places.go_on()
         self._collecting = True
         if self._chronicle is None:
             self._chronicle = Chronicle(database, time.time_ns)
@@ -218,7 +231,8 @@ class Supervisor:
         if not self._collecting:
             return []
         symbols = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
-        return await surveys.integrity(self._collectors, self._shards, symbols)
+        assert self._places is not None
+        return await surveys.integrity(self._collectors, self._places.shards, self._places.placement, symbols)
 
     async def gaps(
         self, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
@@ -281,6 +295,20 @@ class Supervisor:
         found: list[dict[str, Any]] = await self._actors[ALERTER].deliveries.remote(alert_id, limit)
         return found
 
+    async def scale(self, shards: int) -> dict[str, Any]:
+        """See `Places.scale`. `SettingsError` before everything runs."""
+        if self._places is None or not self._collecting:
+            raise SettingsError("the instance is still starting; ask again in a moment")
+        said = await self._places.scale(shards)
+        self._note("scaled", "placement", f"{shards} shards", shards=shards, symbols=said["symbols"])
+        return said
+
+    async def scaling(self) -> dict[str, Any]:
+        """See `Places.progress`."""
+        if self._places is None:
+            raise SettingsError("the instance is still starting; ask again in a moment")
+        return self._places.progress()
+
     async def configuration(self) -> dict[str, Any]:
         """See `actors.configuration.Configuration.now`."""
         return self._configuration.now()
@@ -326,6 +354,8 @@ class Supervisor:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        if self._places is not None:
+            await self._places.end()
         self._note("system_stopped", "supervisor", "asked to stop")
         if self._chronicle is not None:
             await self._chronicle.flush(STOP_TIMEOUT_S)
@@ -339,7 +369,21 @@ class Supervisor:
 
     @property
     def _shards(self) -> list[Any]:
-        return [self._actors[shard_name(index)] for index in range(self._settings.shards)]
+        return [] if self._places is None else [*self._places.shards.values()]
+
+    async def _known_symbols(self) -> set[Series]:
+        """Every symbol that is stored or collected."""
+        stored = await asyncio.gather(*(shard.stored.remote() for shard in self._shards))
+        collected = {(exchange, symbol) for exchange, own in self._endpoints.items() for symbol in own.symbols}
+        return collected.union(*stored)
+
+    async def _end_shard(self, number: int) -> None:
+        """It has no symbols any more."""
+        actor = self._actors.pop(shard_name(number))
+        self._status.pop(shard_name(number), None)
+        with suppress(TimeoutError, ray.exceptions.RayError):
+            await asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S)
+        ray.kill(actor, no_restart=True)
 
     @property
     def _collectors(self) -> dict[str, Any]:
@@ -357,6 +401,8 @@ class Supervisor:
         collector = self._collector(exchange)
         async with self._changing[exchange]:
             if not (await collector.status.remote())["running"]:
+                if self._places is not None:
+                    await self._places.introduce(exchange)
                 await collector.relocate.remote(self._endpoints[exchange])
             yield collector
 
@@ -397,8 +443,8 @@ class Supervisor:
             if instruments is not None:
                 self._chronicle.list_is(exchange, instruments, symbols)
 
-    def _add(self, name: str, actor: type, *arguments: Any, gives_way: int = 0) -> Any:
-        self._actors[name] = handle = start_actor(name, actor, *arguments, gives_way=gives_way)
+    def _add(self, name: str, actor: type, *arguments: Any, gives_way: int = 0, on: str | None = None) -> Any:
+        self._actors[name] = handle = start_actor(name, actor, *arguments, gives_way=gives_way, on=on)
         return handle
 
     async def _find_endpoints(self) -> dict[str, Endpoint]:
@@ -440,7 +486,7 @@ class Supervisor:
 
     async def _look(self) -> None:
         await asyncio.gather(
-            *(self._ask(name, actor) for name, actor in self._actors.items()),
+            *(self._ask(name, actor) for name, actor in list(self._actors.items())),
             *(self._tell_symbols(exchange, endpoint.symbols) for exchange, endpoint in self._endpoints.items()),
         )
 
@@ -450,6 +496,8 @@ class Supervisor:
             if self._status.get(name, said).get("pid") != said.get("pid"):
                 await asyncio.wait_for(self._tell_settings(name), ANSWER_TIMEOUT_S)
                 self._note("actor_restarted", name, "its process had died", severity="warning")
+            if name not in self._actors:
+                return  # a shard that has ended meanwhile
             self._status[name] = {**said, "answers": True, "at": time.monotonic()}
             if said.get("running") is False:
                 # Its process was restarted, or its work failed.
@@ -461,5 +509,7 @@ class Supervisor:
                     if name == SIMULATOR:
                         await self._relocate(answer)
         except (TimeoutError, ray.exceptions.RayError) as error:
+            if name not in self._actors:
+                return
             before = self._status.get(name, {"at": time.monotonic()})
             self._status[name] = {**before, "answers": False, "failure": str(error) or "does not answer"}

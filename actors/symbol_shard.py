@@ -1,7 +1,8 @@
-"""SymbolShard: I own the column files and bars of my symbols; nobody else writes them. A batch is acknowledged after
-it is in the files, and rows I have already are dropped, so whatever is sent again counts once. My ledger says what is
-missing. After a crash I read my bars back from the files, and hold the ledger to them. A full disk stops my
-acknowledgements, never my files' integrity; slow or dead sinks (ClickHouse, Redis) cost me nothing.
+"""SymbolShard: I own the column files and bars of the symbols that the placement gives me; nobody else writes them. A
+batch is acknowledged after it is in the files, and rows I have already are dropped, so whatever is sent again counts
+once. My ledger says what is missing. After a crash I read my bars back from the files, and hold the ledger to them. A
+full disk stops my acknowledgements, never my files' integrity; slow or dead sinks (ClickHouse, Redis) cost me nothing.
+Who was cut off and comes back asks for the placement before it writes, and finds what others have by now.
 """
 
 import asyncio
@@ -20,20 +21,22 @@ import pyarrow as pa
 from actors.archived_days import ArchivedDays
 from actors.by_symbol import BySymbol, by_symbol
 from actors.day_keeper import DayKeeper
-from actors.directory import shard_of
 from actors.durability import Durability
+from actors.handover import Bundle, NotMine, Ownership
 from actors.ledger.account import Kind
 from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
 from actors.parcels import Sink, Stream, batches_of
+from actors.placement import Placement, Series
 from actors.reconciler import Reconciler
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
 from actors.stored_quality import StoredQuality
 from config import Settings
-from storage.claim import Claim
+from config.node_folder import on_this_node
+from storage.claim import PATIENCE_S, Claim, SymbolClaims
 from storage.column_layout import Column, to_columns
 from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
@@ -72,7 +75,8 @@ class _Pending:
 
 
 class SymbolShard:
-    """Shard `index` of `settings.shards`.
+    """Shard `index`, with the symbols that the placement gives it that `placed` gives; without that, as one of
+    `settings.shards` that are all there are.
 
     `share` puts a table where other actors can read it without a copy and gives what to send them; `sink` takes tables
     of kinds trades, quotes, derivatives, liquidations, bars, indicators, features, gaps and quality by their exchange.
@@ -86,14 +90,19 @@ class SymbolShard:
         share: Callable[[pa.Table], Any],
         sink: Sink,
         recorded: bool,
+        placed: Callable[[], Placement] | None = None,
     ) -> None:
         sys.setswitchinterval(SWITCH_S)
+        settings = on_this_node(settings)
         self.index = index
         self._settings = settings
         self._share = share
         self._sink = sink
         self._recorded = recorded
-        self._claim = Claim(settings.data / "claims", index, settings.shards)
+        name = f"shard-{index}"
+        self._claim = Claim(settings.data / "claims", name)
+        placed = placed or partial(Placement.first, settings.shards)
+        self._own = Ownership(index, placed, SymbolClaims(settings.data / "claims"))
         archived = ArchivedDays(settings)
         self._writer = ColumnWriter(settings.columns, settings.shard.max_open_files, archived.bring_back)
         # Asked rarely, and for what was written a moment ago.
@@ -111,9 +120,10 @@ class SymbolShard:
         self._failure = ""
         mine = self._stored_symbols()
         for exchange, symbol in mine:
+            self._own.claim(exchange, symbol, PATIENCE_S)
             self._writer.recover(exchange, symbol)
-        name = f"{index}-of-{settings.shards}"
-        self._keeper = Keeper(settings.data / "ledger", name, self._reader, settings.columns, self._mine, time.time_ns)
+        folder, is_mine = settings.data / "ledger", self._own.is_mine
+        self._keeper = Keeper(folder, name, self._reader, settings.columns, is_mine, time.time_ns)
         self._ledger = self._keeper.ledger
         self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
         self._days = DayKeeper(settings, self._writer, self._durability, archived)
@@ -124,7 +134,7 @@ class SymbolShard:
         self._features = StoredFeatures(self._reader, self._bars)
         #: Series whose newest bar has closed or changed since their features were told.
         self._featureless: set[tuple[str, str, str]] = set()
-        self._quality = StoredQuality(settings, name, self._mine)
+        self._quality = StoredQuality(settings, name, is_mine)
         self._reconciler = Reconciler(settings, name, self._stored_symbols, sink, recorded)
 
     def __repr__(self) -> str:
@@ -138,13 +148,15 @@ class SymbolShard:
         Kinds are trades, quotes, derivatives and liquidations; history (trades from before a subscription, stored
         where they fill a gap) and backfill (trades asked for, stored unless they are); merged (MERGED, about the
         trades beside it, or about the backfill where there is one) and breaks (BREAKS). A batch whose origin came
-        before is dropped.
+        before is dropped. `NotMine` for rows of a symbol that another shard has: nothing is stored then.
         """
         await self.start()
         self._clock_ns[exchange] = max(clock_ns, self._clock_ns.get(exchange, 0))
-        new = self._sequences.setdefault(exchange, Sequences()).take(origin.epoch, origin.sequence)
-        # What came before may still be on its way into the files.
-        batches = batches_of(streams) if new else {}
+        batches = batches_of(streams)
+        self._check_mine(exchange, batches, origin.placement)
+        if not self._sequences.setdefault(exchange, Sequences()).take(origin.epoch, origin.sequence):
+            # What came before may still be on its way into the files.
+            batches = {}
         written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pending.append(_Pending(exchange, origin, batches, written))
         return await written
@@ -183,11 +195,57 @@ class SymbolShard:
         await self._keep_history()
         self._quality.close()
         await self._keeper.close()
+        self._own.close()
         self._claim.release()
+
+    async def release(self, symbols: Sequence[Series]) -> Bundle:
+        """Let go of symbols that are about to move: everything that came of them is in the files, which the disk holds,
+        and told. Asked again it says the same. Nothing may come of them meanwhile. OSError."""
+        self._own.release(symbols)
+        await self._commit()
+        if any(exchange == pending.exchange for exchange, _ in symbols for pending in self._pending):
+            raise OSError(self._blocked)
+        await self._close_bars()
+        await self._share_new(last=True)
+        await self._make_features()
+        await self._share_new()
+        await self._durability.sync()
+        records = self._keeper.release(symbols)
+        quality = {one: self._quality.handed(*one) for one in symbols}
+        self._let_go(symbols)
+        return Bundle(list(symbols), records, quality)
+
+    async def prepare(self, bundle: Bundle) -> None:
+        """Keep what another shard knew of symbols that are about to come; `adopt` or `forget` follows. OSError."""
+        self._keeper.keep(bundle.records)
+
+    async def adopt(self, bundle: Bundle, placement: Placement) -> None:
+        """These symbols are mine, as this placement says; asked again it does nothing. `NotMine`; OSError."""
+        self._lose(self._own.learn(placement))
+        self._own.take(bundle.symbols, placement)
+        self._recover(bundle.symbols)
+        for (exchange, symbol), handed in bundle.quality.items():
+            self._quality.adopt(exchange, symbol, handed)
+
+    async def place(self, placement: Placement) -> None:
+        """Symbols are as this placement says."""
+        self._lose(self._own.learn(placement))
+
+    async def stored(self) -> list[Series]:
+        """My symbols that have files."""
+        return self._stored_symbols()
+
+    async def forget(self, symbols: Sequence[Series], placement: Placement) -> None:
+        """Others have these for good, as this placement says."""
+        self._lose(self._own.learn(placement))
+        for exchange, symbol in symbols:
+            if not self._own.is_mine(exchange, symbol):
+                self._keeper.forget(exchange, symbol)
+                self._quality.forget(exchange, symbol)
 
     async def configure(self, settings: Settings) -> None:
         """Go by these limits of quality and timeframes of features from now on."""
-        self._settings = settings
+        self._settings = on_this_node(settings)
         self._quality.judge_by(settings.quality)
 
     async def gaps(self, exchange: str | None, open_only: bool = True) -> list[Gap]:
@@ -263,6 +321,51 @@ class SymbolShard:
             **self._reconciler.status(),
             **{name: self._counts[name] for name in COUNTED},
         }
+
+    def _check_mine(self, exchange: str, batches: Mapping[str, pa.RecordBatch], version: int) -> None:
+        if version > self._own.placement.version:
+            self._lose(self._own.learn())
+        if not (unknown := self._own.unknown(exchange, batches)):
+            return
+        if not all(self._own.is_mine(exchange, symbol) for symbol in unknown):
+            self._lose(self._own.learn())
+        for symbol in unknown:
+            if not self._own.is_mine(exchange, symbol):
+                by = f"placement {self._own.placement.version}, the sender goes by {version}"
+                raise NotMine(f"{exchange} {symbol} is not for shard {self.index} ({by})")
+        for symbol in unknown:
+            self._own.claim(exchange, symbol, patience_s=0)
+        self._recover([(exchange, symbol) for symbol in unknown])
+
+    def _recover(self, symbols: Sequence[Series]) -> None:
+        """Have symbols from their files that are new here."""
+        stored = self._reader.symbols()
+        known = self._bars.symbols
+        mine = [
+            (exchange, symbol)
+            for exchange, symbol in symbols
+            if symbol in stored.get(exchange, ()) and symbol not in known.get(exchange, ())
+        ]
+        for exchange, symbol in mine:
+            self._writer.recover(exchange, symbol)
+        for exchange, symbol in symbols:
+            self._keeper.adopt(exchange, symbol)
+        self._bars.adopt(mine)
+
+    def _lose(self, symbols: Sequence[Series]) -> None:
+        """Others have these, while I did not hear of it."""
+        self._own.release(symbols)
+        for exchange, symbol in symbols:
+            self._keeper.forget(exchange, symbol)
+        self._let_go(symbols)
+
+    def _let_go(self, symbols: Sequence[Series]) -> None:
+        gone = set(symbols)
+        for exchange, symbol in symbols:
+            self._bars.forget(exchange, symbol)
+            self._writer.leave(exchange, symbol)
+        self._featureless = {one for one in self._featureless if one[:2] not in gone}
+        self._own.left(symbols)
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -448,9 +551,8 @@ class SymbolShard:
     def _now_ns(self, exchange: str) -> int:
         return self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns()
 
-    def _stored_symbols(self) -> list[tuple[str, str]]:
+    def _stored_symbols(self) -> list[Series]:
         found = self._reader.symbols().items()
-        return [(exchange, symbol) for exchange, symbols in found for symbol in symbols if self._mine(exchange, symbol)]
-
-    def _mine(self, exchange: str, symbol: str) -> bool:
-        return shard_of(exchange, symbol, self._settings.shards) == self.index
+        return [
+            (exchange, symbol) for exchange, names in found for symbol in names if self._own.is_mine(exchange, symbol)
+        ]

@@ -179,7 +179,7 @@ async def _serve(folder: str) -> None:
     settings = load(folder).live_feed
     options = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
     ray.init(num_cpus=2, namespace=NAMESPACE, _temp_dir=folder, **options)
-    hub = start_actor(LIVE_HUB, LiveHub, settings, ["binance"], AskedActors(1))
+    hub = start_actor(LIVE_HUB, LiveHub, settings, ["binance"], AskedActors())
     app = LiveApp(settings, Actors(1, dict), dict)
     config = uvicorn.Config(
         app, port=0, log_level="warning", ws="websockets-sansio", ws_per_message_deflate=False, loop="none"

@@ -10,7 +10,7 @@ import ray
 
 from actors.aggregation.activity import activity
 from actors.aggregation.quality_kernels import HOURS
-from actors.directory import MARKET_WATCH, SIMULATOR, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.directory import MARKET_WATCH, SIMULATOR, SUPERVISOR, collector_name, find_actor, owner
 from cluster import ray_head
 from cluster.backfilling import span
 from cluster.frames import (
@@ -142,7 +142,7 @@ class Attached:
 
     def shard(self, exchange: str, symbol: str) -> Any:
         """The handle of the actor that owns a symbol."""
-        return find_actor(shard_name(shard_of(exchange, symbol, self._shards())))
+        return find_actor(owner(exchange, symbol))
 
     def last_trades(self, exchange: str, symbol: str, rows: int = 1000) -> pa.Table:
         """The newest trades (`storage.schema.TRADES`), read where they lie in the object store."""
@@ -234,10 +234,6 @@ class Attached:
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         return _answer(getattr(self._supervisor, method).remote(*arguments))
-
-    def _shards(self) -> int:
-        said: dict[str, Any] = ray.get(self._supervisor.status.remote())
-        return sum(name.startswith("shard:") for name in said)
 
 
 def _answer(reference: Any) -> Any:

@@ -93,7 +93,7 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
         actors = Actors(
             supervisor=Supervised(),
             alerts=SupervisedAlerts(),
-            shards=Shards(settings.shards).ask,
+            shards=Shards().ask,
             query=query,
             book=book,
             best=watched("best"),
@@ -123,7 +123,7 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
             except BadRequest as error:
                 raise Refused(str(error)) from None
 
-        app = Measured(LiveApp(settings.live_feed, LiveActors(settings.shards, symbols), symbols, authenticate))
+        app = Measured(LiveApp(settings.live_feed, LiveActors(symbols), symbols, authenticate))
         # Addresses may hold tokens: what is not a warning is not logged. The application counts its connections.
         options = {
             "ws": "websockets-sansio",

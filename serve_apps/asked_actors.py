@@ -11,7 +11,7 @@ import ray
 
 from actors.alerting.definitions import AlertError
 from actors.configuration import OutdatedVersion, UnknownVersion
-from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, shard_name, shard_of
+from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, owner
 from config import SettingsError
 from serve_apps.shared_answer import NoAnswer
 from storage.clickhouse import DatabaseUnavailable, Parameter
@@ -109,16 +109,11 @@ class Supervised:
 class Shards:
     """The shards, each asked about the symbols it owns. ValueError where one refuses, `NoAnswer`."""
 
-    def __init__(self, shards: int) -> None:
-        self._shards = shards
-
     def ask(self, method: str) -> Callable[..., Awaitable[Any]]:
         """A method of the shard of (exchange, symbol), which are its first arguments."""
 
         async def asked(exchange: str, symbol: str, *arguments: Any) -> Any:
-            return await told(
-                shard_name(shard_of(exchange, symbol, self._shards)), method, exchange, symbol, *arguments
-            )
+            return await told(owner(exchange, symbol), method, exchange, symbol, *arguments)
 
         return asked
 
@@ -136,6 +131,10 @@ async def told(name: str, method: str, *arguments: Any, within_s: float = READ_T
         if isinstance(error.cause, ValueError | KeyError | DatabaseUnavailable):
             raise error.cause from None
         raise
+    except ray.exceptions.ActorDiedError:
+        # A shard that ended; there may be another one of that name.
+        actor.cache_clear()
+        raise NoAnswer(_AWAY) from None
     except (TimeoutError, ray.exceptions.RayError):
         raise NoAnswer(_AWAY) from None
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import ray
 
-from actors.directory import LIVE_HUB, MARKET_WATCH, SUPERVISOR, collector_name, shard_name, shard_of
+from actors.directory import LIVE_HUB, MARKET_WATCH, SUPERVISOR, collector_name, owner
 from actors.live_hub import Wanted
 from actors.live_log import Entry
 from serve_apps.asked_actors import actor
@@ -25,10 +25,9 @@ BARS: Final = 100
 
 
 class Actors:
-    """See `Source`. Symbols are spread over so many shards; `symbols` are those there are."""
+    """See `Source`; `symbols` are those there are."""
 
-    def __init__(self, shards: int, symbols: Symbols) -> None:
-        self._shards = shards
+    def __init__(self, symbols: Symbols) -> None:
         self._symbols = symbols
 
     async def follow(self, follower: str, wanted: frozenset[Wanted]) -> int:
@@ -86,13 +85,15 @@ class Actors:
         return found
 
     async def _ask_shard(self, topic: Topic, method: str, *arguments: Any) -> Any:
-        shard = shard_name(shard_of(topic.exchange, topic.symbol, self._shards))
-        return await self._ask(shard, method, *arguments)
+        return await self._ask(owner(topic.exchange, topic.symbol), method, *arguments)
 
     async def _ask(self, name: str, method: str, *arguments: Any) -> Any:
         try:
             return await asyncio.wait_for(getattr(actor(name), method).remote(*arguments), ANSWER_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError) as error:
+            if isinstance(error, ray.exceptions.ActorDiedError):
+                # A shard that ended; there may be another one of that name.
+                actor.cache_clear()
             raise Away(name) from error
 
 

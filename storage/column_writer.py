@@ -157,6 +157,15 @@ class ColumnWriter:
         self._close(day)
         self._states.pop(day, None)
 
+    def leave(self, exchange: str, symbol: str) -> None:
+        """Close what is open of a symbol, and know nothing of it any more: another one writes it from now on."""
+        place = self._root / folder_name(exchange) / folder_name(symbol)
+        for day in [day for day in (*self._states, *self._open) if day.folder.parent == place]:
+            self.forget(day)
+            self._unreported.pop(day, None)
+        for row_type in COLUMNS:
+            self._folders.pop((exchange, symbol, row_type), None)
+
     def _append_day(self, day: Day, columns: Mapping[str, Column]) -> Column:
         opened = self._opened(day)
         identities = columns[IDENTITY[day.row_type]]

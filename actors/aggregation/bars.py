@@ -30,6 +30,8 @@ _SPARSE_BYTES: Final = 256 << 20
 _PASS: Final = 262_144
 #: Symbols there is room for at first.
 _SYMBOLS: Final = 8
+#: The names of codes that no symbol has begin so, as no symbol does.
+_FREE: Final = "\0"
 #: Columns of the kernels beside the symbol.
 _COLUMNS: Final = ("ts_event", "trade_id", "price", "size", "side")
 
@@ -45,6 +47,8 @@ class Bars:
         self._keep = keep
         self._grace_ns = grace_ns
         self._codes: dict[str, int] = {}
+        #: Codes of symbols that were let go of.
+        self._free: list[int] = []
         self._room = _SYMBOLS
         self._store = _store(_SYMBOLS, keep)
         self._under_way = _under_way(_SYMBOLS)
@@ -57,7 +61,33 @@ class Bars:
 
     @property
     def symbols(self) -> list[str]:
+        return [name for name in self._codes if not name.startswith(_FREE)]
+
+    @property
+    def _names(self) -> list[str]:
+        """By code, those without a symbol too."""
         return list(self._codes)
+
+    def forget(self, symbol: str) -> None:
+        """Let go of a symbol and its bars, told or not."""
+        if (code := self._codes.get(symbol)) is None:
+            return
+        self._name(code, f"{_FREE}{code}")
+        self._free.append(code)
+        numbers = np.arange(LEVELS) * self._room + code
+        for number in numbers[self._store.series["length"][numbers] > 0].tolist():
+            one = self._store.series[number]
+            # No further: memory nobody has written to must stay so.
+            used = self._keep if one["head"] else int(one["length"])
+            own = slice(number * self._keep, number * self._keep + used)
+            self._store.rows[own], self._states[own] = np.zeros(1, BAR), np.zeros(1, STATE)
+        self._store.series[numbers] = _unused(1)
+        self._gone = [(rows[kept], of[kept]) for rows, of in self._gone for kept in (of % self._room != code,)]
+        self._said = [
+            (of[kept], times[kept], values[kept])
+            for of, times, values in self._said
+            for kept in (of % self._room != code,)
+        ]
 
     def reserve(self, symbols: int) -> None:
         """Have room for so many, that are about to come."""
@@ -79,7 +109,7 @@ class Bars:
                 self._code(names[place])
         meaning = np.array([self._codes.get(name, 0) for name in names], np.uint64)
         columns = [codes, *(np.asarray(trades.column(name)) for name in _COLUMNS)]
-        known, lost = self.symbols, dict[Bucket, None]()
+        known, lost = self._names, dict[Bucket, None]()
         aside = _aside(min(trades.num_rows, _PASS))
         begin = 0
         while begin < trades.num_rows:
@@ -128,7 +158,7 @@ class Bars:
             said = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(FIELDS))))]
         numbers, times, values = (np.concatenate(parts) for parts in zip(*said, strict=True))
         levels, codes = np.divmod(numbers, self._room)
-        return to_indicators(levels, codes, times, values, self.symbols)
+        return to_indicators(levels, codes, times, values, self._names)
 
     def newest_indicators(self, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """Of the newest `limit` bars of a symbol that are closed and have others to look back at."""
@@ -146,7 +176,7 @@ class Bars:
             prices = (np.ascontiguousarray(rows[name][:end]) for name in ("high", "low", "close"))
             advance(*prices, volume[:end], begin, before, np.zeros(count, STATE), values)
         times = rows["time"][begin : begin + count]
-        return to_indicators(np.full(count, level), np.full(count, code), times, values, self.symbols)
+        return to_indicators(np.full(count, level), np.full(count, code), times, values, self._names)
 
     def newest(self, symbol: str, timeframe: str, limit: int) -> pa.RecordBatch:
         """The newest `limit` bars of a symbol, ascending, the open one too; empty for a symbol without bars. ValueError
@@ -229,11 +259,17 @@ class Bars:
 
     def _code(self, symbol: str) -> int:
         code = self._codes.get(symbol)
-        if code is None:
+        if code is None and self._free:
+            code = self._free.pop()
+            self._name(code, symbol)
+        elif code is None:
             code = self._codes[symbol] = len(self._codes)
             if code == self._room:
                 self._grow(2 * self._room)
         return code
+
+    def _name(self, code: int, symbol: str) -> None:
+        self._codes = {symbol if own == code else name: own for name, own in self._codes.items()}
 
     def _grow(self, symbols: int) -> None:
         larger, states = _store(symbols, self._keep), _states(symbols, self._keep)
@@ -252,13 +288,18 @@ class Bars:
 
     def _to_arrow(self, rows: Array, numbers: Array) -> pa.RecordBatch:
         levels, codes = np.divmod(numbers, self._room)
-        return to_bars(rows, timeframes_of(levels), codes, self.symbols)
+        return to_bars(rows, timeframes_of(levels), codes, self._names)
 
 
 def _store(symbols: int, keep: int) -> Store:
-    rows, series = _zeros(LEVELS * symbols * keep, BAR), np.zeros(LEVELS * symbols, SERIES)
-    series["forgotten"] = NOWHERE
+    rows, series = _zeros(LEVELS * symbols * keep, BAR), _unused(LEVELS * symbols)
     return Store(rows, rows.view(np.uint64), series, np.full(LEVELS, NEVER, np.int64))
+
+
+def _unused(count: int) -> Array:
+    series = np.zeros(count, SERIES)
+    series["forgotten"] = NOWHERE
+    return series
 
 
 def _under_way(symbols: int) -> tuple[Array, Array]:

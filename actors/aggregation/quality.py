@@ -57,10 +57,17 @@ class Quality:
     """What is known of the trades of one exchange's symbols.
 
     `states` (STATE) is what is known already, at least one, and where all of it is written; `grow(count)` gives an
-    array of that many, the first ones as they were. Without them everything is in memory.
+    array of that many, the first ones as they were. Without them everything is in memory. Those of symbols that are not
+    `mine` stay there for whoever adopts them.
     """
 
-    def __init__(self, rules: Rules, states: Array | None = None, grow: Callable[[int], Array] | None = None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        states: Array | None = None,
+        grow: Callable[[int], Array] | None = None,
+        mine: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._rules = rules
         self._states = np.zeros(SYMBOLS, STATE) if states is None else states
         self._grow = grow or self._larger
@@ -68,7 +75,9 @@ class Quality:
         unsound = np.flatnonzero(~_are_sound(self._states))
         self._states[unsound] = np.zeros(len(unsound), STATE)
         names = self._states["symbol"].tolist()
-        self._codes = {_name(name): code for code, name in enumerate(names) if name}
+        codes = {_name(name): code for code, name in enumerate(names) if name}
+        self._codes = {symbol: code for symbol, code in codes.items() if mine(symbol)}
+        self._others = {symbol: code for symbol, code in codes.items() if symbol not in self._codes}
         self._free = [code for code, name in enumerate(names) if not name][::-1]
         self._look()
         # Whether they arrived nobody knows.
@@ -151,7 +160,8 @@ class Quality:
         """What `changed` gave did not arrive."""
         names, codes = symbols_of(told)
         for code, time in zip(codes, np.asarray(told.column("time")).tolist(), strict=True):
-            self._tell_again(self._codes[names[code]], time)
+            if names[code] in self._codes:
+                self._tell_again(self._codes[names[code]], time)
 
     def adopt(self, states: Array, mine: Callable[[str], bool]) -> None:
         """Take from other states what is newer here of symbols that are mine."""
@@ -162,6 +172,19 @@ class Quality:
                 code = self._code(symbol)
                 self._states[code] = state
 
+    def state(self, symbol: str) -> Array:
+        """A copy of what is known of a symbol, for `adopt`; no row where nothing is."""
+        code = self._codes.get(symbol)
+        return self._states[:0].copy() if code is None else self._states[code : code + 1].copy()
+
+    def forget(self, symbol: str) -> None:
+        """Let go of a symbol."""
+        if (code := self._codes.pop(symbol, self._others.pop(symbol, None))) is not None:
+            # First: what has a name is whole.
+            self._states["symbol"][code] = b""
+            self._states[code] = np.zeros(1, STATE)[0]
+            self._free.append(code)
+
     def _tell_again(self, code: int, time: int) -> None:
         hour = self._states["hours"][code][time // HOUR_NS % HOURS]
         if hour["time"] == time and not hour["changed"]:
@@ -171,12 +194,14 @@ class Quality:
     def _code(self, symbol: str) -> int:
         code = self._codes.get(symbol)
         if code is None:
-            if not self._free:
+            if not self._free and symbol not in self._others:
                 room = len(self._states)
                 self._states = self._grow(2 * room)
                 self._free += range(2 * room - 1, room - 1, -1)
                 self._look()
-            self._codes[symbol] = code = self._free.pop()
+            if (code := self._others.pop(symbol, None)) is None:
+                code = self._free.pop()
+            self._codes[symbol] = code
             self._states["one"]["score"][code] = 1.0
             # Last: what has a name is whole.
             self._states["symbol"][code] = symbol.encode()

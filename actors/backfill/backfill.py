@@ -3,7 +3,7 @@ asked for. They share one breaker and what live calls leave of the budget."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from actors.backfill.repair import Repair
 from actors.feeds.history import TradeHistory, Wanted
 from actors.polling.breaker import Breaker
 from actors.rest_client import RestClient
+from actors.routes import Routes
 
 log = structlog.get_logger(__name__)
 
 
 class Backfill:
-    """Of `exchange` into `shards` (anything with `gaps.remote`, `attempted.remote` and `integrity.remote`).
+    """Of `exchange` on its `routes` (to anything with `gaps.remote`, `attempted.remote` and `integrity.remote`).
 
     `history` gives past trades, or None where they cannot be told from live ones. `deliver` brings batches to the
     shards; `received` says which symbols want a second look at their trades, and since when
@@ -34,7 +35,7 @@ class Backfill:
     def __init__(
         self,
         exchange: str,
-        shards: Sequence[Any],
+        routes: Routes,
         history: Callable[[], TradeHistory | None],
         folder: Path,
         deliver: Deliver,
@@ -46,9 +47,9 @@ class Backfill:
         self._deliver = deliver
         self._records = Records(folder / f"{exchange}.json")
         self._breaker = Breaker(f"REST of {exchange}", successes=1, first_wait_s=2.0, longest_wait_s=60.0)
-        self._repair = Repair(exchange, shards, self._records, lag_ns, self._fail)
+        self._repair = Repair(exchange, routes, self._records, lag_ns, self._fail)
         self._recent = RecentTrades(received, self._fail)
-        self._jobs = Jobs(exchange, shards, self._records)
+        self._jobs = Jobs(exchange, routes, self._records)
         self._pages: Pages | None = None
         self._error = self._records.failure
         self.acknowledged = self._repair.acknowledged

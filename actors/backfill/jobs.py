@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 from actors.backfill.pages import AWAY_S, Away, Pages
 from actors.backfill.records import Job, Records
 from actors.delivery import Refused
-from actors.directory import shard_of
 from actors.feeds.feed import RestRequest
 from actors.rest_client import RestError
+from actors.routes import Routes
 
 #: A job whose pages fail this often in a row has failed.
 TRIES: Final = 5
@@ -20,11 +19,11 @@ SAVE_S: Final = 1.0
 
 
 class Jobs:
-    """The running jobs of `records`; `shards` have `integrity.remote`."""
+    """The running jobs of `records`; `routes` lead to what has `integrity.remote`."""
 
-    def __init__(self, exchange: str, shards: Sequence[Any], records: Records) -> None:
+    def __init__(self, exchange: str, routes: Routes, records: Records) -> None:
         self._exchange = exchange
-        self._shards = list(shards)
+        self._routes = routes
         self._records = records
         self._next: dict[int, RestRequest] = {}
         self._tries: dict[int, int] = {}
@@ -85,9 +84,8 @@ class Jobs:
 
     async def _stored(self, symbol: str) -> int:
         """How many of its trades came from backfills."""
-        shard = self._shards[shard_of(self._exchange, symbol, len(self._shards))]
         try:
-            rows: list[dict[str, Any]] = await shard.integrity.remote(self._exchange)
+            rows: list[dict[str, Any]] = await self._routes.shard(symbol).integrity.remote(self._exchange)
         except Exception as error:
             # It is the shard that fails; what it does not take will say so.
             raise ValueError(f"a shard does not tell what it has: {error!r}") from error

@@ -12,10 +12,10 @@ from actors.backfill.pages import Away, Pages, narrowed
 from actors.backfill.records import Records
 from actors.backfill.schedule import Key, Schedule
 from actors.delivery import Refused
-from actors.directory import shard_of
 from actors.feeds.feed import RestRequest
 from actors.feeds.history import HistoryPage, Wanted
 from actors.rest_client import RestError
+from actors.routes import Routes
 from storage.ledger_log import Gap
 
 #: The shards are asked for open gaps this often whatever they answer to batches: as many may be open as before, and
@@ -30,7 +30,7 @@ MARGIN_NS: Final = 5_000_000_000
 
 
 class Repair:
-    """The gaps of `exchange` in `shards` (anything with `gaps.remote` and `attempted.remote`).
+    """The gaps of `exchange` in the shards of its `routes` (anything with `gaps.remote` and `attempted.remote`).
 
     `lag_ns` says how far the exchange's clock is behind ours, `failed` takes what went wrong, in one line.
     """
@@ -38,13 +38,13 @@ class Repair:
     def __init__(
         self,
         exchange: str,
-        shards: Sequence[Any],
+        routes: Routes,
         records: Records,
         lag_ns: Callable[[], int],
         failed: Callable[[str], None],
     ) -> None:
         self._exchange = exchange
-        self._shards = list(shards)
+        self._routes = routes
         self._records = records
         self._lag_ns = lag_ns
         self._failed = failed
@@ -85,9 +85,13 @@ class Repair:
     async def _ask_forever(self) -> None:
         while True:
             self._ask_now.clear()
-            asked = (shard.gaps.remote(self._exchange) for shard in self._shards)
+            shards = self._routes.shards
+            asked = (shard.gaps.remote(self._exchange) for shard in shards.values())
             answers = await asyncio.gather(*asked, return_exceptions=True)
-            for number, answer in enumerate(answers):
+            # Others have the symbols of those that are gone.
+            self._gaps = {number: gaps for number, gaps in self._gaps.items() if number in shards}
+            self._said = {number: gaps for number, gaps in self._said.items() if number in shards}
+            for number, answer in zip(shards, answers, strict=True):
                 if isinstance(answer, BaseException):
                     # It is the shard that fails; its batches say so if it does not take those either. What it said
                     # last is held to be so, and the gaps of the others are repaired.
@@ -98,7 +102,7 @@ class Repair:
             self._schedule.open_are(gaps, time.monotonic(), time.time_ns())
             keys = {Key(gap.symbol, gap.gap_id) for gap in gaps}
             self._next = {key: value for key, value in self._next.items() if key in keys}
-            if len(self._gaps) == len(self._shards):
+            if len(self._gaps) == len(shards):
                 self._write(self._records.forget, keys)
             self._due.set()
             with suppress(TimeoutError):
@@ -179,7 +183,7 @@ class Repair:
         return Wanted(gap.symbol, max(begin, 0), max(end, last), gap.first_id, gap.last_id)
 
     async def _attempted(self, gap: Gap, covered: bool, note: str) -> None:
-        shard = self._shards[shard_of(self._exchange, gap.symbol, len(self._shards))]
+        shard = self._routes.shard(gap.symbol)
         told = shard.attempted.remote(self._exchange, gap.symbol, gap.gap_id, covered, note, time.time_ns())
         for error in await asyncio.gather(told, return_exceptions=True):
             if error is not None:

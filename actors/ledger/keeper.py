@@ -22,10 +22,12 @@ from actors.ledger.ledger import Ledger
 from actors.ledger.origin import Origin
 from actors.ledger.ranges import Ids
 from actors.ledger.series import Run
+from actors.placement import Series
 from storage.column_days import stored_days
 from storage.column_layout import NANOS_PER_DAY, join_time
 from storage.column_reader import ColumnReader
 from storage.ledger_log import Checkpoint, Gap, LedgerLog, Merged, Record, read_log
+from storage.ledger_reading import Logged, read_ledgers
 from storage.schema import symbols_of
 
 #: The log is made short when it has grown by this, or when its checkpoints are this old.
@@ -53,8 +55,8 @@ class Trades(NamedTuple):
 
 
 class Keeper:
-    """The ledger of one shard, with its log `folder/name.log`. `mine` says which symbols (exchange, symbol) it has;
-    logs of another number of shards (`-of-N` in their names) are read for what they knew of them."""
+    """The ledger of one shard, with its log `folder/name.log`. `mine` says which symbols (exchange, symbol) it has; the
+    logs of other shards are read for what they knew of them."""
 
     def __init__(
         self, folder: Path, name: str, reader: ColumnReader, columns: Path, mine: Callable[[str, str], bool],
@@ -70,6 +72,9 @@ class Keeper:
         self._epochs: dict[str, int] = {}
         #: Exchanges all of whose files were looked at.
         self._known: set[str] = set()
+        #: How trades of each exchange are known to follow each other.
+        self._proofs: dict[str, Proof] = {}
+        self._folder = folder
         self._fills: _Fills = {}
         self._begun: list[Account] = []
         self._compacting: asyncio.Future[None] | None = None
@@ -77,9 +82,10 @@ class Keeper:
         self._checkpoints: dict[tuple[str, str], Checkpoint] = {}
         self._merged: dict[tuple[str, str], dict[int, int]] = {}
         self._gaps: dict[tuple[str, str], dict[int, Gap]] = {}
-        shards = name.partition("-")[2]
+        #: Of symbols that are on their way to or from here, what the log must not lose.
+        self._aside: dict[Series, list[Record]] = {}
         for path in sorted(folder.glob("*.log")):
-            if not path.stem.endswith(f"-{shards}"):
+            if path.stem != name:
                 self._remember(read_log(path))
         self._remember(self._log.read())
         self._compacted_size = 0
@@ -92,7 +98,7 @@ class Keeper:
     def begin(self, exchange: str, delivered: Sequence[Delivered], now_ns: int) -> None:
         """Write down what must be known before the trades are in the files. Backfill comes apart from live trades, as
         both may speak of the same id. OSError: nothing may be stored."""
-        proof = delivered[-1][0].proof
+        proof = self._proofs[exchange] = delivered[-1][0].proof
         if exchange not in self._known:
             self._recover_files(exchange, proof)
         accounts = self.ledger.of(exchange)
@@ -195,7 +201,8 @@ class Keeper:
             for (exchange, symbol), fills in self._merged.items()
         ]
         gaps = [gap for gaps in self._gaps.values() for gap in gaps.values()]
-        return [*waiting, *merged, *gaps, *(one.checkpoint(at_ns) for one in self.ledger), *self.ledger.kept()]
+        aside = [record for records in self._aside.values() for record in records]
+        return [*aside, *waiting, *merged, *gaps, *(one.checkpoint(at_ns) for one in self.ledger), *self.ledger.kept()]
 
     def _write(self, records: Sequence[Record]) -> None:
         rows = dict(self.ledger.unwritten)
@@ -219,6 +226,47 @@ class Keeper:
                     gaps = self._gaps.setdefault(key, {})
                     if record.gap_id not in gaps or gaps[record.gap_id].revision <= record.revision:
                         gaps[record.gap_id] = record
+
+    # ---- symbols come and go
+
+    def release(self, symbols: Sequence[Series]) -> list[Record]:
+        """Let go of symbols whose files were flushed; what the logs know of them, for `keep` and `adopt` elsewhere. The
+        log goes on saying it until `forget`. OSError: they are here still."""
+        accounts = [
+            account for exchange, symbol in symbols if (account := self.ledger.of(exchange).get(symbol)) is not None
+        ]
+        now_ns = self._clock()
+        self._write([account.checkpoint(now_ns) for account in accounts])
+        self._log.sync()
+        logged = read_ledgers(self._folder)
+        for key in symbols:
+            self._aside[key] = _records(*key, logged[key]) if key in logged else []
+            self.ledger.forget(*key)
+        return [record for key in symbols for record in self._aside[key]]
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Put what another shard knew of symbols into the log, for `adopt`. OSError."""
+        for key in {(record.exchange, record.symbol) for record in records}:
+            self._aside[key] = [record for record in records if (record.exchange, record.symbol) == key]
+        self._log.append(records)
+        self._log.sync()
+
+    def adopt(self, exchange: str, symbol: str) -> None:
+        """A symbol is mine from now on: its account from what was kept of it, and from its files."""
+        kept = self._aside.pop((exchange, symbol), [])
+        if symbol in self.ledger.of(exchange):
+            return
+        self._remember(iter(kept))
+        known = self._checkpoints.get((exchange, symbol))
+        proof = self._proofs.get(exchange) if known is None else known.proof
+        # Where nothing of the exchange came yet, its files are looked at when it does.
+        if proof is not None:
+            self._recover(exchange, symbol, proof)
+
+    def forget(self, exchange: str, symbol: str) -> None:
+        """Another shard has it for good."""
+        self._aside.pop((exchange, symbol), None)
+        self.ledger.forget(exchange, symbol)
 
     # ---- the files
 
@@ -314,6 +362,13 @@ def _merged(exchange: str, fills: _Fills, accounts: Mapping[str, Account]) -> li
         if len(ids[new]):
             records.append(Merged(exchange, symbol, _plain(ids[new]), _plain(counts[new])))
     return records
+
+
+def _records(exchange: str, symbol: str, logged: Logged) -> list[Record]:
+    found: list[Record] = [] if logged.checkpoint is None else [logged.checkpoint]
+    if logged.fills:
+        found.append(Merged(exchange, symbol, list(logged.fills), list(logged.fills.values())))
+    return [*found, *logged.gaps.values()]
 
 
 def _plain(numbers: Ids) -> list[int]:

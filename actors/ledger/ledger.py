@@ -44,6 +44,16 @@ class Ledger:
             account.prove_by(proof)
         return account
 
+    def forget(self, exchange: str, symbol: str) -> None:
+        """Let go of an account; rows no sink has had stay to be shown."""
+        account = self.of(exchange).get(symbol)
+        if account is not None:
+            self._open[exchange] -= len(account.open)
+            del self._accounts[exchange][symbol]
+        closed = [gap for gap in self._closed if (gap.exchange, gap.symbol) != (exchange, symbol)]
+        self._closed.clear()
+        self._closed.extend(closed)
+
     def remember(self, gaps: Iterable[Gap]) -> None:
         """Rows of the log: closed ones are kept, and all are shown again, in case they were not."""
         for gap in sorted(gaps, key=lambda gap: gap.closed or 0):

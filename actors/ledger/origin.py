@@ -12,3 +12,5 @@ class Origin:
     #: Of this shard's batches in that epoch, from 0 without holes.
     sequence: int
     proof: Proof
+    #: The version of the placement that the collector goes by.
+    placement: int = 0

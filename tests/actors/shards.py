@@ -1,7 +1,7 @@
 """Shards for tests: real column files, a sink that keeps what it is given, and batches numbered as a collector does."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ import pyarrow as pa
 from actors.feeds.feed import Proof
 from actors.ledger.origin import Origin
 from actors.parcels import Key, packed
+from actors.placement import Placement
 from actors.symbol_shard import SymbolShard
 from config import Settings
 from storage.column_reader import ColumnReader
@@ -30,8 +31,17 @@ class Taken:
 class Shard(SymbolShard):
     """A shard without Ray; `send` gives each batch the next sequence."""
 
-    def __init__(self, settings: Settings, sink: Any = None, recorded: bool = True, index: int = 0) -> None:
-        super().__init__(index, settings, lambda table: table, sink or Taken(), recorded)
+    def __init__(
+        self,
+        settings: Settings,
+        sink: Any = None,
+        recorded: bool = True,
+        index: int = 0,
+        placed: Callable[[], Placement] | None = None,
+    ) -> None:
+        super().__init__(index, settings, lambda table: table, sink or Taken(), recorded, placed)
+        #: The placement that who sends goes by.
+        self.version = 0
         self._sent: Counter[tuple[str, int]] = Counter()
 
     async def send(
@@ -44,7 +54,7 @@ class Shard(SymbolShard):
     ) -> int:
         sequence = self._sent[exchange, epoch]
         self._sent[exchange, epoch] += 1
-        return await self.append(exchange, packed(batches), clock_ns, Origin(epoch, sequence, proof))
+        return await self.append(exchange, packed(batches), clock_ns, Origin(epoch, sequence, proof, self.version))
 
     def kill(self) -> None:
         """What SIGKILL leaves: nothing is written, flushed or closed any more."""

@@ -10,8 +10,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from actors.collector import Collector
-from actors.directory import shard_of
 from actors.endpoint import Endpoint
+from actors.placement import shard_of
 from actors.simulator.simulator import Simulator
 from actors.symbol_shard import SymbolShard
 from config import Settings, load

@@ -10,13 +10,14 @@ import pytest
 
 from actors import delivery as delivery_module
 from actors.delivery import KINDS, Delivery, Refused
-from actors.directory import shard_of
 from actors.feeds.events import Events
 from actors.feeds.feed import Decoded, decoded
 from actors.feeds.symbol_codes import SymbolCodes
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
 from actors.parcels import Stream
+from actors.placement import shard_of
+from actors.routes import Routes
 from config import load
 from tests.actors.batches import NOON, quotes, trades
 from tests.actors.exchanges import Handle, Kept
@@ -51,7 +52,7 @@ def delivery(calls: Calls, *shards: Any, **limits: int) -> Delivery:
     handles = [Handle(shard) for shard in shards]
     return Delivery(
         "binance",
-        handles,
+        Routes("binance", handles),
         LIMITS.model_copy(update=limits),
         EPOCH,
         calls.changed,
@@ -190,7 +191,9 @@ async def test_what_comes_between_the_last_look_of_a_call_and_its_end_is_sent_to
         if not sent.is_set():
             asyncio.get_running_loop().call_soon(put)
 
-    sending = Delivery("binance", [Handle(kept)], LIMITS, EPOCH, lambda: None, acknowledged, pytest.fail)
+    sending = Delivery(
+        "binance", Routes("binance", [Handle(kept)]), LIMITS, EPOCH, lambda: None, acknowledged, pytest.fail
+    )
     sending.put({"trades": trades_of("BTCUSDT")}, 1)
     await sent.wait()
     await sending.finish()

@@ -87,14 +87,14 @@ class CollectorProcess:
                 if one is not None and one._transport is not None:
                     one._transport.disconnect(False)
         # Nobody hears what it says while its tasks end.
-        victim._delivery._shards = [_Deaf()] * len(self._shards)
-        tasks = [lane.task for lane in victim._delivery._lanes if lane.task is not None]
+        victim._routes.shards = dict.fromkeys(victim._routes.shards, _Deaf())
+        tasks = [lane.task for lane in victim._delivery._lanes.values() if lane.task is not None]
         if victim._task is not None:
             tasks.append(victim._task)
         for task in (*tasks, *self._calls):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in victim._delivery._lanes:
+        for lane in victim._delivery._lanes.values():
             if lane.task is not None:
                 lane.task.cancel()
         self._begin()

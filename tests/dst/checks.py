@@ -3,7 +3,7 @@
 from typing import Any
 
 from actors.aggregation.bars import rebuilt
-from actors.directory import shard_of
+from actors.placement import shard_of
 from actors.stored_bars import STORED, stored_trades, whole
 from storage.column_reader import ColumnReader
 from tests.dst.exchange import TICK, UNIT

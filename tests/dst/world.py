@@ -22,10 +22,10 @@ import structlog
 from actors import collector, database, kernels, symbol_shard
 from actors.collector import Collector
 from actors.database import Database
-from actors.directory import shard_of
 from actors.endpoint import Endpoint
 from actors.ledger import keeper
 from actors.parcels import batches_of
+from actors.placement import shard_of
 from actors.sinks import Sinks
 from actors.symbol_shard import SymbolShard
 from storage.column_reader import BeingRewritten, ColumnReader

@@ -24,6 +24,7 @@ from actors.ledger.account import Account
 from actors.polling.breaker import Breaker
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient
+from actors.routes import Routes
 from storage.ledger_log import Gap
 from tests.actors.exchanges import Handle, numbers
 from tests.polling import until
@@ -139,7 +140,13 @@ async def repairing(
     exchange: Exchange, records: Path, history: TradeHistory, *shards: Ledger
 ) -> AsyncIterator[tuple[Repair, list[str]]]:
     failures: list[str] = []
-    repair = Repair("exchange", [Handle(shard) for shard in shards], Records(records), lambda: 0, failures.append)
+    repair = Repair(
+        "exchange",
+        Routes("exchange", [Handle(shard) for shard in shards]),
+        Records(records),
+        lambda: 0,
+        failures.append,
+    )
     async with exchange.served() as rest:
         running = asyncio.create_task(
             repair.run(Pages(history, rest, Breaker("REST", failures=10_000), shards[0].take))

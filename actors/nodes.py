@@ -1,0 +1,54 @@
+"""The nodes of the cluster, and the disk that each of them has."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from config import Settings
+from config.node_folder import disk_of, on_this_node
+
+
+def this_node() -> str:
+    """The node this process is on, as Ray names it."""
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
+def stays_on(node: str) -> NodeAffinitySchedulingStrategy:
+    """Nowhere else, also after a restart."""
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+class Nodes:
+    """Which disks there are, by the node that has each; where several nodes have one, the first that was asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[str, str] = {this_node(): disk_of(settings.data)}
+
+    @property
+    def own_disk(self) -> str:
+        return self._known[this_node()]
+
+    async def look(self) -> Mapping[str, str]:
+        """The node of each disk that is there now, that of this process first. A node that does not answer has none."""
+        alive = {node["NodeID"] for node in await asyncio.to_thread(ray.nodes) if node["Alive"]}
+        self._known = {node: disk for node, disk in self._known.items() if node in alive}
+        for node in sorted(alive - self._known.keys()):
+            try:
+                task = ray.remote(num_cpus=0, max_retries=0)(_disk).options(scheduling_strategy=stays_on(node))
+                asked: Any = task.remote(self._settings)
+                self._known[node] = await asyncio.wait_for(asked, 10)
+            except (TimeoutError, ray.exceptions.RayError):
+                continue
+        found: dict[str, str] = {}
+        for node, disk in self._known.items():
+            found.setdefault(disk, node)
+        return found
+
+
+def _disk(settings: Settings) -> str:
+    return disk_of(on_this_node(settings).data)
