@@ -14,7 +14,19 @@ import msgspec
 import typer
 from rich.console import Console
 
-from cluster import alerts, audit, backfilling, backing_up, front_door, recording, reports, simulating, symbols, users
+from cluster import (
+    alerts,
+    audit,
+    backfilling,
+    backing_up,
+    front_door,
+    recording,
+    reports,
+    scaling,
+    simulating,
+    symbols,
+    users,
+)
 from cluster.asking import supervisor
 from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
@@ -46,6 +58,7 @@ app.command()(audit.audit)
 app.command()(backfilling.backfill)
 app.command()(backing_up.verify)
 app.command()(backing_up.restore)
+app.command()(scaling.scale)
 
 
 def main() -> None:

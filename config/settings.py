@@ -42,8 +42,8 @@ from config.security_settings import SecuritySettings, check_production
 from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings, Days, RedisSettings, SinkSettings
 
 ENVIRONMENT_PREFIX = "RAYFEED_"
-# Read by the tests, not a setting.
-_NOT_SETTINGS = {"RAYFEED_RECORDINGS", "RAYFEED_ARTIFACTS"}
+# Read by the tests, and what tells a node where its own data folder is; not settings.
+_NOT_SETTINGS = {"RAYFEED_RECORDINGS", "RAYFEED_ARTIFACTS", "RAYFEED_NODE_DATA"}
 # What the YAML files say, for the one `Settings` that is being made.
 _files: ContextVar[dict[str, Any]] = ContextVar("_files")
 
