@@ -1,0 +1,88 @@
+"""What tests with several hosts rest on: a host is a machine of its own, and can be lost."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.hosts.machines import Host, Network
+from tests.polling import wait_until
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Network, Host, Host]]:
+    with Network(tmp_path / "network") as network:
+        hosts = [network.add(name) for name in ("one", "two")]
+        for host in hosts:
+            host.power_on()
+        yield network, *hosts
+
+
+def _ssh(network: Network, host: Host, command: str, timeout_s: int = 10) -> subprocess.CompletedProcess[str]:
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", f"ConnectTimeout={timeout_s}")
+    given = (part for option in options for part in ("-o", option))
+    return subprocess.run(
+        ["ssh", "-q", *given, "-i", str(network.secrets / "operator"), f"root@{host.address}", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_host_has_its_own_home_processes_name_and_temporary_folder(pair: tuple[Network, Host, Host]) -> None:
+    network, one, two = pair
+    assert _ssh(network, one, "hostname; echo mine >~/note; echo mine >/tmp/note").stdout == "one\n"
+    assert _ssh(network, two, "hostname; ls ~ /tmp").stdout.split() == ["two", "/home/rayfeed:", "/tmp:"]
+    assert (one.home / "note").read_text() == "mine\n"
+    assert one.run("touch", "/usr/left-behind", check=False).returncode != 0
+    assert "sleep" not in one.run("ps", "-e").stdout
+    with two.start("sleep", "1000") as sleeping:
+        wait_until(lambda: "sleep 1000" in two.commands().values())
+        assert "sleep" in two.run("ps", "-e").stdout
+        assert "sleep" not in one.run("ps", "-e").stdout
+        sleeping.kill()
+
+
+def test_a_password_does_not_let_in(pair: tuple[Network, Host, Host]) -> None:
+    _, one, _ = pair
+    options = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes")
+    said = subprocess.run(["ssh", *options, f"root@{one.address}", "true"], capture_output=True, text=True, timeout=30)
+    assert said.returncode == 255 and "Permission denied (publickey)" in said.stderr
+
+
+def test_a_host_that_is_cut_off_lives_on_and_is_reached_again(pair: tuple[Network, Host, Host]) -> None:
+    network, _, two = pair
+    with two.start("sleep", "1000") as sleeping:
+        two.cut_off()
+        assert _ssh(network, two, "true", timeout_s=1).returncode == 255
+        assert "sleep 1000" in two.commands().values()
+        two.connect_again()
+        wait_until(lambda: _ssh(network, two, "true", timeout_s=1).returncode == 0)
+        sleeping.kill()
+
+
+def test_power_is_lost_at_once_and_the_disk_stays(pair: tuple[Network, Host, Host]) -> None:
+    network, _, two = pair
+    _ssh(network, two, "echo kept >~/note; echo lost >/tmp/note; nohup sleep 1000 >/dev/null 2>&1 &")
+    wait_until(lambda: "sleep 1000" in two.commands().values())
+    before = two.processes()
+    two.power_off()
+    assert not any(process.is_running() for process in before)
+    assert _ssh(network, two, "true", timeout_s=1).returncode == 255
+    two.power_on()
+    assert _ssh(network, two, "cat ~/note; ls /tmp").stdout == "kept\n"
+
+
+def test_nothing_is_left_when_a_test_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Network(tmp_path / "network") as network:
+        host = network.add("one")
+        host.power_on()
+        before = host.processes()
+        assert len(before) >= 2
+        cable = Path("/sys/class/net") / network.cable(host)
+        assert cable.exists()
+        raise ZeroDivisionError
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in before)
+    assert not cable.exists()
