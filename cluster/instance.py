@@ -40,7 +40,7 @@ class Details(msgspec.Struct, frozen=True):
     tls_port: int
     source: str = "sim"
     ray_address: str | None = None
-    #: What Ray asks of clients; None where Ray is not ours.
+    #: What Ray asks of clients; None where a Ray that is not ours asks for nothing we know.
     ray_token_file: str | None = None
     ray_dashboard: str | None = None
     redis_url: str | None = None

@@ -19,6 +19,7 @@ from ray._private.authentication.authentication_token_setup import (
 
 from actors.directory import NAMESPACE
 from cluster.instance import Details, InstanceError, free_ports
+from cluster.ray_environment import RAY, SERVE
 from config import Settings
 
 #: Serve's HAProxy takes socket paths of 97 characters and adds 73 to this folder (a node id, `/metrics.sock`).
@@ -55,22 +56,16 @@ def session_folder(runtime: Path) -> Path:
 
 
 def token_file(settings: Settings) -> Path:
-    """Ray asks every client for this token; whoever can read the data folder can operate the instance."""
+    """Ray asks every client for the token in this file; whoever can read it can operate the instance. Ours is in the
+    data folder, that of a cluster where Ray looks for it by itself."""
+    if is_joined(settings):
+        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     return settings.data / "secrets" / "ray_token"
 
 
 def prepare_environment(settings: Settings, runtime: Path) -> None:
     """Set what Ray and Serve read from the environment, for this process and all workers."""
-    os.environ.update(
-        {
-            # Workers are started with this interpreter, not with a rebuilt environment.
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            # Those that may wait give way by themselves; by default all workers do, to Ray's own processes.
-            "RAY_worker_niceness": "0",
-        }
-    )
+    os.environ.update(RAY)
     if is_joined(settings):
         return
     token = token_file(settings)
@@ -84,8 +79,7 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
     os.environ.update(
         {
             "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            **SERVE,
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
@@ -94,17 +88,6 @@ def prepare_environment(settings: Settings, runtime: Path) -> None:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
-            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-            # How often the controller looks at what there is: ten times a second take a twentieth of a processor.
-            "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
-            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
-            # Everything starts at once: on a busy machine its proxy takes longer than the five seconds after which
-            # Serve would kill it.
-            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-            # Serve's proxy has so long to stop sending to a replica before it stops.
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-            # By default a need for replicas is told every ten seconds.
-            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
         }
     )
 
