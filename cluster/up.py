@@ -128,7 +128,7 @@ async def _bring_up(
         await step("exchanges", _first_answer(supervisor, settings))
     door = edge_child(front_door(settings, ports), runtime / "edge", logs / "edge.log")
     await step("edge", started.enter_async_context(_running(door)))
-    joined = ray_head.is_joined(settings)
+    token = ray_head.token_file(settings)
     details = Details(
         host=settings.host,
         port=settings.port,
@@ -138,7 +138,7 @@ async def _bring_up(
         clickhouse_url=settings.clickhouse_url,
         ray_address=addresses["ray_address"],
         ray_dashboard=addresses["dashboard"],
-        ray_token_file=None if joined else str(ray_head.token_file(settings)),
+        ray_token_file=str(token) if token.exists() else None,
         ports=ports,
     )
     await step("waiting for the first answer", _answers(details.url))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from pydantic import BaseModel
 from ray import serve
 
@@ -83,7 +84,7 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
         options = {"http": protocol(data.at_once)} if guard.passes_plain_reads else None
         return _on_lane(Measured(guard), lane_port, settings, options)
 
-    return _application("DataApi", build, settings.scaling, settings.scaling.data)
+    return _application("DataApi", build, settings.scaling, settings.scaling.data, lane_port)
 
 
 def market_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
@@ -106,7 +107,7 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
         market = MarketApp(resources(settings, api_token(settings), actors))
         return _on_lane(Measured(_guarded(market, api_rules(settings), settings)), lane_port, settings)
 
-    return _application("MarketApi", build, settings.scaling, settings.scaling.market)
+    return _application("MarketApi", build, settings.scaling, settings.scaling.market, lane_port)
 
 
 def live_application(settings: Settings, lane_port: int | None = None) -> Any:
@@ -134,7 +135,7 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
         }
         return _on_lane(app, lane_port, settings, options)
 
-    return _application("LiveFeed", build, settings.scaling, settings.scaling.live)
+    return _application("LiveFeed", build, settings.scaling, settings.scaling.live, lane_port)
 
 
 def pages_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
@@ -154,7 +155,7 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
         app = Compressed(CacheRoutes(reports, cache, functools.partial(api_token, settings)))
         return _on_lane(Measured(_guarded(app, page_rules(settings), settings)), lane_port, settings)
 
-    return _application("Pages", build, settings.scaling, settings.scaling.pages)
+    return _application("Pages", build, settings.scaling, settings.scaling.pages, lane_port)
 
 
 def _with_overview(app: Asgi, settings: Settings) -> Asgi:
@@ -179,6 +180,11 @@ def _on_lane(
     return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s, options)
 
 
+def on_this_node() -> dict[str, Any]:
+    """Options of an actor that has to run on the node of this process: lanes listen on loopback, where the edge is."""
+    return {"label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
+
+
 def _identities(settings: Settings) -> Identities:
     return Identities(known, api_token(settings), time.time_ns)
 
@@ -191,7 +197,11 @@ def cache_of(settings: Settings, redis_url: str | None) -> Cache:
 
 
 def _application(
-    name: str, build: Callable[[], Measured | FastLane], scaling: ScalingSettings, own: DeploymentScaling
+    name: str,
+    build: Callable[[], Measured | FastLane],
+    scaling: ScalingSettings,
+    own: DeploymentScaling,
+    lane_port: int | None,
 ) -> Any:
     def build_and_keep() -> Measured | FastLane:
         app = build()
@@ -206,7 +216,7 @@ def _application(
         max_surge_percent=100,
         # A killed replica is noticed at the next check: with Serve's ten seconds its clients wait as long.
         health_check_period_s=1,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, **(on_this_node() if lane_port is not None else {})},
         logging_config={"enable_access_log": False},
         **replica_options(scaling, own),
     )
