@@ -1,0 +1,78 @@
+"""`ray up` as somebody at a laptop runs it, for hosts that are made of namespaces."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.hosts.machines import Host, Network
+
+PROJECT: Final = Path(__file__).parents[2]
+#: What `make install` made here is seen by all hosts, so that nothing is built again.
+_INSTALLED: Final = (".venv", ".uv", "serve_apps/web/dist", "serve_apps/web/node_modules")
+_HOME: Final = "/home/rayfeed"
+UP_S: Final = 400.0
+DOWN_S: Final = 120.0
+
+
+class Cluster:
+    """A laptop, a head and workers on one network; `operate` is what one types at the laptop."""
+
+    def __init__(self, network: Network, workers: int, spare: int = 0) -> None:
+        unbuilt = subprocess.run(["make", "--question", "install"], cwd=PROJECT, capture_output=True)
+        assert unbuilt.returncode == 0, "run `make install` first: hosts see what it made"
+        self.network = network
+        # What Ray's workers import is what was sent to the host, not what `.venv` was made from.
+        environment = {"LANG": "C.UTF-8", "PYTHONPATH": f"{_HOME}/rayfeed"}
+        made = {f"{_HOME}/rayfeed/{name}": (PROJECT / name).resolve() for name in _INSTALLED}
+        self.laptop = network.add("laptop", {f"{_HOME}/checkout": PROJECT})
+        self.head = network.add("head", made, environment)
+        self.workers = [network.add(f"worker-{number}", made, environment) for number in range(workers)]
+        #: Hosts that no cluster file names yet.
+        self.spare = [network.add(f"spare-{number}", made, environment) for number in range(spare)]
+
+    @property
+    def hosts(self) -> Sequence[Host]:
+        """All of the cluster."""
+        return [self.head, *self.workers]
+
+    def write_file(self) -> None:
+        """The project's own cluster file with what a user has to fill in."""
+        config: dict[str, Any] = yaml.safe_load((PROJECT / "ray_cluster.yaml").read_text())
+        config["provider"] |= {"head_ip": self.head.address, "worker_ips": [host.address for host in self.workers]}
+        config["auth"] |= {"ssh_user": "root", "ssh_private_key": f"{_HOME}/operator"}
+        (self.laptop.home / "ray_cluster.yaml").write_text(yaml.safe_dump(config))
+
+    def operate(self, *command: str, timeout_s: float = UP_S) -> str:
+        """What a command of Ray's says at the laptop."""
+        ray = f"{_HOME}/checkout/.venv/bin/ray"
+        done = self.laptop.run(ray, *command, timeout_s=timeout_s, cwd=f"{_HOME}/checkout", check=False)
+        assert done.returncode == 0, f"ray {' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def up(self, *options: str) -> str:
+        return self.operate("up", f"{_HOME}/ray_cluster.yaml", "--yes", "--no-config-cache", *options)
+
+    def down(self) -> str:
+        return self.operate("down", f"{_HOME}/ray_cluster.yaml", "--yes", timeout_s=DOWN_S)
+
+
+@contextmanager
+def cluster_of(folder: Path, workers: int, settings: dict[str, Any], spare: int = 0) -> Iterator[Cluster]:
+    """All hosts are on; `settings` is what the head's data folder says. Nothing was brought up yet."""
+    with Network(folder / "network") as network:
+        cluster = Cluster(network, workers, spare)
+        for host in network.hosts:
+            host.power_on()
+        key = cluster.laptop.home / "operator"
+        shutil.copyfile(network.secrets / "operator", key)
+        key.chmod(0o600)
+        data = cluster.head.home / "rayfeed-data"
+        data.mkdir()
+        (data / "settings.yaml").write_text(yaml.safe_dump(settings))
+        cluster.write_file()
+        yield cluster
