@@ -45,6 +45,10 @@ CLUSTER: Final[Mapping[str, str]] = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "5",
+    # What such a host ran is started there again when it answers.
+    "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "5",
+    # And one that does not reach the head for so long gives itself up: after `ray down`, or cut off.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
 
 

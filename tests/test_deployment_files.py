@@ -16,6 +16,7 @@ from cluster.ray_environment import CLUSTER
 from cluster.up import APPLICATIONS
 
 PROJECT = Path(__file__).parents[1]
+STARTED = "head_start_ray_commands"
 NOT_INSTALLED = {"tests", "benchmarks"}
 CLUSTER_FILES = ("ray_cluster.yaml", "ray_cluster_aws.yaml")
 
@@ -29,19 +30,20 @@ def read(name: str) -> dict[str, Any]:
 def test_a_cluster_file_is_one_ray_up_accepts(name: str) -> None:
     config = read(name)
     validate_config(prepare_config(config))
-    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        (start,) = (command for command in commands if "ray start" in command)
-        assert "python -m cluster.ray_environment ray start" in start, "what workers inherit has one place"
-        assert "--port=6380" in start or "$RAY_HEAD_IP:6380" in start, "Ray's own default is the port of Redis"
+    (head,) = (command for command in config[STARTED] if "ray start" in command)
+    assert "python -m cluster.ray_environment ray start" in head, "what Ray's workers inherit has one place"
+    assert "--port=6380" in head, "Ray's own default is the port of Redis"
+    assert "python -m cluster.ray_worker --address=$RAY_HEAD_IP:6380" in config["worker_start_ray_commands"][-1]
 
 
 def test_both_cluster_files_install_and_start_the_same() -> None:
     own, aws = map(read, CLUSTER_FILES)
     different = {"provider", "auth", "max_workers", "head_node_type", "available_node_types", "initialization_commands"}
-    assert {key: value for key, value in own.items() if key not in different | {"head_setup_commands"}} == {
-        key: value for key, value in aws.items() if key not in different | {"head_setup_commands"}
-    }
-    assert aws["head_setup_commands"][-1:] == own["head_setup_commands"]
+    different |= {"head_setup_commands", "head_start_ray_commands"}
+    assert {key: own[key] for key in own.keys() - different} == {key: aws[key] for key in aws.keys() - different}
+    started = [command.replace("export RAY_enable_autoscaler_v2=0 && ", "") for command in own[STARTED]]
+    assert started == aws[STARTED]
+    assert aws["head_setup_commands"][-1] == own["head_setup_commands"][0], "the secret they share"
 
 
 def test_a_cluster_file_sends_all_that_is_installed() -> None:
