@@ -39,6 +39,9 @@ from storage.redis_connection import RedisRefused, check
 STOP_TIMEOUT_S = 6.0
 CHILD_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 60.0
+#: Ray has ended when nobody listens at its address at so many looks, one each so many seconds.
+RAY_ENDED = 3
+RAY_LOOK_S = 1.0
 #: Serve application -> the part of the site it answers.
 APPLICATIONS = {"data": "/api", "market": "/api/v1", "live": "/api/v1/stream", "pages": "/"}
 Progress = Callable[[str], None]
@@ -70,7 +73,9 @@ async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
                 return
             instance.write(details)
             ready(details.url)
-            await stop.wait()
+            if await _ray_ends(details, stop):
+                progress(f"Ray at {details.ray_address} has ended, and with it all that ran there")
+                _abandon(ray_head.runtime_folder(settings.data), instance, 1)
             progress("stopping")
     finally:
         instance.release()
@@ -117,17 +122,21 @@ async def _bring_up(
     started.push_async_callback(_stop_actors, supervisor)
     listening = ("edge metrics", "serve", *APPLICATIONS)
     ports = dict(zip(listening, free_ports(len(listening)), strict=True))
-    if ray_head.is_joined(settings):
-        started.push_async_callback(_undeploy)
-    deploying = _in_daemon_thread(lambda: _deploy(settings, ports, redis_url))
-    await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
-    await step("serve's replicas", _replicas_run())
+    if settings.ray.serve:
+        if ray_head.is_joined(settings):
+            started.push_async_callback(_undeploy)
+        deploying = _in_daemon_thread(lambda: _deploy(settings, ports, redis_url))
+        await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
+        await step("serve's replicas", _replicas_run())
+    else:
+        await step(f"actors ({settings.source})", _start_actors(supervisor))
     if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
         progress(f"not played, as there is no feed for them: {', '.join(skipped)}")
     if settings.source == "live":
         await step("exchanges", _first_answer(supervisor, settings))
-    door = edge_child(front_door(settings, ports), runtime / "edge", logs / "edge.log")
-    await step("edge", started.enter_async_context(_running(door)))
+    if settings.ray.serve:
+        door = edge_child(front_door(settings, ports), runtime / "edge", logs / "edge.log")
+        await step("edge", started.enter_async_context(_running(door)))
     token = ray_head.token_file(settings)
     details = Details(
         host=settings.host,
@@ -141,7 +150,8 @@ async def _bring_up(
         ray_token_file=str(token) if token.exists() else None,
         ports=ports,
     )
-    await step("waiting for the first answer", _answers(details.url))
+    if settings.ray.serve:
+        await step("waiting for the first answer", _answers(details.url))
     return details
 
 
@@ -151,15 +161,36 @@ def _remove(runtime: Path, failure: type[BaseException] | None) -> None:
         shutil.rmtree(runtime, ignore_errors=True)
 
 
-def _abandon(runtime: Path, instance: Instance) -> None:
+async def _ray_ends(details: Details, stop: asyncio.Event) -> bool:
+    """Returns when the user wants to stop, or that Ray has ended: nobody listens there any more. It took everything
+    with it, so that nothing can be asked to stop, and whoever tries waits for a minute."""
+    host, _, port = (details.ray_address or "").rpartition(":")
+    refused = 0
+    while refused < RAY_ENDED:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), RAY_LOOK_S)
+            return False
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), RAY_LOOK_S)
+            writer.close()
+            refused = 0
+        except ConnectionRefusedError:
+            refused += 1
+        except (OSError, TimeoutError):
+            # One that cannot be reached may be reached again.
+            pass
+    return True
+
+
+def _abandon(runtime: Path, instance: Instance, status: int = 0) -> None:
     """End at once, from a signal handler: Ray's start takes seconds of the main thread and cannot be interrupted by an
-    exception wherever it happens to be. Nothing holds data yet."""
+    exception wherever it happens to be. Nothing holds data yet, or what does has ended."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     _remove(runtime, None)
     instance.release()
-    os._exit(0)
+    os._exit(status)
 
 
 async def _unless_stopped(doing: Any, stop: asyncio.Event) -> Any:

@@ -182,6 +182,7 @@ class ServingSettings(Part):
 
 class RaySettings(Part):
     object_store_mb: Annotated[int, Field(ge=80)]
+    serve: bool
 
 
 class LiveSettings(Part):
