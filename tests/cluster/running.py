@@ -30,7 +30,7 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 #: Runs code, a JSON string a line, with `feed` attached to the instance, and writes what it leaves in `answer`.
-_INSIDE = """
+INSIDE = """
 import json, sys, traceback
 import ray
 from actors.directory import find_actor
@@ -118,19 +118,22 @@ class FrontDoor:
     def inside(self, code: str) -> Any:
         """What `code` leaves in `answer` (JSON), run in a process that is attached to the instance as `feed`."""
         if self._inside is None:
-            self._inside = subprocess.Popen(
-                [sys.executable, "-c", _INSIDE, str(self.data)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=Path(__file__).parents[2],
-            )
+            self._inside = self._attach()
         assert self._inside.stdin is not None and self._inside.stdout is not None
         self._inside.stdin.write(json.dumps(code) + "\n")
         self._inside.stdin.flush()
         said = json.loads(_first_line(self._inside.stdout, ANSWER_TIMEOUT_S))
         assert "failure" not in said, said["failure"]
         return said["answer"]
+
+    def _attach(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", INSIDE, str(self.data)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
 
     def actors(self) -> dict[str, dict[str, Any]]:
         """By actor name, what each said last."""

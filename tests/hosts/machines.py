@@ -33,7 +33,8 @@ PACKAGES: Final = {
 _NETWORK: Final = "198.18.{part}.{number}"
 _PARTS: Final = 250
 _READY_S: Final = 20.0
-_HOME: Final = "/home/rayfeed"
+#: Where a host has the home folder of its user.
+HOME: Final = "/home/rayfeed"
 _SSHD: Final = """\
 Port 22
 HostKey {keys}/host_key
@@ -99,7 +100,7 @@ class Host:
     @property
     def home(self) -> Path:
         """Its home folder as we see it."""
-        return self.disk / "home" / Path(_HOME).name
+        return self.disk / "home" / Path(HOME).name
 
     def power_on(self) -> None:
         """Returns when one can log in. What was in its temporary folder is gone."""
@@ -109,7 +110,7 @@ class Host:
             folder.mkdir(parents=True, exist_ok=True)
         (self.disk / "tmp").chmod(0o1777)
         (self.disk / "passwd").write_text(
-            f"root:x:0:0:root:{_HOME}:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
+            f"root:x:0:0:root:{HOME}:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
         )
         (self.disk / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
         environment = " ".join(f'"{name}={value}"' for name, value in self.environment.items())
@@ -184,7 +185,7 @@ class Host:
         return found
 
     def run(
-        self, *command: str, timeout_s: float = 60.0, check: bool = True, cwd: str = _HOME
+        self, *command: str, timeout_s: float = 60.0, check: bool = True, cwd: str = HOME
     ) -> subprocess.CompletedProcess[str]:
         """Run a command there, as root and with what a login gets of the environment."""
         with self.start(*command, cwd=cwd) as process:
@@ -196,11 +197,13 @@ class Host:
         assert process.returncode == 0 or not check, f"{self.name}: {command} said {err or out}"
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    def start(self, *command: str, cwd: str = _HOME) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str, cwd: str = HOME, stdin: int = subprocess.DEVNULL, stderr: int | None = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         """As `run`, without waiting for the end."""
         assert self._first is not None, f"{self.name} is off"
         environment = {
-            "HOME": _HOME,
+            "HOME": HOME,
             "USER": "root",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8",
@@ -208,9 +211,9 @@ class Host:
         }
         return subprocess.Popen(
             ["nsenter", "--target", str(self._first.pid), "--all", f"--wdns={cwd}", "--", *command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env=environment,
         )

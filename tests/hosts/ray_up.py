@@ -4,19 +4,52 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from tests.hosts.machines import Host, Network
+from tests.cluster.running import INSIDE, FrontDoor
+from tests.hosts.machines import HOME, Host, Network
 
 PROJECT: Final = Path(__file__).parents[2]
 #: What `make install` made here is seen by all hosts, so that nothing is built again.
 _INSTALLED: Final = (".venv", ".uv", "serve_apps/web/dist", "serve_apps/web/node_modules")
-_HOME: Final = "/home/rayfeed"
+#: Where a host has the programs and, if it is the head, the data.
+VENV: Final = f"{HOME}/rayfeed/.venv/bin"
+DATA: Final = f"{HOME}/rayfeed-data"
 UP_S: Final = 400.0
 DOWN_S: Final = 120.0
+
+
+#: Asks the part of Ray that knows all nodes, without becoming a part of the cluster.
+_NODES: Final = """
+import os
+os.environ["RAY_AUTH_MODE"] = "token"
+from ray._raylet import GcsClient
+for node in GcsClient(address=open("/tmp/ray/ray_current_cluster").read().strip()).get_all_node_info().values():
+    if node.state == 0:
+        print(node.node_manager_address)
+"""
+
+
+@dataclass(kw_only=True)
+class HeadDoor(FrontDoor):
+    """The instance of a cluster as those on its network see it; its data folder is on the disk of the head."""
+
+    head: Host
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.head.address}:{self.port}"
+
+    def rayfeed(self, *arguments: str) -> str:
+        """What a command says on the head."""
+        return self.head.run(f"{VENV}/rayfeed", *arguments, "--data", DATA, cwd=f"{HOME}/rayfeed").stdout
+
+    def _attach(self) -> subprocess.Popen[str]:
+        return self.head.start(f"{VENV}/python", "-c", INSIDE, DATA, stdin=subprocess.PIPE, stderr=None)
 
 
 class Cluster:
@@ -27,13 +60,23 @@ class Cluster:
         assert unbuilt.returncode == 0, "run `make install` first: hosts see what it made"
         self.network = network
         # What Ray's workers import is what was sent to the host, not what `.venv` was made from.
-        environment = {"LANG": "C.UTF-8", "PYTHONPATH": f"{_HOME}/rayfeed"}
-        made = {f"{_HOME}/rayfeed/{name}": (PROJECT / name).resolve() for name in _INSTALLED}
-        self.laptop = network.add("laptop", {f"{_HOME}/checkout": PROJECT})
+        environment = {"LANG": "C.UTF-8", "PYTHONPATH": f"{HOME}/rayfeed"}
+        made = {f"{HOME}/rayfeed/{name}": (PROJECT / name).resolve() for name in _INSTALLED}
+        self.laptop = network.add("laptop", {f"{HOME}/checkout": PROJECT})
         self.head = network.add("head", made, environment)
         self.workers = [network.add(f"worker-{number}", made, environment) for number in range(workers)]
         #: Hosts that no cluster file names yet.
         self.spare = [network.add(f"spare-{number}", made, environment) for number in range(spare)]
+
+    @property
+    def door(self) -> HeadDoor:
+        """What `ray up` has started."""
+        return HeadDoor(head=self.head, data=self.head.home / Path(DATA).name, port=8080, tls_port=8443)
+
+    def alive(self) -> list[str]:
+        """Addresses of the hosts Ray counts on."""
+        said = self.head.run(f"{VENV}/python", "-c", _NODES, check=False, cwd=f"{HOME}/rayfeed")
+        return sorted(said.stdout.split())
 
     @property
     def hosts(self) -> Sequence[Host]:
@@ -44,21 +87,21 @@ class Cluster:
         """The project's own cluster file with what a user has to fill in."""
         config: dict[str, Any] = yaml.safe_load((PROJECT / "ray_cluster.yaml").read_text())
         config["provider"] |= {"head_ip": self.head.address, "worker_ips": [host.address for host in self.workers]}
-        config["auth"] |= {"ssh_user": "root", "ssh_private_key": f"{_HOME}/operator"}
+        config["auth"] |= {"ssh_user": "root", "ssh_private_key": f"{HOME}/operator"}
         (self.laptop.home / "ray_cluster.yaml").write_text(yaml.safe_dump(config))
 
     def operate(self, *command: str, timeout_s: float = UP_S) -> str:
         """What a command of Ray's says at the laptop."""
-        ray = f"{_HOME}/checkout/.venv/bin/ray"
-        done = self.laptop.run(ray, *command, timeout_s=timeout_s, cwd=f"{_HOME}/checkout", check=False)
+        ray = f"{HOME}/checkout/.venv/bin/ray"
+        done = self.laptop.run(ray, *command, timeout_s=timeout_s, cwd=f"{HOME}/checkout", check=False)
         assert done.returncode == 0, f"ray {' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def up(self, *options: str) -> str:
-        return self.operate("up", f"{_HOME}/ray_cluster.yaml", "--yes", "--no-config-cache", *options)
+        return self.operate("up", f"{HOME}/ray_cluster.yaml", "--yes", "--no-config-cache", *options)
 
     def down(self) -> str:
-        return self.operate("down", f"{_HOME}/ray_cluster.yaml", "--yes", timeout_s=DOWN_S)
+        return self.operate("down", f"{HOME}/ray_cluster.yaml", "--yes", timeout_s=DOWN_S)
 
 
 @contextmanager
@@ -71,7 +114,7 @@ def cluster_of(folder: Path, workers: int, settings: dict[str, Any], spare: int 
         key = cluster.laptop.home / "operator"
         shutil.copyfile(network.secrets / "operator", key)
         key.chmod(0o600)
-        data = cluster.head.home / "rayfeed-data"
+        data = cluster.head.home / Path(DATA).name
         data.mkdir()
         (data / "settings.yaml").write_text(yaml.safe_dump(settings))
         cluster.write_file()

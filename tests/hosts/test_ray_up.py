@@ -1,0 +1,94 @@
+"""`ray up ray_cluster.yaml` on three hosts: from nothing to data on every endpoint, and back to nothing."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.cluster.test_live import read
+from tests.hosts.ray_up import DATA, HOME, VENV, Cluster, cluster_of
+from tests.polling import wait_until
+
+#: A host that is started has to be installed and joined; several share two processors here.
+JOIN_S = 240.0
+SETTINGS = {
+    "exchanges": {
+        name: {"enabled": name in ("binance", "kraken")}
+        for name in ("binance", "bitfinex", "bybit", "coinbase", "deribit", "kraken", "okx")
+    },
+    "simulator": {"trades_per_second": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def brought_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, str]]:
+    """A head and two workers, and what `ray up` said."""
+    with cluster_of(tmp_path_factory.mktemp("ray_up"), workers=2, settings=SETTINGS) as cluster:
+        said = cluster.up()
+        wait_until(lambda: len(cluster.alive()) == 3, JOIN_S)
+        yield cluster, said
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left_behind() -> None:
+    """Hosts outlive a test; that nothing outlives `ray down` is a test of its own, and the hosts end with the last."""
+
+
+@pytest.mark.timeout(900)
+def test_one_command_brings_data_to_every_endpoint(brought_up: tuple[Cluster, str]) -> None:
+    cluster, _ = brought_up
+    assert cluster.alive() == sorted(host.address for host in cluster.hosts)
+    door = cluster.door
+    wait_until(lambda: door.get("/readyz")[0] == 200, 60)
+    wait_until(lambda: len(door.json("/api/symbols")["symbols"]) == 11, 60)
+    wait_until(lambda: len(door.rows("binance", "BTCUSDT", "TRADES", "time,price64,id")["id"]) > 10, 60)
+    assert door.get("/")[0] == 200
+    assert door.get("/", tls=False)[2].startswith(b"<!doctype html>")
+    assert door.json("/api/v1/bars/BTCUSDT?exchange=binance&timeframe=1s")
+    with connect(f"ws://{cluster.head.address}:{door.port}/ws") as client:
+        client.send(json.dumps({"type": "subscribe", "topics": ["trades:binance:BTCUSDT"], "rate": 0}))
+        assert read(client, "update")["data"]
+
+
+@pytest.mark.timeout(300)
+def test_what_the_hosts_share_is_secret(brought_up: tuple[Cluster, str]) -> None:
+    cluster, said = brought_up
+    tokens = {(host.home / ".ray" / "auth_token").read_text() for host in cluster.hosts}
+    assert len(tokens) == 1 and re.fullmatch("[0-9a-f]{64}", token := tokens.pop())
+    assert token not in said
+    for host in cluster.hosts:
+        assert (host.home / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+        assert token not in "\n".join(host.commands().values())
+    stranger = f"import ray; ray.init(address='{cluster.head.address}:6380', logging_level='ERROR')"
+    environment = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN={'0' * 64}"
+    ran = cluster.workers[0].run("sh", "-c", f'{environment} {VENV}/python -c "{stranger}"', check=False)
+    assert ran.returncode != 0 and "uthenticat" in ran.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_instance_of_a_cluster_is_operated_on_its_head(brought_up: tuple[Cluster, str]) -> None:
+    cluster, _ = brought_up
+    status = json.loads(cluster.door.rayfeed("status", "--json"))
+    assert status["running"] and status["ray_address"] == f"{cluster.head.address}:6380"
+    assert {"collector:binance", "collector:kraken", "supervisor"} <= status["actors"].keys() | {"supervisor"}
+    assert all(actor["answers"] for actor in status["actors"].values())
+    assert cluster.door.inside("answer = len([node for node in ray.nodes() if node['Alive']])") == 3
+    cluster.door.detach()
+
+
+@pytest.mark.timeout(600)
+def test_a_cluster_is_taken_down_on_all_hosts(brought_up: tuple[Cluster, str]) -> None:
+    """The last of this file: nothing of it runs afterwards, and what was stored is still there."""
+    cluster, _ = brought_up
+    stored = cluster.door.data / "columns" / "binance" / "BTCUSDT" / "TRADES"
+    assert any(stored.iterdir())
+    began = time.monotonic()
+    cluster.down()
+    wait_until(lambda: not any(host.commands() for host in cluster.hosts), 120)
+    print(f"ray down: {time.monotonic() - began:.0f} s until no process was left")
+    assert any(stored.iterdir())
+    assert Path(DATA).is_relative_to(HOME)
