@@ -22,9 +22,11 @@ run: install
 
 test: check debian test-fast test-cluster
 
-# What the tests need besides Python, where we may install it: a browser, an HTTP/2 client, an old but real ClickHouse.
+# What the tests need besides Python, where we may install it: a browser, an HTTP/2 client, an old but real ClickHouse,
+# what hosts made of namespaces are reached with.
 debian:
-	@missing=""; for name in chromium curl clickhouse-server; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	@missing=""; for name in chromium curl clickhouse-server rsync; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; test -x /usr/sbin/sshd || missing="$$missing openssh-server openssh-client"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "Some tests need Debian packages that are missing:$$missing"; fi
@@ -38,16 +40,18 @@ check: install
 
 # Without Ray: pure cores, storage, servers on loopback.
 test-fast: install
-	$(BIN)/pytest --ignore=tests/cluster -n 3 --dist loadfile
+	$(BIN)/pytest --ignore=tests/cluster --ignore=tests/hosts -n 3 --dist loadfile
 
-# The whole system, started as a user would.
+# The whole system, started as a user would, on this machine and on several hosts.
 test-cluster: install
-	$(BIN)/pytest tests/cluster --durations=20
+	$(BIN)/pytest tests/cluster tests/hosts --durations=20
 
 # Faults of all kinds at seven simulated exchanges under load, processes killed and sinks stopped meanwhile, and then
-# every trade is accounted for: make chaos SEED=1
+# every trade is accounted for; then an hour of the same on several hosts, which are cut off and switched off too (needs
+# root): make chaos SEED=1
 chaos: install
 	$(BIN)/python -m tests.chaos.campaign --on ray --faults 200 --seconds 1200 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.hosts.faults --seconds 3600 --out chaos $(if $(SEED),--seed $(SEED))
 
 # Nothing but kills of shards, database, Redis and the whole tree, and then files, ClickHouse and what was made are
 # compared: make kills SEED=1

@@ -25,7 +25,7 @@ _POLITE_S = 5.0
 def main(arguments: list[str]) -> int:
     """The exit status of `ray start`; somebody watches over what it started."""
     before = {process.pid for process in psutil.process_iter()}
-    start = [Path(sys.executable).with_name("ray"), "start", *arguments]
+    start = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
     failed = subprocess.run(start, env={**os.environ, **CLUSTER}, check=False).returncode  # noqa: S603
     if not failed:
         started = [str(one.pid) for one in psutil.process_iter() if one.pid not in before and _is_ray(one)]

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -102,64 +102,80 @@ async def run(campaign: Campaign, folder: Path) -> Result:
         ) as exchanges,
         _SYSTEMS[campaign.on](folder, exchanges) as system,
     ):
-        running = _Running(system, exchanges, campaign)
-        if not await _until(running.all_well, recover_s):
+        running = Running(system, exchanges, campaign.planned)
+        if not await until(running.all_well, recover_s):
             raise RuntimeError(f"not well {recover_s:g} s after the start: {await running.illnesses()}")
         wrong = []
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(running.watch()), tasks.create_task(running.remember())]
             await running.play()
-            if not await _until(running.all_recovered, recover_s):
+            if not await until(running.all_recovered, recover_s):
                 wrong += [f"not well {recover_s:g} s after the last fault: {one}" for one in await running.illnesses()]
             # Before they are halted: a book that hears nothing does not stay synced for long.
             over = time.monotonic()
-            if not await _until(lambda: system.looked_twice(time.monotonic() - over), recover_s):
+            if not await until(lambda: system.looked_twice(time.monotonic() - over), recover_s):
                 wrong += [f"no second look at trades within {recover_s:g} s after the last fault"]
             for task in watching:
                 task.cancel()
-        await exchanges.halt()
-        if not await _until(running.settled, recover_s):
-            wrong += [f"not settled {recover_s:g} s after the halt: {one}" for one in await running.illnesses()]
-            wrong += [await system.on_its_way()]
-        # Soon: nobody speaks any more, which is a gap of its own when it lasts.
-        gaps = await system.gaps()
-        wrong += await running.wrong_books()
-        if not await _until(running.database_has_all, recover_s):
-            wrong += await system.behind()
-        wrong += [
-            f"{one.exchange} {one.symbol} {one.day}: {what}" for one in verify(system.columns) for what in one.wrong
-        ]
-        integrity = await system.integrity()
-        wrong += check_gaps(gaps, UNREPAIRABLE)
-        stored = await asyncio.to_thread(check_trades, system.columns, exchanges.truth, integrity, gaps)
-        wrong += [f"{one.exchange} {one.symbol}: {what}" for one in stored for what in one.wrong]
-        known = {(one.exchange, one.symbol) for one in stored}
-        wrong += [
-            f"{exchange} {symbol}: no ledger knows it"
-            for exchange, symbols in SYMBOLS.items()
-            for symbol in symbols
-            if (exchange, symbol) not in known
-        ]
+        verdict = await held_against_truth(running, recover_s)
     return Result(
-        wrong=[one for one in wrong if one],
+        wrong=[*wrong, *verdict.wrong],
         planned=campaign.planned,
         done=running.done,
         recoveries=running.recoveries,
         memory=running.memory,
-        trades=sum(one.made for one in stored),
-        gaps=len(gaps),
-        still_open=sum(gap.closed is None for gap in gaps),
+        trades=verdict.trades,
+        gaps=verdict.gaps,
+        still_open=verdict.still_open,
         seconds=time.monotonic() - began,
     )
 
 
-class _Running:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with what is stored, and how much was made: trades, rows of gaps, and of those open ones."""
+
+    wrong: list[str]
+    trades: int
+    gaps: int
+    still_open: int
+
+
+async def held_against_truth(running: "Running", recover_s: float) -> Verdict:
+    """Nothing happens any more; everything that happened is stored, once, everywhere."""
+    system, exchanges, wrong = running.system, running.exchanges, []
+    await exchanges.halt()
+    if not await until(running.settled, recover_s):
+        wrong += [f"not settled {recover_s:g} s after the halt: {one}" for one in await running.illnesses()]
+        wrong += [await system.on_its_way()]
+    # Soon: nobody speaks any more, which is a gap of its own when it lasts.
+    gaps = await system.gaps()
+    wrong += await running.wrong_books()
+    if not await until(running.database_has_all, recover_s):
+        wrong += await system.behind()
+    wrong += [f"{one.exchange} {one.symbol} {one.day}: {what}" for one in verify(system.columns) for what in one.wrong]
+    integrity = await system.integrity()
+    wrong += check_gaps(gaps, UNREPAIRABLE)
+    stored = await asyncio.to_thread(check_trades, system.columns, exchanges.truth, integrity, gaps)
+    wrong += [f"{one.exchange} {one.symbol}: {what}" for one in stored for what in one.wrong]
+    known = {(one.exchange, one.symbol) for one in stored}
+    wrong += [
+        f"{exchange} {symbol}: no ledger knows it"
+        for exchange, symbols in exchanges.symbols.items()
+        for symbol in symbols
+        if (exchange, symbol) not in known
+    ]
+    still_open = sum(gap.closed is None for gap in gaps)
+    return Verdict([one for one in wrong if one], sum(one.made for one in stored), len(gaps), still_open)
+
+
+class Running:
     """A campaign while it goes on."""
 
-    def __init__(self, system: System, exchanges: Exchanges, campaign: Campaign) -> None:
-        self._system = system
-        self._exchanges = exchanges
-        self._campaign = campaign
+    def __init__(self, system: System, exchanges: Exchanges, planned: Sequence[Planned] = ()) -> None:
+        self.system = system
+        self.exchanges = exchanges
+        self._planned = planned
         self.recoveries = Recoveries()
         self.done: Counter[str] = Counter()
         self.memory: list[tuple[float, dict[str, int]]] = []
@@ -173,7 +189,7 @@ class _Running:
         """Do everything when it is due; returns when the last is done."""
         self._began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for number, one in enumerate(self._campaign.planned, 1):
+            for number, one in enumerate(self._planned, 1):
                 await asyncio.sleep(self._began + one.at - time.monotonic())
                 log.info("a fault", number=number, what=str(one.what), exchange=one.exchange)
                 if isinstance(one.what, Fault):
@@ -194,20 +210,20 @@ class _Running:
                 self.done[injected.fault.kind] += injected.done
                 if injected.fault.kind == "delist":
                     self._unnoticed_until = asked + COLLECTOR["stale_s"] + _NOTICED_S
-            ill = await self._system.ill()
-            for exchange in SYMBOLS:
+            ill = await self.system.ill()
+            for exchange in self.exchanges.symbols:
                 if exchange not in ill:
                     self.recoveries.well(exchange, asked, time.monotonic())
 
     async def remember(self) -> None:
         """Note how much memory is used."""
         while True:
-            sizes = await asyncio.to_thread(self._system.memory)
+            sizes = await asyncio.to_thread(self.system.memory)
             self.memory.append((time.monotonic() - self._began, sizes))
             await asyncio.sleep(_MEMORY_S)
 
     async def illnesses(self) -> list[str]:
-        ill = await self._system.ill()
+        ill = await self.system.ill()
         return [f"{exchange}: {why}" for exchange, why in ill.items()] or await asyncio.to_thread(self._behind)
 
     async def all_well(self) -> bool:
@@ -218,16 +234,16 @@ class _Running:
         return noticed and not self._injected and not self.recoveries.waiting and await self.all_well()
 
     async def settled(self) -> bool:
-        return await self.all_well() and not await self._system.on_its_way()
+        return await self.all_well() and not await self.system.on_its_way()
 
     async def database_has_all(self) -> bool:
-        return not await self._system.behind()
+        return not await self.system.behind()
 
     async def wrong_books(self) -> list[str]:
         wrong = []
-        for exchange, server in self._exchanges.servers.items():
+        for exchange, server in self.exchanges.servers.items():
             dialect = server.dialect
-            for depth in await self._system.depths(exchange):
+            for depth in await self.system.depths(exchange):
                 listed = dialect.listings[depth["symbol"]]
                 made = server.book(depth["symbol"], dialect.depth)
                 said = check_book(depth, made.bids, made.asks, (listed.price_decimals, listed.size_decimals))
@@ -236,7 +252,7 @@ class _Running:
         return wrong
 
     def _inject(self, exchange: str, fault: Fault) -> None:
-        faults = self._exchanges.servers[exchange].faults
+        faults = self.exchanges.servers[exchange].faults
         if fault.kind in ("refuse", "refuse_symbol"):
             # Who is there already would not notice.
             faults.begin(Fault("drop", {"all": True}))
@@ -246,25 +262,25 @@ class _Running:
         at = time.monotonic()
         match what:
             case Kill():
-                if not await self._system.kill(what, one.exchange):
+                if not await self.system.kill(what, one.exchange):
                     return
             case Outage(kind=kind) if kind == REST_AWAY:
-                for server in self._exchanges.servers.values():
+                for server in self.exchanges.servers.values():
                     server.faults.begin(Fault("rest_failing", {"seconds": what.seconds}))
                 await asyncio.sleep(what.seconds)
                 at = time.monotonic()
             case Outage():
-                if not await self._system.outage(what):
+                if not await self.system.outage(what):
                     return
                 at = time.monotonic()
         self.done[one.kind] += 1
-        self.recoveries.over(one.kind, [one.exchange] if one.exchange else SYMBOLS, at)
+        self.recoveries.over(one.kind, [one.exchange] if one.exchange else self.exchanges.symbols, at)
 
     def _behind(self) -> list[str]:
         """Symbols that trade while nothing of it is stored."""
-        here, there = (ColumnReader(root, rescan_s=0) for root in (self._system.columns, self._exchanges.truth))
+        here, there = (ColumnReader(root, rescan_s=0) for root in (self.system.columns, self.exchanges.truth))
         found = []
-        for exchange, symbols in SYMBOLS.items():
+        for exchange, symbols in self.exchanges.symbols.items():
             for symbol in symbols:
                 made, stored = newest(there, exchange, symbol), newest(here, exchange, symbol)
                 if made is not None and (stored is None or made.ns - stored.ns > _BEHIND_NS):
@@ -272,7 +288,7 @@ class _Running:
         return found
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], within_s: float) -> bool:
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Seven simulated exchanges of our own, which go on trading whatever becomes of those who collect from them."""
+"""Simulated exchanges of our own, which go on trading whatever becomes of those who collect from them."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -29,22 +29,30 @@ class Exchanges:
     """Use as an async context manager. The truth lies below `folder`; those of `UNREPAIRABLE` make `few_trades` a
     second."""
 
-    def __init__(self, folder: Path, seed: int, trades_per_second: float, few_trades: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        trades_per_second: float,
+        few_trades: float,
+        symbols: Mapping[str, tuple[str, ...]] = SYMBOLS,
+    ) -> None:
         self.truth = folder
+        self.symbols = symbols
         self.endpoints: dict[str, Endpoint] = {}
         self.servers = {
             exchange: ExchangeServer(
-                DIALECTS[exchange]({symbol: DIALECTS[exchange].listing(symbol) for symbol in symbols}),
+                DIALECTS[exchange]({symbol: DIALECTS[exchange].listing(symbol) for symbol in own}),
                 seed,
                 few_trades if exchange in UNREPAIRABLE else trades_per_second,
                 folder,
             )
-            for exchange, symbols in SYMBOLS.items()
+            for exchange, own in symbols.items()
         }
 
     async def __aenter__(self) -> "Exchanges":
         for exchange, server in self.servers.items():
-            self.endpoints[exchange] = Endpoint(*await server.start(), SYMBOLS[exchange])
+            self.endpoints[exchange] = Endpoint(*await server.start(), self.symbols[exchange])
         return self
 
     async def __aexit__(self, *_: object) -> None:
