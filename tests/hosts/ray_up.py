@@ -104,18 +104,23 @@ class Cluster:
         return self.operate("down", f"{HOME}/ray_cluster.yaml", "--yes", timeout_s=DOWN_S)
 
 
+def bring_up(cluster: Cluster, settings: dict[str, Any]) -> str:
+    """Switch all hosts on, and say what `ray up` said; `settings` is what the head's data folder says."""
+    for host in cluster.network.hosts:
+        host.power_on()
+    key = cluster.laptop.home / "operator"
+    shutil.copyfile(cluster.network.secrets / "operator", key)
+    key.chmod(0o600)
+    data = cluster.head.home / Path(DATA).name
+    data.mkdir()
+    (data / "settings.yaml").write_text(yaml.safe_dump(settings))
+    cluster.write_file()
+    return cluster.up()
+
+
 @contextmanager
-def cluster_of(folder: Path, workers: int, settings: dict[str, Any], spare: int = 0) -> Iterator[Cluster]:
-    """All hosts are on; `settings` is what the head's data folder says. Nothing was brought up yet."""
+def cluster_of(folder: Path, workers: int, settings: dict[str, Any], spare: int = 0) -> Iterator[tuple[Cluster, str]]:
+    """A cluster that was brought up, and what `ray up` said."""
     with Network(folder / "network") as network:
         cluster = Cluster(network, workers, spare)
-        for host in network.hosts:
-            host.power_on()
-        key = cluster.laptop.home / "operator"
-        shutil.copyfile(network.secrets / "operator", key)
-        key.chmod(0o600)
-        data = cluster.head.home / Path(DATA).name
-        data.mkdir()
-        (data / "settings.yaml").write_text(yaml.safe_dump(settings))
-        cluster.write_file()
-        yield cluster
+        yield cluster, bring_up(cluster, settings)

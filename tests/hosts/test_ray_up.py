@@ -27,8 +27,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def brought_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, str]]:
     """A head and two workers, and what `ray up` said."""
-    with cluster_of(tmp_path_factory.mktemp("ray_up"), workers=2, settings=SETTINGS) as cluster:
-        said = cluster.up()
+    with cluster_of(tmp_path_factory.mktemp("ray_up"), workers=2, settings=SETTINGS) as (cluster, said):
         wait_until(lambda: len(cluster.alive()) == 3, JOIN_S)
         yield cluster, said
 
