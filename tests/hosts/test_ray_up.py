@@ -47,7 +47,7 @@ def test_one_command_brings_data_to_every_endpoint(brought_up: tuple[Cluster, st
     wait_until(lambda: len(door.rows("binance", "BTCUSDT", "TRADES", "time,price64,id")["id"]) > 10, 60)
     assert door.get("/")[0] == 200
     assert door.get("/", tls=False)[2].startswith(b"<!doctype html>")
-    assert door.json("/api/v1/bars/BTCUSDT?exchange=binance&timeframe=1s")
+    assert door.json("/api/v1/charts/BTCUSDT?exchange=binance&timeframe=1s")
     with connect(f"ws://{cluster.head.address}:{door.port}/ws") as client:
         client.send(json.dumps({"type": "subscribe", "topics": ["trades:binance:BTCUSDT"], "rate": 0}))
         assert read(client, "update")["data"]
