@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from actors import kernels
@@ -26,6 +27,7 @@ from actors.feeds.feed import Credentials, Decoded, Proof, RejectedFrame, RestRe
 from actors.feeds.history import TradeHistory
 from actors.feeds.registry import FEEDS, HISTORIES
 from actors.live_offers import ReceivedOffers
+from actors.metering.meters import LAG
 from actors.placement import Placement
 from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
@@ -408,9 +410,10 @@ class Collector:
             known = rejected.reason in self._rejected or len(self._rejected) < MAX_REASONS
             self._rejected[rejected.reason if known else "other"] += 1
         # Of trades, as not every feed gives its quotes a time. Below zero where the exchange's clock is ahead.
-        if rows := decoded.trades.num_rows:
-            last = decoded.trades.slice(rows - 1)
-            self._lag_ms = (last["ts_recv"][0].as_py() - last["ts_event"][0].as_py()) / 1e6
+        if decoded.trades.num_rows:
+            lags = np.subtract(decoded.trades["ts_recv"], decoded.trades["ts_event"])
+            self._lag_ms = float(lags[-1]) / 1e6
+            LAG.observe_ns(lags, "exchange_to_socket", self.exchange)
 
     def _say(self, error: str) -> None:
         """Keep an error, once, among the newest."""

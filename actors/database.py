@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
+from actors.metering import meters
 from actors.parcels import Parcel, Stream, packed
 from actors.reconciling import Counted
 from actors.waiting_rows import MAX_ROWS, Waiting, WaitingRows
@@ -43,6 +44,7 @@ _TABLE: Final = "SELECT toString(uuid) AS id FROM system.tables WHERE database =
 _WRITTEN_NS: Final = 10_000_000_000
 
 log = structlog.get_logger(__name__)
+_INSERTS: Final = meters.Counted("rayfeed_sink_batches_total")
 
 
 def stored_kinds(settings: Settings) -> frozenset[str]:
@@ -259,6 +261,11 @@ class Database:
         self._one_by_one = self._one_by_one and bool(self._waiting)
         self._rows_written += sum(waiting.described.rows for waiting in group if waiting.rows is not None)
         self._tables_lost += lost
+        _INSERTS.add("clickhouse")
+        for waiting in () if self._replayed else group:
+            if waiting.described.table == "trades" and waiting.rows is not None:
+                ages = time.time_ns() - np.asarray(waiting.rows["ts_recv"])
+                meters.LAG.observe_ns(ages, "socket_to_database", waiting.described.exchange or "all")
         self._waiting.done(group)
 
     def _write(self, group: list[Waiting]) -> int:

@@ -22,6 +22,7 @@ ACCOUNTS: Final = "accounts"
 LIVE_HUB: Final = "live_hub"
 MARKET_OVERVIEW: Final = "market_overview"
 REPORTS: Final = "reports"
+METRICS: Final = "metrics"
 
 #: What is known of the placement is asked for again after this time.
 _FRESH_S: Final = 1.0

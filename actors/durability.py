@@ -3,11 +3,16 @@
 """
 
 import asyncio
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
+from actors.metering.meters import Durations
 from storage.column_writer import ColumnWriter
 from storage.file_operations import sync_filesystem
+
+_SYNCS: Final = Durations("rayfeed_sync_duration_seconds")
 
 
 class Durability:
@@ -36,6 +41,8 @@ class Durability:
         self.failure = ""
 
     def _sync(self) -> None:
+        began = time.perf_counter()
         devices = {folder.stat().st_dev: folder for folder in self._folders if folder.exists()}
         for folder in devices.values():
             sync_filesystem(folder)
+        _SYNCS.observe(time.perf_counter() - began)

@@ -33,6 +33,8 @@ class FrameReceiver(WSListener):
         self._held = False
         self._left = False
         self.pauses = 0
+        #: Of the frames that were taken last.
+        self.taken_bytes = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -58,8 +60,10 @@ class FrameReceiver(WSListener):
     def take(self) -> tuple[list[bytes], Times]:
         """What came since the last call; the socket is read again unless held."""
         self._stamp(time_ns())
-        frames, times = self._frames, self._times
+        frames, times, waited = self._frames, self._times, self._bytes
         self._begin()
+        # What has begun stays.
+        self.taken_bytes = waited - self._bytes
         self._read(not self._held)
         return frames, np.array(times, np.int64)
 

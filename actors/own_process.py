@@ -41,9 +41,17 @@ def in_own_process(actor: type[Any], gives_way: int) -> type[Any]:
     for method, _ in inspect.getmembers(actor, inspect.iscoroutinefunction):
         if not method.startswith("_"):
             setattr(InOwnProcess, method, _passed_on(method))
+    InOwnProcess.metrics = _metrics  # type: ignore[attr-defined]
     # What it is called in Ray's dashboard and in the list of processes.
     InOwnProcess.__name__ = InOwnProcess.__qualname__ = name
     return InOwnProcess
+
+
+async def _metrics(_: Any, process: str) -> Any:
+    """See `actors.metering.meters.snapshot`."""
+    from actors.metering.meters import snapshot
+
+    return snapshot(process)
 
 
 def _passed_on(name: str) -> Callable[..., Awaitable[Any]]:

@@ -11,7 +11,7 @@ import ray
 
 from actors.alerting.definitions import AlertError
 from actors.configuration import OutdatedVersion, UnknownVersion
-from actors.directory import DATABASE, MARKET_WATCH, SUPERVISOR, collector_name, find_actor, owner
+from actors.directory import DATABASE, MARKET_WATCH, METRICS, SUPERVISOR, collector_name, find_actor, owner
 from config import SettingsError
 from serve_apps.shared_answer import NoAnswer
 from storage.clickhouse import DatabaseUnavailable, Parameter
@@ -226,6 +226,12 @@ class SupervisedAlerts:
             raise
         except (TimeoutError, ValueError, ray.exceptions.RayError):
             raise NoAnswer(_AWAY) from None
+
+
+async def metrics_text() -> bytes:
+    """See `Metrics.text`; `NoAnswer`."""
+    said: bytes = await told(METRICS, "text", within_s=LOOK_TIMEOUT_S)
+    return said
 
 
 async def readiness() -> tuple[bool, dict[str, Any]]:

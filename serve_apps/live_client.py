@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from actors.metering.meters import Counted
 from config.live_settings import LiveFeedSettings
 from serve_apps.live_topics import Topic
 from serve_apps.live_updates import Update
@@ -18,6 +19,18 @@ UNKNOWN_USER: Final = 4001
 TOO_FAST: Final = 1008
 FAILED: Final = 1011
 TRY_AGAIN: Final = 1013
+#: Why clients are closed, as it is counted.
+_KINDS: Final = {
+    "you read too slowly": "slow",
+    "you do not read": "slow",
+    "there is more than you can be told": "slow",
+    "the token has expired": "expired",
+    "too many connections; connect again later": "refused",
+}
+_CODES: Final = {UNKNOWN_USER: "refused", TOO_FAST: "too fast", FAILED: "failed", TRY_AGAIN: "stopped"}
+_CLOSED: Final = Counted("rayfeed_live_clients_closed_total")
+_PUT: Final = Counted("rayfeed_live_messages_total")
+_DROPPED: Final = Counted("rayfeed_live_messages_dropped_total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,7 @@ class Client:
         if self.closed.done():
             return
         self._frames.append(Frame(content, seq))
+        _PUT.add()
         self.nbytes += len(content)
         if len(self._frames) > self.limits.queue_messages or self.nbytes > self.limits.queue_bytes:
             self.close(TRY_AGAIN, "you read too slowly")
@@ -99,6 +113,8 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         if not self.closed.done():
             self.closed.set_result((code, reason))
+            _CLOSED.add(_KINDS.get(reason) or _CODES.get(code, "other"))
+            _DROPPED.add(by=len(self._frames))
             self._frames.clear()
             self.nbytes = 0
             self._drained.set()

@@ -17,6 +17,7 @@ import structlog
 
 from actors.live_hub import Wanted
 from actors.live_log import Entry
+from actors.metering.meters import LAG, Counted, Samples, watch
 from config.live_settings import LiveFeedSettings
 from serve_apps.live_client import Client, Subscription
 from serve_apps.live_topics import Channel, Topic
@@ -43,6 +44,7 @@ MOST_TOPICS: Final = 20_000
 MOST_PATTERNS: Final = 1_000
 
 log = structlog.get_logger(__name__)
+_GAPS: Final = Counted("rayfeed_live_gaps_total")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -126,6 +128,7 @@ class Feed:
         self._asked: dict[Topic, asyncio.Task[tuple[int, Rows]]] = {}
         self._resuming: dict[Topic, tuple[set[int], asyncio.Task[Past | None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        watch(self._samples)
 
     async def __aenter__(self) -> "Feed":
         steps = (self._follow_for_ever, self._tick_for_ever, self._check_for_ever)
@@ -137,6 +140,10 @@ class Feed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _samples(self) -> Samples:
+        looking = sum(len(client.subscriptions) for client in self.clients)
+        return {("rayfeed_live_clients", ()): len(self.clients), ("rayfeed_live_subscriptions", ()): looking}
 
     # ---- clients
 
@@ -298,6 +305,7 @@ class Feed:
             if not entry.topic:
                 self._tell_gap(entry.seq)
                 continue
+            LAG.observe((time.time_ns() - entry.at_ns) * 1e-9, "hub_to_client", entry.exchange or "all")
             for update in self._reader.updates(entry):
                 for group in self._groups_of(update.channel):
                     group.take(update, now)
@@ -307,6 +315,7 @@ class Feed:
 
     def _tell_gap(self, seq: int) -> None:
         """Soon: where much is lost, telling everybody of each loss would make it more."""
+        _GAPS.add()
         self._lost_after = seq if self._lost_after is None else min(self._lost_after, seq)
 
     def _tell_what_was_lost(self) -> None:
