@@ -28,6 +28,7 @@ from actors.coverage import Break, Coverage
 from actors.feeds.feed import Channel, Credentials, Decoded, Feed, Refusal
 from actors.feeds.registry import FEEDS
 from actors.frame_receiver import FrameReceiver, RecordedFrameReceiver
+from actors.metering.meters import Counted
 from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
 from actors.rest_client import RestClient, RestError, retry_after, spend
@@ -47,6 +48,11 @@ TAKE_OVER_S: Final = 60.0
 _TOKEN: Final = re.compile(rb'("\w+_token"\s*:\s*)"[^"]*"')
 
 log = structlog.get_logger(__name__)
+
+_BYTES: Final = Counted("rayfeed_received_bytes_total")
+_CONNECTS: Final = Counted("rayfeed_connects_total")
+_RECONNECTS: Final = Counted("rayfeed_reconnects_total")
+_BOOK_GAPS: Final = Counted("rayfeed_book_gaps_total")
 
 
 @dataclass(slots=True)
@@ -217,6 +223,7 @@ class ExchangeConnection:
             self._transport.notify_user_specific_pong_received()
         if self._receiver is not None:
             frames, times = self._receiver.take()
+            _BYTES.add(self.shared.exchange, by=self._receiver.taken_bytes)
             if frames:
                 self._take(frames, times, now)
         self._act(self.life.tick(now))
@@ -300,6 +307,7 @@ class ExchangeConnection:
                     if self._book_states.get(symbol, ("", 0))[0] != state:
                         self._book_states[symbol] = state, time.time_ns()
                     if state == "gapped":
+                        _BOOK_GAPS.add(self.shared.exchange)
                         name = self.shared.exchange
                         log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
                     elif state == "stale" and self._connected:
@@ -379,6 +387,8 @@ class ExchangeConnection:
         self._opened_ns = 0 if self.shared.recorded else time.time_ns()
         if self._wants_books:
             self.books.add(self.symbols, now)
+        _CONNECTS.add(self.shared.exchange)
+        _RECONNECTS.add(self.shared.exchange, by=int(self.life.connects > 0))
         self.life.opened(now, random.random())  # noqa: S311
         self._event("open", b"")
         self.life.queue(self.feed.greet())

@@ -31,6 +31,7 @@ from actors.directory import (
     LIVE_HUB,
     MARKET_OVERVIEW,
     MARKET_WATCH,
+    METRICS,
     NAMESPACE,
     PUBLISHER,
     REPORTS,
@@ -48,6 +49,7 @@ from actors.live_hub import LiveHub
 from actors.live_offers import ReceivedOffers
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
+from actors.metrics import Metrics
 from actors.nodes import stays_on, this_node
 from actors.offers import Offers, WantedOffers
 from actors.overview_start import add_overview
@@ -147,6 +149,7 @@ class Supervisor:
         add_told(BACKUPS, Backups, settings, database)
         self._add(ACCOUNTS, Accounts, settings, self._redis_url, database)
         add_told(REPORTS, Reports, settings, database)
+        add_told(METRICS, Metrics, settings)
         offers = (Offers(watch, QUOTES_WAITING, WATCHED), WantedOffers(alerter), WantedOffers(hub))
         sinks = Sinks(ray.put, database, publisher, *offers, stored=stored_kinds(settings))
 
@@ -188,7 +191,7 @@ class Supervisor:
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether requests can be served, and the state of each feed."""
-        needed = [name for name in self._actors if name != MARKET_OVERVIEW]
+        needed = [name for name in self._actors if name not in (MARKET_OVERVIEW, METRICS)]
         silent = [name for name in needed if not self._status.get(name, {}).get("answers")]
         feeds = {
             said["exchange"]: {key: said[key] for key in ("state", "lag_ms", "last_error", "failure")}

@@ -28,6 +28,7 @@ from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
+from actors.metering.meters import DISKS, LAG
 from actors.parcels import Sink, Stream, batches_of
 from actors.placement import Placement, Series
 from actors.reconciler import Reconciler
@@ -72,6 +73,7 @@ class _Pending:
     origin: Origin
     batches: Mapping[str, pa.RecordBatch]
     written: asyncio.Future[int]
+    came_at: float
 
 
 class SymbolShard:
@@ -99,6 +101,7 @@ class SymbolShard:
         self._share = share
         self._sink = sink
         self._recorded = recorded
+        DISKS.add(settings.data)
         name = f"shard-{index}"
         self._claim = Claim(settings.data / "claims", name)
         placed = placed or partial(Placement.first, settings.shards)
@@ -158,7 +161,9 @@ class SymbolShard:
             # What came before may still be on its way into the files.
             batches = {}
         written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(exchange, origin, batches, written))
+        if not self._recorded:
+            LAG.observe((time.time_ns() - clock_ns) * 1e-9, "socket_to_shard", exchange)
+        self._pending.append(_Pending(exchange, origin, batches, written, time.monotonic()))
         return await written
 
     async def start(self) -> None:
@@ -395,6 +400,7 @@ class SymbolShard:
                 continue
             self._blocked = ""
             for one in mine:
+                LAG.observe(time.monotonic() - one.came_at, "shard_to_disk", exchange)
                 for kind in one.batches.keys() & _PASSED_ON:
                     self._unshared.setdefault((kind, exchange), []).append(one.batches[kind])
                     self._counts[kind] += one.batches[kind].num_rows

@@ -18,7 +18,17 @@ from actors.own_process import keep_what_there_is
 from config import Settings, load
 from config.scaling_settings import DeploymentScaling, ScalingSettings
 from serve_apps.asgi import Asgi, BadRequest
-from serve_apps.asked_actors import Shards, Supervised, SupervisedAlerts, book, listed_by, query, readiness, watched
+from serve_apps.asked_actors import (
+    Shards,
+    Supervised,
+    SupervisedAlerts,
+    book,
+    listed_by,
+    metrics_text,
+    query,
+    readiness,
+    watched,
+)
 from serve_apps.at_once import protocol
 from serve_apps.auth_actor import ask_accounts, known
 from serve_apps.auth_identity import Identities
@@ -34,6 +44,8 @@ from serve_apps.live_session import Refused
 from serve_apps.live_source import Actors as LiveActors
 from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
+from serve_apps.metering import Metered, tell_metrics, watch_cache
+from serve_apps.metrics import MetricsRoute
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
 from serve_apps.overview import ALIAS, SUMMARY, AskedOverview, OverviewRoutes
@@ -81,8 +93,9 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     def build() -> Measured | FastLane:
         data = build_data(settings, listed_by(_enabled(settings)))
         guard = _guarded(_with_overview(data, settings), data_rules(settings), settings)
-        options = {"http": protocol(data.at_once)} if guard.passes_plain_reads else None
-        return _on_lane(Measured(guard), lane_port, settings, options)
+        metered = _metered(guard, "data", settings)
+        options = {"http": protocol(metered.at_once(data.at_once))} if guard.passes_plain_reads else None
+        return _on_lane(Measured(metered), lane_port, settings, options)
 
     return _application("DataApi", build, settings.scaling, settings.scaling.data, lane_port)
 
@@ -101,11 +114,12 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
             episodes=watched("episodes"),
             instruments=listed_by(_enabled(settings)),
             accounts=ask_accounts,
-            cache=cache_of(settings, redis_url),
+            cache=watch_cache(cache_of(settings, redis_url), "market"),
             reports=ask_reports,
         )
         market = MarketApp(resources(settings, api_token(settings), actors))
-        return _on_lane(Measured(_guarded(market, api_rules(settings), settings)), lane_port, settings)
+        guard = _guarded(market, api_rules(settings), settings)
+        return _on_lane(Measured(_metered(guard, "market", settings)), lane_port, settings)
 
     return _application("MarketApi", build, settings.scaling, settings.scaling.market, lane_port)
 
@@ -124,7 +138,8 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
             except BadRequest as error:
                 raise Refused(str(error)) from None
 
-        app = Measured(LiveApp(settings.live_feed, LiveActors(symbols), symbols, authenticate))
+        live = LiveApp(settings.live_feed, LiveActors(symbols), symbols, authenticate)
+        app = Measured(_metered(live, "live", settings))
         # Addresses may hold tokens: what is not a warning is not logged. The application counts its connections.
         options = {
             "ws": "websockets-sansio",
@@ -142,7 +157,7 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
     """With what all replicas' caches tell in Redis at `redis_url`. `lane_port` as of `data_application`."""
 
     def build() -> Measured | FastLane:
-        cache = cache_of(settings, redis_url)
+        cache = watch_cache(cache_of(settings, redis_url), "pages")
         pages = with_documents(PagesApp(WEB, readiness), ROUTES)
         reports = ReportsApp(
             pages,
@@ -152,8 +167,10 @@ def pages_application(settings: Settings, redis_url: str | None = None, lane_por
             frame_secret(api_token(settings)),
             settings.pages.frame_s,
         )
-        app = Compressed(CacheRoutes(reports, cache, functools.partial(api_token, settings)))
-        return _on_lane(Measured(_guarded(app, page_rules(settings), settings)), lane_port, settings)
+        routes = CacheRoutes(reports, cache, functools.partial(api_token, settings))
+        app = Compressed(MetricsRoute(routes, metrics_text, settings.metrics.networks))
+        guard = _guarded(app, page_rules(settings), settings)
+        return _on_lane(Measured(_metered(guard, "pages", settings)), lane_port, settings)
 
     return _application("Pages", build, settings.scaling, settings.scaling.pages, lane_port)
 
@@ -172,6 +189,10 @@ def _enabled(settings: Settings) -> list[str]:
 
 def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
     return Guard(app, rules, _identities(settings), settings.redis.prefix)
+
+
+def _metered(app: Asgi, application: str, settings: Settings) -> Metered:
+    return Metered(app, application, settings.metrics.interval_s, tell_metrics)
 
 
 def _on_lane(

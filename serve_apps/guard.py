@@ -40,9 +40,7 @@ AUTH: Final = "/api/v1/auth/"
 #: Whoever asks here has no token yet, or an old one.
 SIGN_IN: Final = frozenset(AUTH + name for name in ("login", "register", "refresh"))
 #: These say nothing about markets, and are asked by those who look after the instance.
-OPEN: Final = frozenset(
-    {"/healthz", "/readyz", "/health", "/metrics", "/api/v1/health", "/docs", "/redoc", "/openapi.json"}
-)
+OPEN: Final = frozenset({"/healthz", "/readyz", "/health", "/api/v1/health", "/docs", "/redoc", "/openapi.json"})
 #: Links to exports say themselves who made them and until when they are good.
 SIGNED: Final = "/api/v1/exports/"
 #: For the edge, which asks a server this way whether it is up, and lets nobody else do so.
