@@ -88,7 +88,7 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
         raise EdgeError("the front door needs one default route and no prefix twice")
     rules = []
     backends = [_backend("default", defaults[0])]
-    for number, (route, prefix) in enumerate(sorted(prefixed, key=lambda pair: -len(pair[1]))):
+    for number, (route, prefix) in enumerate(_longest_first(prefixed)):
         if not _PREFIX.fullmatch(prefix):
             raise EdgeError(f"route {prefix!r} is no path prefix like /api/data")
         rules.append(f"    use_backend route{number} if {{ path {prefix} }} || {{ path_beg {prefix}/ }}")
@@ -120,6 +120,16 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
         frontend_rules="\n".join(rules),
         backends="\n".join([*backends, *_tables(settings)]),
     )
+
+
+def backend_names(routes: Sequence[Route]) -> dict[str, str]:
+    """By the name of their servers in HAProxy, the part of the site that routes answer; `/` for all that is left."""
+    prefixed = _longest_first([(route, route.prefix) for route in routes if route.prefix is not None])
+    return {"default": "/"} | {f"route{number}": prefix for number, (_, prefix) in enumerate(prefixed)}
+
+
+def _longest_first(prefixed: list[tuple[Route, str]]) -> list[tuple[Route, str]]:
+    return sorted(prefixed, key=lambda pair: -len(pair[1]))
 
 
 def _binds(edge: Edge) -> list[str]:

@@ -31,6 +31,7 @@ from cluster.child import Child
 from cluster.edge import edge_child
 from cluster.front_door import front_door
 from cluster.instance import Details, Instance, InstanceError, check_port_free, free_ports
+from cluster.metering import telling
 from config import Settings, SettingsError
 from serve_apps import applications
 from storage import redis as redis_storage
@@ -99,13 +100,14 @@ async def _bring_up(
     runtime = ray_head.runtime_folder(settings.data)
     logs = settings.data / "logs"
     logs.mkdir(exist_ok=True)
+    children: list[tuple[str, Child]] = []
 
     async def step(what: str, doing: Any) -> Any:
         progress(what)
         return await _unless_stopped(doing, stop)
 
     if settings.redis_url is None:
-        redis_url = await step("redis", started.enter_async_context(_redis(settings, logs)))
+        redis_url = await step("redis", started.enter_async_context(_redis(settings, logs, children)))
     else:
         redis_url = settings.redis_url
         await step("your redis", _check_redis(redis_url, progress))
@@ -135,8 +137,11 @@ async def _bring_up(
     if settings.source == "live":
         await step("exchanges", _first_answer(supervisor, settings))
     if settings.ray.serve:
-        door = edge_child(front_door(settings, ports), runtime / "edge", logs / "edge.log")
+        edge = front_door(settings, ports)
+        door = edge_child(edge, runtime / "edge", logs / "edge.log")
+        children.append(("edge", door))
         await step("edge", started.enter_async_context(_running(door)))
+        await started.enter_async_context(telling(edge, children, settings.metrics.interval_s))
     token = ray_head.token_file(settings)
     details = Details(
         host=settings.host,
@@ -248,7 +253,7 @@ async def _check_redis(url: str, progress: Progress) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _redis(settings: Settings, logs: Path) -> AsyncIterator[str]:
+async def _redis(settings: Settings, logs: Path, children: list[tuple[str, Child]]) -> AsyncIterator[str]:
     memory, streams = settings.redis.memory_bytes, settings.redis.stream_bytes
     if 2 * streams > memory:
         raise SettingsError(
@@ -267,7 +272,9 @@ async def _redis(settings: Settings, logs: Path) -> AsyncIterator[str]:
         except redis.exceptions.ConnectionError:
             return False
 
-    async with _running(Child("redis", command, logs / "redis.log", answers)):
+    server = Child("redis", command, logs / "redis.log", answers)
+    children.append(("redis", server))
+    async with _running(server):
         yield url
 
 

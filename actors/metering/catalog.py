@@ -82,8 +82,8 @@ METRICS: Final = (
     _counter("flagged_trades", "shard", "Trades stored that failed a check of quality."),
     _counter("batches_repeated", "shard", "Batches that came a second time and were dropped."),
     _counter("rows_unshared", "shard", "Rows that no sink took when they were new; told again later where it matters."),
-    _gauge("days", "shard state", "Days of column files at the last look: open, sealed, archived, removed, failed."),
-    _gauge("unequal_hours", "shard", "Hours of trades that ClickHouse has less of than the files."),
+    _gauge("day_files", "shard state", "Days of column files at the last look: open, sealed, archived, removed, failed."),
+    _gauge("unequal_parts", "shard", "Hours of trades that ClickHouse has less of than the files."),
     # What waits, and how much of it may.
     _gauge("queue_size", "queue owner", "What waits between two parts."),
     _gauge("queue_limit", "queue owner", "How much of it may wait; above it the part before it is held or drops."),

@@ -126,8 +126,8 @@ def _shard(samples: _Told, said: Said, settings: Settings) -> None:
     samples("flagged_trades_total", said["flagged"], shard)
     samples("rows_unshared_total", said["unsunk"], shard)
     for state, count in said["days"].items():
-        samples("days", count, shard, state)
-    samples("unequal_hours", said["reconciling"], shard)
+        samples("day_files", count, shard, state)
+    samples("unequal_parts", said["reconciling"], shard)
     samples.queue("tables_for_sinks", f"shard:{shard}", said["sinks_waiting"], settings.sinks.max_pending)
 
 
