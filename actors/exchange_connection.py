@@ -113,6 +113,7 @@ class ExchangeConnection:
     _left: str = ""
 
     def __post_init__(self) -> None:
+        _BOOK_GAPS.add(self.shared.exchange, by=0)
         limits = FEEDS[self.shared.exchange].limits
         if self.shared.recorded:
             # Nobody counts messages there, and what is subscribed in one go is played in recorded order.

@@ -92,7 +92,7 @@ class Metrics:
                 self._registry.take(name, samples, now)
         for name, one in said.items():
             self._registry.take(f"status of {name}", of_actor(name, one, self._settings), now)
-        self._registry.take("metrics", self._own(said), now)
+        self._registry.take("instance", self._own(said), now)
         if now >= self._symbols_due:
             await self._look_at_symbols()
         self._registry.forget_silent(now)

@@ -5,7 +5,7 @@ processes that it started here.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import psutil
@@ -89,7 +89,8 @@ async def telling(edge: Edge, children: Sequence[tuple[str, Child]], interval_s:
 
 async def _tell_for_ever(edge: Edge, children: Sequence[tuple[str, Child]], interval_s: float) -> None:
     url = f"http://127.0.0.1:{edge.metrics_port}/metrics?scope=frontend&scope=backend"
-    routes, gatherer = backend_names(edge.routes), None
+    routes = backend_names(edge.routes)
+    gatherer: Any = None
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
         while True:
             samples = snapshot("rayfeed up") | of_children(children)

@@ -28,7 +28,9 @@ _KINDS: Final = {
     "too many connections; connect again later": "refused",
 }
 _CODES: Final = {UNKNOWN_USER: "refused", TOO_FAST: "too fast", FAILED: "failed", TRY_AGAIN: "stopped"}
-_CLOSED: Final = Counted("rayfeed_live_clients_closed_total")
+_CLOSED: Final = Counted(
+    "rayfeed_live_clients_closed_total", *((reason,) for reason in sorted({*_KINDS.values(), *_CODES.values()}))
+)
 _PUT: Final = Counted("rayfeed_live_messages_total")
 _DROPPED: Final = Counted("rayfeed_live_messages_dropped_total")
 

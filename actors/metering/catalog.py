@@ -82,7 +82,7 @@ METRICS: Final = (
     _counter("flagged_trades", "shard", "Trades stored that failed a check of quality."),
     _counter("batches_repeated", "shard", "Batches that came a second time and were dropped."),
     _counter("rows_unshared", "shard", "Rows that no sink took when they were new; told again later where it matters."),
-    _gauge("day_files", "shard state", "Days of column files at the last look: open, sealed, archived, removed, failed."),
+    _gauge("day_files", "shard state", "Days of column files: open, sealed, archived, removed, failed."),
     _gauge("unequal_parts", "shard", "Hours of trades that ClickHouse has less of than the files."),
     # What waits, and how much of it may.
     _gauge("queue_size", "queue owner", "What waits between two parts."),
@@ -95,6 +95,7 @@ METRICS: Final = (
     _counter("sink_batches", "sink", "Inserts (clickhouse) and batches of streams (redis) that were written."),
     _counter("sink_dropped", "sink", "Tables, values and batches there was no room for."),
     _counter("sink_errors", "sink", "Tables and commands the sink refused."),
+    _gauge("redis_stream_bytes", "", "Batches that streams in Redis keep; the oldest go above redis.stream_bytes."),
     # Market watch, alerts, pollers.
     _gauge("instruments", "", "Instruments with a consolidated best bid and ask."),
     _gauge("arbitrage_open", "", "Opportunities that are open now."),

@@ -148,7 +148,7 @@ def _publisher(samples: _Told, said: Said, settings: Settings) -> None:
     samples("sink_dropped_total", said["dropped"] + said["batches_dropped"], "redis")
     samples("sink_errors_total", said["rejected"], "redis")
     samples.queue("bytes", "redis", said["bytes_pending"], settings.redis.waiting_bytes)
-    samples.queue("stream_bytes", "redis", said["stream_bytes"], settings.redis.stream_bytes)
+    samples("redis_stream_bytes", said["stream_bytes"])
 
 
 def _other(samples: _Told, said: Said) -> None:

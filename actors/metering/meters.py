@@ -26,13 +26,14 @@ _BEGAN: Final = time.time()
 
 
 class Counted:
-    """A counter of this process."""
+    """A counter of this process; under `labels`, or without any where it has none, it is there from the beginning."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *labels: tuple[str, ...]) -> None:
         if BY_NAME[name].kind != "counter":
             raise ValueError(f"{name} is no counter")
         self._name = name
-        self._counts: Counter[tuple[str, ...]] = Counter()
+        known = labels if BY_NAME[name].labels else ((),)
+        self._counts: Counter[tuple[str, ...]] = Counter(dict.fromkeys(known, 0))
         _METERS.append(self.samples)
 
     def add(self, *labels: str, by: float = 1) -> None:
