@@ -151,7 +151,7 @@ def part(size: str, limit: str, fires: tuple[str, str], fine: tuple[str, str]) -
 
 _UP = 'up{job="rayfeed",instance="a"}'
 _OKX = '{exchange="okx"}'
-_STALE, _GAPPED = ('rayfeed_symbols{exchange="okx",state="%s"}' % state for state in ("stale", "gapped"))
+_STALE, _GAPPED = (f'rayfeed_symbols{{exchange="okx",state="{state}"}}' for state in ("stale", "gapped"))
 _SYNCED = {'rayfeed_symbols{exchange="okx",state="synced"}': "2"}
 _REPLICAS = [f'rayfeed_replicas{{application="{name}"}}' for name in ("data", "live", "market", "pages")]
 _SLOW = (("1.0", 0), ("5.0", 9), ("+Inf", 9))
