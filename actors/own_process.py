@@ -9,7 +9,7 @@ import contextlib
 import gc
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ def in_own_process(actor: type[Any], gives_way: int) -> type[Any]:
     class InOwnProcess:
         def __init__(self, *arguments: Any) -> None:
             give_way(gives_way)
+            _begin_logs(name, arguments)
             self._actor = getattr(import_module(module), name)(*arguments)
             keep_what_there_is()
 
@@ -45,6 +46,19 @@ def in_own_process(actor: type[Any], gives_way: int) -> type[Any]:
     # What it is called in Ray's dashboard and in the list of processes.
     InOwnProcess.__name__ = InOwnProcess.__qualname__ = name
     return InOwnProcess
+
+
+def _begin_logs(name: str, arguments: Sequence[Any]) -> None:
+    """As the settings among the arguments say. Outside of Ray logs are for others to decide."""
+    import ray
+
+    if ray.is_initialized():
+        from actors import logs
+        from config import Settings
+        from config.log_settings import LogSettings
+
+        settings = next((one.logs for one in arguments if isinstance(one, Settings)), LogSettings())
+        logs.begin(ray.get_runtime_context().get_actor_name() or name, settings)
 
 
 async def _metrics(_: Any, process: str) -> Any:

@@ -66,6 +66,9 @@ def token_file(settings: Settings) -> Path:
 def prepare_environment(settings: Settings, runtime: Path) -> None:
     """Set what Ray and Serve read from the environment, for this process and all workers."""
     os.environ.update(RAY)
+    # Or logs of workers grow without an end.
+    os.environ["RAY_ROTATION_MAX_BYTES"] = str(settings.logs.file_bytes)
+    os.environ["RAY_ROTATION_BACKUP_COUNT"] = str(settings.logs.old_files)
     if is_joined(settings):
         return
     token = token_file(settings)

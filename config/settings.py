@@ -34,6 +34,7 @@ from config.breaker_settings import BreakerSettings
 from config.cache_settings import CacheSettings
 from config.edge_settings import EdgeSettings
 from config.live_settings import LiveFeedSettings
+from config.log_settings import LogSettings
 from config.metrics_settings import MetricsSettings
 from config.overview_settings import OverviewSettings
 from config.pages_settings import PagesSettings
@@ -285,6 +286,7 @@ class Settings(BaseSettings):
     overview: OverviewSettings = OverviewSettings()
     alerts: AlertSettings
     metrics: MetricsSettings = MetricsSettings()
+    logs: LogSettings = LogSettings()
     backup: BackupSettings
     security: SecuritySettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))

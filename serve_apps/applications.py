@@ -14,6 +14,7 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
+from actors import logs
 from actors.own_process import keep_what_there_is
 from config import Settings, load
 from config.scaling_settings import DeploymentScaling, ScalingSettings
@@ -192,6 +193,7 @@ def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
 
 
 def _metered(app: Asgi, application: str, settings: Settings) -> Metered:
+    logs.begin(application, settings.logs)
     return Metered(app, application, settings.metrics.interval_s, tell_metrics)
 
 
