@@ -21,9 +21,10 @@ from actors.metering.registry import Registry
 from config import Settings
 
 ANSWER_TIMEOUT_S: Final = 5.0
-#: How far symbols can be trusted is asked this often, and never more than a hundredth of the time.
+#: How far symbols can be trusted is asked this often; seldomer where that takes long, but no more seldom than that.
 SYMBOLS_INTERVAL_S: Final = 5.0
-_SHARE: Final = 100
+LONGEST_INTERVAL_S: Final = 30.0
+_SHARE: Final = 20
 #: Ray tells its metrics on every ten seconds.
 RAY_INTERVAL_S: Final = 8.0
 
@@ -39,6 +40,8 @@ class Metrics:
         self._handles: dict[str, Any] = {}
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
+        #: What was found out about them last.
+        self._symbols: Samples = {}
         self._symbols_due = self._ray_due = 0.0
         self._export: Any = None
         self._failure = ""
@@ -95,6 +98,7 @@ class Metrics:
         self._registry.take("instance", self._own(said), now)
         if now >= self._symbols_due:
             await self._look_at_symbols()
+        self._registry.take("symbols", self._symbols, now)
         self._registry.forget_silent(now)
         if self._settings.metrics.to_ray and now >= self._ray_due:
             self._ray_due = now + RAY_INTERVAL_S
@@ -110,10 +114,9 @@ class Metrics:
             self._asked(SUPERVISOR, "integrity"), self._asked(SUPERVISOR, "quality", None, None, 1)
         )
         took = time.monotonic() - began
-        self._symbols_due = began + max(SYMBOLS_INTERVAL_S, _SHARE * took)
+        self._symbols_due = began + min(max(SYMBOLS_INTERVAL_S, _SHARE * took), LONGEST_INTERVAL_S)
         if integrity is not None:
-            samples = of_symbols(integrity, quality or (), self._settings.metrics.symbols)
-            self._registry.take("symbols", samples, began)
+            self._symbols = of_symbols(integrity, quality or (), self._settings.metrics.symbols)
 
     async def _asked(self, name: str, method: str, *arguments: Any) -> Any:
         """None when it does not answer."""

@@ -8,13 +8,16 @@ import functools
 import re
 import time
 import uuid
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import ray
 
 from actors.directory import METRICS
-from actors.metering.meters import Counted, Durations, Samples, snapshot, watch
+from actors.metering.catalog import BY_NAME
+from actors.metering.meters import Samples, snapshot, watch
 from serve_apps.asgi import Asgi, Message, Receive, Scope, Send
 from serve_apps.asked_actors import actor
 from serve_apps.at_once import AtOnce
@@ -44,9 +47,8 @@ _RESULTS: Final = {
 
 Tell = Callable[[str, Samples], Awaitable[None]]
 
-_REQUESTS: Final = Counted("rayfeed_http_requests_total")
-_DURATIONS: Final = Durations("rayfeed_http_request_duration_seconds")
-_BYTES: Final = Counted("rayfeed_http_response_bytes_total")
+_DURATION: Final = "rayfeed_http_request_duration_seconds"
+_ENDS: Final = BY_NAME[_DURATION].ends
 
 
 def templates() -> tuple[str, ...]:
@@ -74,6 +76,23 @@ def matcher(paths: Iterable[str]) -> Callable[[str], str]:
     return template
 
 
+class _Tally:
+    """The requests of one method, template and class of status."""
+
+    __slots__ = ("durations", "nbytes", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.nbytes = 0
+        # As `Durations` has them.
+        self.durations = [0.0] * (len(_ENDS) + 2)
+
+    def add(self, seconds: float, nbytes: int) -> None:
+        self.requests += 1
+        self.nbytes += nbytes
+        self.durations[bisect_left(_ENDS, seconds)] += 1
+        self.durations[-1] += seconds
+
+
 class Metered:
     """`app` with its requests counted under `application`; `tell` takes what this process counts. WebSockets count
     where they are served."""
@@ -85,6 +104,7 @@ class Metered:
         self._tell = tell
         self._template = matcher(templates())
         self._ongoing = 0
+        self._tallies: defaultdict[tuple[str, str, int], _Tally] = defaultdict(_Tally)
         watch(self._samples)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,10 +118,12 @@ class Metered:
     def at_once(self, answer: AtOnce) -> AtOnce:
         """`answer` with its requests counted (`serve_apps.at_once`)."""
 
+        tally = self._tallies["GET", "/api/data", 2]
+
         def counted(query: bytes) -> tuple[bytes, bytes] | None:
             began = time.perf_counter()
             if (found := answer(query)) is not None:
-                self._count("GET", "/api/data", 200, time.perf_counter() - began, len(found[1]))
+                tally.add(time.perf_counter() - began, len(found[1]))
             return found
 
         return counted
@@ -122,17 +144,23 @@ class Metered:
             await self._app(scope, receive, watched)
         finally:
             self._ongoing -= 1
-            self._count(scope["method"], scope["path"], status, time.perf_counter() - began, size)
-
-    def _count(self, method: str, path: str, status: int, seconds: float, size: int) -> None:
-        route = self._template(path)
-        _REQUESTS.add(self._application, method if method in _METHODS else OTHER, route, f"{status // 100}xx")
-        _DURATIONS.observe(seconds, self._application, route)
-        _BYTES.add(self._application, by=size)
+            method = scope["method"] if scope["method"] in _METHODS else OTHER
+            tally = self._tallies[method, self._template(scope["path"]), status // 100]
+            tally.add(time.perf_counter() - began, size)
 
     def _samples(self) -> Samples:
-        own = (self._application,)
-        return {("rayfeed_http_requests_ongoing", own): self._ongoing, ("rayfeed_replicas", own): 1}
+        own = self._application
+        found: Samples = {
+            ("rayfeed_http_requests_ongoing", (own,)): self._ongoing,
+            ("rayfeed_replicas", (own,)): 1,
+            ("rayfeed_http_response_bytes_total", (own,)): sum(tally.nbytes for tally in self._tallies.values()),
+        }
+        durations: dict[str, list[float]] = {}
+        for (method, route, status), tally in self._tallies.items():
+            found["rayfeed_http_requests_total", (own, method, route, f"{status}xx")] = tally.requests
+            before = durations.get(route, [0.0] * len(tally.durations))
+            durations[route] = [one + other for one, other in zip(before, tally.durations, strict=True)]
+        return found | {(_DURATION, (own, route)): counts for route, counts in durations.items()}
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         telling: asyncio.Task[None] | None = None
