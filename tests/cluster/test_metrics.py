@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -187,12 +186,15 @@ def prometheus(instance: Instance, folder: Path) -> Iterator[Any]:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return found
 
-    def listens() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
+    def is_ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
     try:
-        wait_until(listens, within_s=20)
+        wait_until(is_ready, within_s=30)
         yield ask
     finally:
         process.terminate()
