@@ -8,6 +8,7 @@ While a symbol moves to another shard its rows are held here, within the same bo
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from actors.ledger.origin import Origin
 from actors.parcels import packed
 from actors.placement import Placement
 from actors.routes import Routes
+from actors.tracing import tracing
 from config.settings import CollectorSettings
 
 #: What of `Decoded` is sent to the shards, by its name there.
@@ -221,7 +223,10 @@ class Delivery:
             lane.sequence += 1
             # A shard that dies meanwhile is restarted and gets the call again; it drops what it has.
             streams = packed(_together(call))
-            gaps = await self._routes.shards[shard].append.remote(self._exchange, streams, call[-1].clock_ns, origin)
+            began, to = time.time_ns(), self._routes.shards[shard]
+            gaps = await to.append.remote(self._exchange, streams, call[-1].clock_ns, origin)
+            if (spans := tracing()) is not None:
+                spans.delivered(self._exchange, shard, origin, began, time.time_ns(), len(call))
             self._leave(lane, len(call), None)
             self._acknowledged(shard, gaps)
 

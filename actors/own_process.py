@@ -53,12 +53,15 @@ def _begin_logs(name: str, arguments: Sequence[Any]) -> None:
     import ray
 
     if ray.is_initialized():
-        from actors import logs
+        from actors import logs, tracing
         from config import Settings
         from config.log_settings import LogSettings
+        from config.tracing_settings import TracingSettings
 
-        settings = next((one.logs for one in arguments if isinstance(one, Settings)), LogSettings())
-        logs.begin(ray.get_runtime_context().get_actor_name() or name, settings)
+        process = ray.get_runtime_context().get_actor_name() or name
+        settings = next((one for one in arguments if isinstance(one, Settings)), None)
+        logs.begin(process, settings.logs if settings else LogSettings())
+        tracing.begin(process, settings.tracing if settings else TracingSettings())
 
 
 async def _metrics(_: Any, process: str) -> Any:

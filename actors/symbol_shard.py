@@ -35,6 +35,7 @@ from actors.reconciler import Reconciler
 from actors.stored_bars import STORED, StoredBars, stored_trades, whole
 from actors.stored_features import StoredFeatures
 from actors.stored_quality import StoredQuality
+from actors.tracing import tracing
 from config import Settings
 from config.node_folder import on_this_node
 from storage.claim import PATIENCE_S, Claim, SymbolClaims
@@ -400,7 +401,10 @@ class SymbolShard:
                 continue
             self._blocked = ""
             for one in mine:
-                LAG.observe(time.monotonic() - one.came_at, "shard_to_disk", exchange)
+                LAG.observe(took := time.monotonic() - one.came_at, "shard_to_disk", exchange)
+                if (spans := tracing()) is not None:
+                    now_ns = time.time_ns()
+                    spans.stored(exchange, self.index, one.origin, now_ns - int(took * 1e9), now_ns)
                 for kind in one.batches.keys() & _PASSED_ON:
                     self._unshared.setdefault((kind, exchange), []).append(one.batches[kind])
                     self._counts[kind] += one.batches[kind].num_rows

@@ -23,6 +23,7 @@ from ray import serve
 from ray.serve.api import RunTarget
 from ray.serve.schema import ApplicationStatus
 
+from actors import tracing
 from actors.directory import SIMULATOR, SUPERVISOR
 from actors.simulator.captures import CaptureError, read_captures
 from actors.supervisor import Supervisor, start_actor
@@ -57,6 +58,7 @@ async def run(settings: Settings, progress: Progress, ready: Progress) -> None:
 
     Raises `InstanceError` with one line for the user when it cannot start.
     """
+    tracing.check(settings.tracing)
     stop = asyncio.Event()
     _stop_on_signals(stop)
     if settings.replay_folder is not None:

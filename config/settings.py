@@ -42,6 +42,7 @@ from config.part import Part, Positive
 from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
 from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings, Days, RedisSettings, SinkSettings
+from config.tracing_settings import TracingSettings
 
 ENVIRONMENT_PREFIX = "RAYFEED_"
 # Read by the tests, and what tells a node where its own data folder is; not settings.
@@ -287,6 +288,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings
     metrics: MetricsSettings = MetricsSettings()
     logs: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     backup: BackupSettings
     security: SecuritySettings
     clickhouse_url: str | None = Field(None, validation_alias=_plain_name("clickhouse_url"))

@@ -14,7 +14,7 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
-from actors import logs
+from actors import logs, tracing
 from actors.own_process import keep_what_there_is
 from config import Settings, load
 from config.scaling_settings import DeploymentScaling, ScalingSettings
@@ -194,6 +194,7 @@ def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
 
 def _metered(app: Asgi, application: str, settings: Settings) -> Metered:
     logs.begin(application, settings.logs)
+    tracing.begin(application, settings.tracing)
     return Metered(app, application, settings.metrics.interval_s, tell_metrics)
 
 

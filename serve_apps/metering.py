@@ -18,7 +18,8 @@ import ray
 from actors.directory import METRICS
 from actors.metering.catalog import BY_NAME
 from actors.metering.meters import Samples, snapshot, watch
-from serve_apps.asgi import Asgi, Message, Receive, Scope, Send
+from actors.tracing import tracing
+from serve_apps.asgi import Asgi, Message, Receive, Scope, Send, header_of
 from serve_apps.asked_actors import actor
 from serve_apps.at_once import AtOnce
 from serve_apps.cache import Cache
@@ -146,7 +147,12 @@ class Metered:
             self._ongoing -= 1
             method = scope["method"] if scope["method"] in _METHODS else OTHER
             tally = self._tallies[method, self._template(scope["path"]), status // 100]
-            tally.add(time.perf_counter() - began, size)
+            tally.add(took := time.perf_counter() - began, size)
+            if (spans := tracing()) is not None:
+                now_ns = time.time_ns()
+                name = f"{method} {self._template(scope['path'])}"
+                about = {"http.response.status_code": status, "rayfeed.application": self._application}
+                spans.answered(header_of(scope, b"traceparent"), name, now_ns - int(took * 1e9), now_ns, **about)
 
     def _samples(self) -> Samples:
         own = self._application
