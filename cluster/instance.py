@@ -208,18 +208,20 @@ def check_port_free(host: str, port: int, purpose: str, option: str) -> None:
             probe.listen()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise InstanceError(f"{what} is taken{_holder(port)}; choose another with {option}") from None
+                who = f" by {name}" if (name := holder(port)) else ""
+                raise InstanceError(f"{what} is taken{who}; choose another with {option}") from None
             if error.errno == errno.EACCES:
                 raise InstanceError(f"{what} needs more rights; choose one above 1023 with {option}") from None
             raise InstanceError(f"{what}: {host} is no address of this machine; change the setting host") from None
 
 
-def _holder(port: int) -> str:
+def holder(port: int) -> str:
+    """Who listens on a TCP port of this machine, as `name (pid 7)`; "" for nobody, or for who is not to be seen."""
     try:
         for connection in psutil.net_connections("tcp"):
             listening = connection.status == psutil.CONN_LISTEN and connection.laddr
             if listening and listening.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except (psutil.Error, OSError):
         pass
     return ""
