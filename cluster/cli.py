@@ -19,6 +19,7 @@ from cluster import (
     audit,
     backfilling,
     backing_up,
+    doctor,
     front_door,
     recording,
     reports,
@@ -53,6 +54,7 @@ app.add_typer(users.keys, name="key")
 app.add_typer(backing_up.app, name="backup")
 app.add_typer(front_door.app, name="edge")
 app.add_typer(reports.app, name="report")
+app.command()(doctor.doctor)
 app.command()(recording.record)
 app.command()(audit.audit)
 app.command()(backfilling.backfill)
