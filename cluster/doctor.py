@@ -24,6 +24,7 @@ from cluster.doctor_machine import machine
 from cluster.doctor_reach import reach
 from cluster.instance import Details, Instance, InstanceError, RunningInstance
 from cluster.options import AsJson, Data
+from cluster.serving import replicas
 from config import Settings, SettingsError, load
 
 #: All parts together have so long.
@@ -133,20 +134,6 @@ def _instance(data: Path, details: Details, settings: Settings) -> Iterable[Find
         yield from doctor_instance.replicas(replicas())
         nodes = _nodes()
         yield from doctor_instance.hosts(nodes, _clocks(nodes))
-
-
-def replicas() -> dict[str, dict[str, Any]]:
-    """By Serve application: its status, how many replicas run, and what it says. In a process that is attached."""
-    from ray import serve
-
-    return {
-        name: {
-            "status": str(one.status.value),
-            "run": sum(deployment.replica_states.get("RUNNING", 0) for deployment in one.deployments.values()),
-            "message": one.message,
-        }
-        for name, one in serve.status().applications.items()
-    }
 
 
 def _nodes() -> list[dict[str, Any]]:

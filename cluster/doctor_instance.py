@@ -188,8 +188,12 @@ def others(said: Said) -> Iterator[Finding]:
             yield warning("storage", name, f"{day}: {why}", "rayfeed verify says what is damaged")
 
 
-def replicas(running: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """By application: its `status` (of Serve), how many replicas `run`, and its `message`."""
+def replicas(running: Mapping[str, Mapping[str, Any]] | None) -> Iterator[Finding]:
+    """See `cluster.serving.replicas`."""
+    if running is None:
+        remedy = "Ray starts Serve's controller again; if this stays: rayfeed down, and start it again"
+        yield wrong("serving", "Serve", "does not answer", remedy)
+        return
     for name, one in sorted(running.items()):
         told = f"{one['status'].lower()}, {one['run']} replicas"
         if one["status"] != "RUNNING" or not one["run"]:
