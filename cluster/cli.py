@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -25,13 +24,12 @@ from cluster import (
     reports,
     scaling,
     simulating,
+    status_command,
     symbols,
     users,
 )
-from cluster.asking import supervisor
-from cluster.instance import Instance, InstanceError, stop_running
+from cluster.instance import InstanceError, stop_running
 from cluster.options import AsJson, Data
-from cluster.status import table
 from config import SettingsError, load
 from storage.backup_manifest import BackupError
 
@@ -54,6 +52,7 @@ app.add_typer(users.keys, name="key")
 app.add_typer(backing_up.app, name="backup")
 app.add_typer(front_door.app, name="edge")
 app.add_typer(reports.app, name="report")
+app.command()(status_command.status)
 app.command()(doctor.doctor)
 app.command()(recording.record)
 app.command()(audit.audit)
@@ -108,40 +107,6 @@ def down(data: Data = Path("data"), as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"stopped": stopped}))
     else:
         typer.echo("stopped" if stopped else f"nothing runs on {data}")
-
-
-@app.command()
-def status(data: Data = Path("data"), as_json: AsJson = False) -> None:
-    """What runs: actors, symbols, integrity, lag."""
-    running = Instance.read(data.absolute())
-    if running is None:
-        if as_json:
-            typer.echo(json.dumps({"running": False}))
-        else:
-            typer.echo(f"nothing runs on {data}; start it with: rayfeed up --data {data}")
-        raise typer.Exit(1)
-    if running.details is None:
-        raise InstanceError(f"{running}; ask again in a moment")
-    with supervisor(data) as ask:
-        said, integrity = ask("status"), ask("integrity")
-    if as_json:
-        details = msgspec.to_builtins(running.details)
-        secret = ("redis_url", "clickhouse_url")
-        shown = {key: value for key, value in details.items() if key not in secret}
-        typer.echo(
-            json.dumps(
-                {
-                    "running": True,
-                    "pid": running.pid,
-                    "url": running.details.url,
-                    **shown,
-                    "actors": said,
-                    "integrity": integrity,
-                }
-            )
-        )
-        return
-    Console().print(table(running.details, said, integrity))
 
 
 @app.command()
