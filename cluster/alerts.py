@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cluster import completion
 from cluster.asking import supervisor
 from cluster.moments import text_of
-from cluster.options import AsJson, Data
+from cluster.options import AsJson, Data, Exchange
 
 app = typer.Typer(no_args_is_help=True, help="Be told when a price or an indicator does something.")
 
@@ -48,8 +49,8 @@ def list_alerts(data: Data = Path("data"), as_json: AsJson = False) -> None:
 # A threshold below 0 is refused for what it is, not for a dash.
 @app.command(context_settings={"ignore_unknown_options": True})
 def add(
-    exchange: Annotated[str, typer.Argument(help="As in the settings: binance, kraken, ...")],
-    symbol: Annotated[str, typer.Argument(help="As the exchange names it.")],
+    exchange: Exchange,
+    symbol: Annotated[str, typer.Argument(help="As the exchange names it.", autocompletion=completion.symbols)],
     condition: Annotated[str, typer.Argument(help="price_above, rsi_below, ...; see docs/alerts.md.")],
     threshold: Annotated[float | None, typer.Argument()] = None,
     timeframe: Annotated[str | None, typer.Option(help="Of the bars, for indicators; 1m where none is said.")] = None,

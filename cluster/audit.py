@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cluster import completion
 from cluster.asking import supervisor
 from cluster.instance import Instance, InstanceError
 from cluster.moments import text_of
@@ -93,8 +94,11 @@ class Row:
 
 
 def audit(
-    exchange: Annotated[str | None, typer.Option(help="Only this one.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Only this one, as the exchange names it.")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Only this one.", autocompletion=completion.exchanges)] = None,
+    symbol: Annotated[
+        str | None,
+        typer.Option(help="Only this one, as the exchange names it.", autocompletion=completion.symbols),
+    ] = None,
     against: Annotated[str | None, typer.Option(help="sim: compare with every trade the simulator made.")] = None,
     data: Data = Path("data"),
     as_json: AsJson = False,

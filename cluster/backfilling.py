@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from cluster import completion
 from cluster.asking import Ask, supervisor
 from cluster.moments import moment, text_of
 from cluster.options import AsJson, Data
@@ -34,9 +35,13 @@ Job = dict[str, Any]
 
 
 def backfill(
-    exchange: Annotated[str | None, typer.Argument(help="As in the settings: binance, kraken, ...")] = None,
+    exchange: Annotated[
+        str | None,
+        typer.Argument(help="As in the settings: binance, kraken, ...", autocompletion=completion.exchanges),
+    ] = None,
     symbols: Annotated[
-        list[str] | None, typer.Argument(metavar="SYMBOL...", help="As the exchange names them.")
+        list[str] | None,
+        typer.Argument(metavar="SYMBOL...", help="As the exchange names them.", autocompletion=completion.symbols),
     ] = None,
     since: Annotated[str | None, typer.Option("--from", help="UTC: 2026-01-31, 2026-01-31T12:00 or '2h ago'.")] = None,
     until: Annotated[str, typer.Option("--to", help="The same; a day counts to its end.")] = "now",

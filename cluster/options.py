@@ -5,5 +5,10 @@ from typing import Annotated
 
 import typer
 
+from cluster import completion
+
 Data = Annotated[Path, typer.Option("--data", envvar="RAYFEED_DATA", help="The folder of the instance.")]
+Exchange = Annotated[
+    str, typer.Argument(help="As in the settings: binance, kraken, ...", autocompletion=completion.exchanges)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]

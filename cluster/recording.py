@@ -20,6 +20,7 @@ from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 
+from cluster import completion
 from cluster.asking import supervisor
 from cluster.options import AsJson, Data
 from config import SettingsError
@@ -120,7 +121,9 @@ class Recording:
 
 def record(
     data: Data = Path("data"),
-    exchanges: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    exchanges: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas.", autocompletion=completion.exchanges)
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this long; else at Ctrl-C.")] = None,
     as_json: AsJson = False,
 ) -> None:

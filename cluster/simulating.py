@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.simulator.fault_kinds import KINDS, Fault, FaultError, Option
+from cluster import completion
 from cluster.asking import simulator
-from cluster.options import AsJson, Data
+from cluster.options import AsJson, Data, Exchange
 from config import SettingsError
 
 app = typer.Typer(
@@ -18,18 +19,21 @@ app = typer.Typer(
     help="Faults of the simulated exchanges: inject one, list them, stop the market; further symbols.",
 )
 
-Exchange = Annotated[str, typer.Argument(help="As in the settings: binance, kraken, ...")]
+AnyExchange = Annotated[str | None, typer.Argument(help="All without it.", autocompletion=completion.exchanges)]
 
 
 @app.command()
 def fault(
     exchange: Exchange,
-    kind: Annotated[str, typer.Argument(help="What goes wrong; `rayfeed sim kinds` lists them.")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="What goes wrong; `rayfeed sim kinds` lists them.", autocompletion=completion.faults),
+    ],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="What the fault takes.")
     ] = None,
     seconds: Annotated[str | None, typer.Option("--for", metavar="SECONDS", help="End it after this long.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.", autocompletion=completion.symbols)] = None,
     data: Data = Path("data"),
     as_json: AsJson = False,
 ) -> None:
@@ -86,19 +90,15 @@ def faults(data: Data = Path("data"), as_json: AsJson = False) -> None:
 
 
 @app.command()
-def halt(
-    exchange: Annotated[str | None, typer.Argument(help="All without it.")] = None, data: Data = Path("data")
-) -> None:
+def halt(exchange: AnyExchange = None, data: Data = Path("data"), as_json: AsJson = False) -> None:
     """No new trades and no changes; heartbeats and REST go on."""
-    _market(data, exchange, True)
+    _market(data, exchange, True, as_json)
 
 
 @app.command()
-def go(
-    exchange: Annotated[str | None, typer.Argument(help="All without it.")] = None, data: Data = Path("data")
-) -> None:
+def go(exchange: AnyExchange = None, data: Data = Path("data"), as_json: AsJson = False) -> None:
     """Let the market go on."""
-    _market(data, exchange, False)
+    _market(data, exchange, False, as_json)
 
 
 @app.command("list")
@@ -106,10 +106,14 @@ def list_symbol(
     exchange: Exchange,
     symbol: Annotated[str, typer.Argument(help="As the exchange names it.")],
     data: Data = Path("data"),
+    as_json: AsJson = False,
 ) -> None:
     """The exchange lists a further symbol, after a restart too; nobody collects it yet."""
     with simulator(data) as ask:
         ask("list_symbol", exchange, symbol)
+    if as_json:
+        typer.echo(json.dumps({"exchange": exchange, "symbol": symbol, "listed": True}))
+        return
     collect = f"rayfeed symbols add {exchange} {symbol} --data {data}"
     typer.echo(f"{exchange} lists {symbol}; within a minute it can be collected with: {collect}")
 
@@ -122,9 +126,12 @@ def given(options: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _market(data: Path, exchange: str | None, halted: bool) -> None:
+def _market(data: Path, exchange: str | None, halted: bool, as_json: bool) -> None:
     with simulator(data) as ask:
         ask("halt", exchange, halted)
+    if as_json:
+        typer.echo(json.dumps({"exchange": exchange, "halted": halted}))
+        return
     typer.echo(f"{exchange or 'all exchanges'}: {'halted' if halted else 'trading'}")
 
 

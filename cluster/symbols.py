@@ -8,13 +8,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cluster import completion
 from cluster.asking import supervisor
-from cluster.options import AsJson, Data
+from cluster.options import AsJson, Data, Exchange
 
 app = typer.Typer(no_args_is_help=True, help="What is collected: list it, add to it, remove from it.")
 
-Exchange = Annotated[str, typer.Argument(help="As in the settings: binance, kraken, ...")]
-Names = Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="As the exchange names them.")]
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="SYMBOL...", help="As the exchange names them.", autocompletion=completion.symbols),
+]
 
 
 @app.command("list")
