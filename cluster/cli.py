@@ -18,6 +18,7 @@ from cluster import (
     audit,
     backfilling,
     backing_up,
+    completion,
     doctor,
     front_door,
     recording,
@@ -38,7 +39,6 @@ DOWN_TIMEOUT_S = 20.0
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Market data on Ray: collect, store, serve.",
 )
@@ -75,16 +75,19 @@ def main() -> None:
 def up(
     data: Data = Path("data"),
     source: Annotated[str | None, typer.Option(help="sim, live or replay:DIR")] = None,
-    exchanges: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    exchanges: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas.", autocompletion=completion.exchanges)
+    ] = None,
     port: Annotated[int | None, typer.Option(help="HTTP port of the front door.")] = None,
     tls_port: Annotated[int | None, typer.Option(help="HTTPS port of the front door.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Start everything; Ctrl-C stops it."""
     chosen: dict[str, Any] = {"source": source, "port": port, "tls_port": tls_port}
     settings = load(data, {**chosen, "exchanges": _only(exchanges, data) if exchanges else None})
     if detach:
-        _detach(settings.data)
+        _ready(_detach(settings.data), as_json)
         return
     # Read when Ray is imported: a call after Ray has gone fails, instead of starting another Ray.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
@@ -96,7 +99,7 @@ def up(
     def progress(what: str) -> None:
         notes.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {what}", highlight=False)
 
-    asyncio.run(run(settings, progress, lambda url: print(f"ready {url}", flush=True)))  # noqa: T201
+    asyncio.run(run(settings, progress, lambda url: _ready(url, as_json)))
 
 
 @app.command()
@@ -133,11 +136,15 @@ def _only(names: str, data: Path) -> dict[str, Any]:
     return {name: {"enabled": name in wanted} for name in known}
 
 
-def _detach(data: Path) -> None:
-    """Run the same command in the background and wait until it is ready or has failed."""
+def _ready(url: str, as_json: bool) -> None:
+    print(json.dumps({"ready": url}) if as_json else f"ready {url}", flush=True)  # noqa: T201
+
+
+def _detach(data: Path) -> str:
+    """Run the same command in the background and wait until it is ready or has failed; its address."""
     data.mkdir(parents=True, exist_ok=True)
     log = data / "rayfeed.log"
-    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--json")]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command line again
             [sys.executable, "-m", "cluster.cli", *arguments],
@@ -150,8 +157,7 @@ def _detach(data: Path) -> None:
     while time.monotonic() < deadline:
         lines = log.read_text(errors="replace").splitlines()
         if ready := next((line for line in lines if line.startswith("ready ")), None):
-            typer.echo(ready)
-            return
+            return ready.removeprefix("ready ")
         if process.poll() is not None:
             reason = lines[-1].removeprefix("rayfeed: ") if lines else f"exit status {process.returncode}"
             raise InstanceError(reason)
