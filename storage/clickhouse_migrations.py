@@ -28,6 +28,12 @@ _NAMED: Final = re.compile(r"^(CREATE (?:DATABASE|TABLE|VIEW|MATERIALIZED VIEW) 
 _ENGINE: Final = re.compile(r"ENGINE = (\w*MergeTree)\((\w*)\)")
 #: All nodes of a cluster hold all rows, whatever its shards are.
 _REPLICA: Final = "'/clickhouse/tables/{database}/{table}', '{shard}-{replica}'"
+#: Old servers know no IF NOT EXISTS of columns.
+_ADDED: Final = re.compile(r"(ALTER TABLE (\w+) ADD COLUMN )IF NOT EXISTS ((\w+) .+)", re.DOTALL)
+_KNOWN: Final = (
+    "SELECT name FROM system.columns"
+    " WHERE database = currentDatabase() AND table = {table:String} AND name = {column:String}"
+)
 _TTL: Final = re.compile(r" TTL (.+?)(?: SETTINGS |$)")
 
 
@@ -141,6 +147,10 @@ def _apply(database: ClickHouse, name: str, sql: str) -> None:
 
 
 def _run(database: ClickHouse, statement: str) -> None:
+    if added := _ADDED.fullmatch(statement):
+        if database.query(_KNOWN, {"table": added[2], "column": added[4]}).num_rows:
+            return
+        statement = f"{added[1]}{added[3]}"
     database.query(on_cluster(statement, database.cluster))
 
 

@@ -119,6 +119,25 @@ def test_migrations_are_applied_once_and_in_order(empty: ClickHouse, tmp_path: P
     assert empty.query("SELECT step FROM steps ORDER BY step")["step"].to_pylist() == [1, 2]
 
 
+def test_a_column_is_added_once_also_by_who_was_killed_before(empty: ClickHouse, tmp_path: Path) -> None:
+    (tmp_path / "0001_make.sql").write_text(
+        "CREATE TABLE IF NOT EXISTS steps (step Int64) ENGINE = MergeTree() ORDER BY step"
+    )
+    (tmp_path / "0002_add.sql").write_text(
+        "ALTER TABLE steps ADD COLUMN IF NOT EXISTS foot Nullable(Float64) AFTER step"
+    )
+    mortal = Mortal(empty)
+    while True:
+        try:
+            apply_migrations(mortal, tmp_path)
+            break
+        except Killed:
+            pass
+    assert sum("ADD COLUMN" in what for what in mortal.done) == 1, "on old servers it cannot be said twice"
+    empty.query("INSERT INTO steps (step) VALUES (1)")
+    assert empty.query("SELECT step, foot FROM steps").to_pylist() == [{"step": 1, "foot": None}]
+
+
 def test_a_failing_migration_is_named_and_tried_again(empty: ClickHouse, tmp_path: Path) -> None:
     broken = tmp_path / "0009_wrong.sql"
     broken.write_text("CREATE TABLE wrong (")
