@@ -14,7 +14,7 @@ DATA ?=
 SEED ?=
 SEEDS ?=
 
-.PHONY: run test debian check test-fast test-cluster chaos kills dst bench format install web clean
+.PHONY: run test debian check test-fast test-cluster chaos kills dst bench docs format install web clean
 .DEFAULT_GOAL := run
 
 run: install
@@ -65,6 +65,11 @@ dst: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# docs/ as pages in site/; a link that leads nowhere fails.
+docs: install
+	$(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 format: install
 	$(BIN)/ruff check --fix .
