@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import ray
 
 from actors.feeds.feed import Decoded, Proof
 from actors.ledger.origin import Origin
@@ -30,6 +31,11 @@ from config.settings import CollectorSettings
 KINDS: Final = ("trades", "quotes", "derivatives", "liquidations", "merged", "history")
 #: A call carries no more than this, or one batch: the object store has to hold it.
 CALL_BYTES: Final = 16 << 20
+#: A shard whose node is gone is tried again this often.
+RETRY_S: Final = 1.0
+AWAY: Final = (
+    ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError, ray.exceptions.ActorUnschedulableError
+)  # fmt: skip
 #: So many times as many batches may be held while symbols move as a shard may have to acknowledge.
 MOST_HELD: Final = 50
 #: The number of the lane of what is held.
@@ -61,6 +67,8 @@ class _Lane:
     #: How many batches have come and gone, and who waits until so many have gone.
     came: int = 0
     gone: int = 0
+    #: Its shard cannot be reached.
+    away: bool = False
     emptied: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 
 
@@ -105,8 +113,8 @@ class Delivery:
         """A shard has so many batches to acknowledge, or all together so many bytes."""
         most = self._limits.max_batches_in_flight
         return self._bytes >= self._limits.max_bytes or any(
-            # A move must not hold up the symbols that stay.
-            len(lane.waiting) >= (MOST_HELD * most if number == _HELD else most)
+            # A move, or a lost node, must not hold up the symbols of others.
+            len(lane.waiting) >= (MOST_HELD * most if number == _HELD or lane.away else most)
             for number, lane in self._lanes.items()
         )
 
@@ -188,7 +196,7 @@ class Delivery:
             lane.came += 1
             if taken is not None:
                 futures.append(taken)
-            if lane.task is None and shard != _HELD:
+            if lane.task is None and shard != _HELD and not lane.away:
                 self._begin(shard, lane)
         if by_shard:
             self._changed()
@@ -225,10 +233,15 @@ class Delivery:
             streams = packed(_together(call))
             began, to = time.time_ns(), self._routes.shards[shard]
             gaps = await to.append.remote(self._exchange, streams, call[-1].clock_ns, origin)
+            lane.away = False
             if (spans := tracing()) is not None:
                 spans.delivered(self._exchange, shard, origin, began, time.time_ns(), len(call))
             self._leave(lane, len(call), None)
             self._acknowledged(shard, gaps)
+
+    def _try_again(self, shard: int, lane: _Lane) -> None:
+        if lane.waiting and lane.task is None and shard in self._routes.shards:
+            self._begin(shard, lane)
 
     def _begin(self, shard: int, lane: _Lane) -> None:
         lane.task = asyncio.create_task(self._deliver(shard, lane))
@@ -238,6 +251,11 @@ class Delivery:
         lane.task = None
         if shard not in self._routes.shards:
             self._release()
+        elif not task.cancelled() and isinstance(task.exception(), AWAY):
+            # Its node is gone, and comes back, or others get its symbols. What it may have stored is dropped when it
+            # comes again.
+            lane.away = True
+            asyncio.get_running_loop().call_later(RETRY_S, self._try_again, shard, lane)
         elif (error := asyncio.CancelledError() if task.cancelled() else task.exception()) is not None:
             reason = f"a shard did not take a batch: {error!r}"
             # What would come after it is worth less than to know where the loss begins: at the last trade it stored.

@@ -35,6 +35,11 @@ def shard_name(index: int) -> str:
     return f"shard:{index}"
 
 
+def node_name(disk: str) -> str:
+    """Who reads a disk."""
+    return f"node:{disk}"
+
+
 def collector_name(exchange: str) -> str:
     return f"collector:{exchange}"
 

@@ -1,16 +1,20 @@
 """How symbols pass from one shard to another: what is known of them besides their files, and who may have which."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from actors.placement import Placement, Series
 from actors.stored_quality import Handed
 from storage.claim import FolderInUse, Outdated, SymbolClaims
-from storage.ledger_log import Record
+from storage.ledger_log import Checkpoint, Record
 from storage.schema import symbols_of
+from storage.symbol_files import PIECE, Arrivals
 
 
 class NotMine(RuntimeError):
@@ -24,6 +28,48 @@ class Bundle:
     symbols: list[Series]
     records: list[Record] = field(default_factory=list)
     quality: dict[Series, Handed] = field(default_factory=dict)
+
+
+async def fetched(node: Any, arrivals: Arrivals, one: Series, last: bool) -> int:
+    """Let the files of a symbol arrive from a `DataNode`; how many bytes that took. See `SymbolShard.fetch`."""
+    took = 0
+    arrivals.begin(*one)
+    files = await node.files.remote(*one)
+    for file, offset in await asyncio.to_thread(lambda: list(arrivals.wanted(*one, files))):
+        try:
+            while offset < file.size:
+                piece = await node.read.remote(file.path, offset, min(PIECE, file.size - offset))
+                await asyncio.to_thread(arrivals.put, *one, file, offset, piece)
+                offset += len(piece[1])
+                took += len(piece[1])
+            await asyncio.to_thread(arrivals.finished, *one, file)
+        except (OSError, EOFError):
+            # It was replaced meanwhile; the next time all of it comes.
+            if last:
+                raise
+    if last:
+        await asyncio.to_thread(arrivals.complete, *one)
+    return took
+
+
+def merged(left: Sequence[Record], known: Sequence[Record]) -> list[Record]:
+    """What is known of a symbol when rows that another disk had of it go in among those that are here. The longer
+    promise counts, and all files are read to see how far it is kept."""
+    checkpoints = [record for record in (*left, *known) if isinstance(record, Checkpoint)]
+    others: list[Record] = [record for record in (*left, *known) if not isinstance(record, Checkpoint)]
+    if not checkpoints:
+        return others
+    newest = max(checkpoints, key=lambda one: one.at_ns)
+    begun = [one for one in checkpoints if one.first_id is not None and one.proof == newest.proof]
+    oldest = min(begun, key=lambda one: one.first_id or 0, default=newest)
+    whole = replace(
+        oldest,
+        at_ns=newest.at_ns + 1,
+        changed_ns=0,
+        last_gap_id=newest.last_gap_id,
+        gaps_closed=sum(one.gaps_closed for one in checkpoints) if oldest is not newest else newest.gaps_closed,
+    )
+    return [*others, whole]
 
 
 class Ownership:

@@ -22,6 +22,11 @@ def stays_on(node: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
+def disk_here(settings: Settings) -> str:
+    """The disk of the node this process is on. OSError."""
+    return disk_of(on_this_node(settings).data)
+
+
 class Nodes:
     """Which disks there are, by the node that has each; where several nodes have one, the first that was asked."""
 

@@ -76,6 +76,21 @@ class Placement(msgspec.Struct, frozen=True):
         )
         return replace(changed, disks={number: {**self.disks, **shards}[number] for number in changed.running})
 
+    def without(self, lost: Iterable[int]) -> "Placement":
+        """These shards are gone, with their disks: their symbols are at home with the others at once, without what was
+        stored of them. ValueError when no other is left."""
+        gone = set(lost)
+        left = tuple(shard for shard in self.shards if shard not in gone)
+        if not left:
+            raise ValueError("no shard is left")
+        staying: dict[str, dict[str, int]] = {}
+        for exchange, own in self.elsewhere.items():
+            for symbol, shard in own.items():
+                if shard not in gone and shard != home(exchange, symbol, left):
+                    staying.setdefault(exchange, {})[symbol] = shard
+        changed = replace(self, version=self.version + 1, shards=left, elsewhere=staying)
+        return replace(changed, disks={number: self.disks[number] for number in changed.running})
+
     def moved(self, symbols: Iterable[Series]) -> "Placement":
         """These are at home now."""
         left = {exchange: dict(own) for exchange, own in self.elsewhere.items()}

@@ -14,7 +14,7 @@ import ray
 import structlog
 
 from actors import directory
-from actors.handover import Bundle
+from actors.handover import Bundle, merged
 from actors.nodes import Nodes
 from actors.placement import MOST_SHARDS, Placement, Series, decoded, encoded, spread
 from config import Settings, SettingsError
@@ -24,6 +24,8 @@ from storage.file_operations import sync_folder, write_new_file
 AT_ONCE: Final = 50
 #: A move that failed is tried again after this time.
 RETRY_S: Final = 1.0
+#: Nodes are looked for this often.
+LOOK_S: Final = 2.0
 #: An answer that a move waits for takes no longer, or the move is tried again.
 STEP_S: Final = 120.0
 
@@ -44,26 +46,37 @@ class Progress:
 
 
 class Places:
-    """Of one instance. `start_shard` makes the shard of a number on a node, or finds it, and `end_shard` ends one that
-    has no symbols; `collectors` gives the handles of all by exchange, `known` every symbol there is."""
+    """Of one instance. `start_shard` makes the shard of a number on a node, or finds it, `start_node` who reads a disk
+    there (`DataNode`), and `end` ends an actor by its name; `collectors` gives the handles of all by exchange, `known`
+    every symbol there is. A node that is not there for `lost_after_s` is lost."""
 
     def __init__(
         self,
         settings: Settings,
         start_shard: Callable[[int, str], Any],
-        end_shard: Callable[[int], Awaitable[None]],
+        start_node: Callable[[str, str], Any],
+        end: Callable[[str], Awaitable[None]],
         collectors: Callable[[], Mapping[str, Any]],
         known: Callable[[], Awaitable[Iterable[Series]]],
+        lost_after_s: float = 30.0,
     ) -> None:
         self._settings = settings
         self._path = settings.data / "placement.json"
         self._start_shard = start_shard
-        self._end_shard = end_shard
+        self._start_node = start_node
+        self._end = end
         self._collectors = collectors
         self._known = known
+        self._lost_after_s = lost_after_s
         self._nodes = Nodes(settings)
         self.placement = Placement.first(settings.shards)
         self.shards: dict[int, Any] = {}
+        #: The node of each.
+        self._on: dict[int, str] = {}
+        #: Who reads each disk, where there are several; and since when one is not there.
+        self._readers: dict[str, Any] = {}
+        self._missing: dict[str, float] = {}
+        self._watch: asyncio.Task[None] | None = None
         self._held: list[Series] = []
         self._progress = Progress()
         self._task: asyncio.Task[None] | None = None
@@ -77,7 +90,7 @@ class Places:
         if there is None:
             there = Placement.first(self._settings.shards, [*disks])
         self._decide(there)
-        self._start_shards(disks)
+        await self._start_actors(disks)
 
     async def go_on(self) -> None:
         """Let collectors go by the placement, and move what is still to move. The setting `shards` counts when it is
@@ -87,6 +100,8 @@ class Places:
             await self.scale(self._settings.shards, configured=True)
         else:
             self._set_out()
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._watch_forever())
 
     async def scale(self, count: int, configured: bool = False) -> dict[str, Any]:
         """Have so many shards, evenly over the nodes there are; returns what that takes, while symbols move. See
@@ -98,8 +113,12 @@ class Places:
             wanted = spread(self.placement, count, [*disks])
             made_for = count if configured else None
             if tuple(wanted) != self.placement.shards or configured:
-                self._decide(self.placement.towards(wanted, await self._known(), made_for))
-            self._start_shards(disks)
+                try:
+                    known = await self._known()
+                except ray.exceptions.RayError:
+                    raise SettingsError("a shard does not say which symbols it has; ask again in a moment") from None
+                self._decide(self.placement.towards(wanted, known, made_for))
+            await self._start_actors(disks)
             await self._tell_collectors()
         to_move = sum(map(len, self.placement.to_move.values()))
         self._progress = Progress(shards=count, symbols=to_move)
@@ -123,9 +142,11 @@ class Places:
 
     async def end(self) -> None:
         """Move nothing any more; nothing is held."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._watch, self._task) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(self._tell_collectors(), return_exceptions=True)
 
     @property
@@ -141,10 +162,23 @@ class Places:
         self.placement = placement
         directory.publish(placement)
 
-    def _start_shards(self, disks: Mapping[str, str]) -> None:
+    async def _start_actors(self, disks: Mapping[str, str]) -> bool:
+        """Those that do not run yet, or whose node is another than it was; whether there were any shards among them."""
+        before = dict(self._on)
+        if len(disks) > 1:
+            for disk, node in disks.items():
+                if disk not in self._readers:
+                    self._readers[disk] = self._start_node(disk, node)
         for number in self.placement.running:
-            if number not in self.shards and (node := disks.get(self.placement.disks[number])) is not None:
-                self.shards[number] = self._start_shard(number, node)
+            there = disks.get(self.placement.disks[number])
+            if there is None or self._on.get(number) == there:
+                continue
+            if number in self.shards:
+                # The node has come back as another one.
+                await self._end(directory.shard_name(number))
+            self.shards[number] = self._start_shard(number, there)
+            self._on[number] = there
+        return self._on != before
 
     async def _tell_collectors(self) -> None:
         told = [collector.place.remote(self.shards, self.placement) for collector in self._collectors().values()]
@@ -167,18 +201,27 @@ class Places:
         async with self._changing:
             for number in sorted(self.shards.keys() - set(self.placement.running)):
                 del self.shards[number]
-                await self._end_shard(number)
+                self._on.pop(number, None)
+                await self._end(directory.shard_name(number))
             await self._tell_collectors()
 
     async def _move_some(self) -> None:
         """Those of one shard that go to the same other one."""
         source, target, symbols = self._next_move()
+        there, here = (self.placement.disks[shard] for shard in (source, target))
+        travels = self._readers[there] if there != here else None
+        if travels is not None:
+            # Most of it while everything goes on.
+            for _ in range(2):
+                await _answer(self.shards[target].fetch.remote(symbols, travels, False))
         began = time.monotonic()
         self._held = symbols
         try:
             await _answer(asyncio.gather(*(collector.hold.remote(own) for collector, own in self._of(symbols))))
             bundle: Bundle = await _answer(self.shards[source].release.remote(symbols))
             try:
+                if travels is not None:
+                    await _answer(self.shards[target].fetch.remote(symbols, travels, True))
                 await _answer(self.shards[target].prepare.remote(bundle))
                 self._decide(self.placement.moved(symbols))
             except BaseException:
@@ -196,6 +239,87 @@ class Places:
         done.held_mean_s = round((done.held_mean_s * done.moved + took * len(symbols)) / (done.moved + len(symbols)), 3)
         done.moved += len(symbols)
         await _answer(self.shards[source].forget.remote(symbols, self.placement))
+        if travels is not None:
+            await _answer(asyncio.gather(*(travels.remove.remote(*one) for one in symbols)))
+
+    async def _watch_forever(self) -> None:
+        """Notice nodes that come and go."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self._look()
+            except (TimeoutError, OSError, ray.exceptions.RayError) as error:
+                log.warning("the nodes cannot be looked at now", error=repr(error))
+
+    async def _look(self) -> None:
+        disks = await self._nodes.look()
+        now = time.monotonic()
+        for disk in self._readers.keys() - disks.keys():
+            # One that comes back has another reader.
+            del self._readers[disk]
+            await self._end(directory.node_name(disk))
+        if await self._start_actors(disks):
+            await self._tell_collectors()
+        gone = set(self.placement.disks.values()) - disks.keys()
+        self._missing = {disk: self._missing.get(disk, now) for disk in gone}
+        lost = {disk for disk, since in self._missing.items() if now - since >= self._lost_after_s}
+        if lost:
+            async with self._changing:
+                await self._lose(lost)
+        elif not self._is_moving:
+            for disk, reader in self._readers.items():
+                await self._bring_home(disk, reader)
+
+    async def _lose(self, disks: set[str]) -> None:
+        """Let other shards have the symbols of these disks."""
+        numbers = [number for number, disk in self.placement.disks.items() if disk in disks]
+        try:
+            placement = self.placement.without(numbers)
+        except ValueError:
+            return  # there is no other shard: wait
+        log.error("a node is lost, others have its symbols from now on", shards=numbers)
+        self._decide(placement)
+        for number in numbers:
+            self._on.pop(number, None)
+            if self.shards.pop(number, None) is not None:
+                await self._end(directory.shard_name(number))
+        await self._tell_collectors()
+        self._set_out()
+
+    async def _bring_home(self, disk: str, reader: Any) -> None:
+        """What a disk has of symbols that another one has now, as it was away or something was cut short, goes to the
+        shards that have them, and in among what they have."""
+        stored: dict[str, list[str]] = await _answer(reader.symbols.remote())
+        left = [
+            (exchange, symbol)
+            for exchange, symbols in stored.items()
+            for symbol in symbols
+            if self.placement.disk_of(exchange, symbol) != disk
+        ]
+        for one in left:
+            async with self._changing:
+                owner = self.shards.get(self.placement.shard_of(*one))
+                if owner is None or self.placement.disk_of(*one) == disk or self.placement.elsewhere:
+                    return
+                await self._merge(one, reader, owner)
+
+    async def _merge(self, one: Series, reader: Any, owner: Any) -> None:
+        await _answer(reader.recover.remote(*one))
+        await _answer(owner.fetch.remote([one], reader, True))
+        records = await _answer(reader.ledger.remote([one]))
+        self._held = [one]
+        try:
+            await _answer(asyncio.gather(*(collector.hold.remote(own) for collector, own in self._of([one]))))
+            bundle: Bundle = await _answer(owner.release.remote([one]))
+            try:
+                await _answer(owner.prepare.remote(Bundle([one], merged(records, bundle.records))))
+            finally:
+                await _answer(owner.adopt.remote(bundle, self.placement))
+        finally:
+            self._held = []
+            await self._tell_collectors()
+        await _answer(reader.remove.remote(*one))
+        log.info("what another disk had of a symbol is where it belongs", exchange=one[0], symbol=one[1])
 
     def _next_move(self) -> tuple[int, int, list[Series]]:
         for (source, target), symbols in self.placement.to_move.items():

@@ -22,6 +22,7 @@ from actors.backups import Backups
 from actors.chronicle import Chronicle
 from actors.collector import Collector
 from actors.configuration import Configuration
+from actors.data_node import DataNode
 from actors.database import Database, stored_kinds
 from actors.directory import (
     ACCOUNTS,
@@ -39,6 +40,7 @@ from actors.directory import (
     SUPERVISOR,
     collector_name,
     find_actor,
+    node_name,
     placement_now,
     shard_name,
 )
@@ -159,7 +161,7 @@ class Supervisor:
 
         if self._places is None:
             known, collectors = self._known_symbols, lambda: self._collectors
-            self._places = Places(settings, start_shard, self._end_shard, collectors, known)
+            self._places = Places(settings, start_shard, self._start_node, self._end, collectors, known)
             await self._places.begin()
         shards = [*self._places.shards.values()]
         for exchange, endpoint in endpoints.items():
@@ -191,7 +193,8 @@ class Supervisor:
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether requests can be served, and the state of each feed."""
-        needed = [name for name in self._actors if name not in (MARKET_OVERVIEW, METRICS)]
+        spared = (MARKET_OVERVIEW, METRICS)
+        needed = [name for name in self._actors if name not in spared and not name.startswith("node:")]
         silent = [name for name in needed if not self._status.get(name, {}).get("answers")]
         feeds = {
             said["exchange"]: {key: said[key] for key in ("state", "lag_ms", "last_error", "failure")}
@@ -303,7 +306,7 @@ class Supervisor:
         if self._places is None or not self._collecting:
             raise SettingsError("the instance is still starting; ask again in a moment")
         said = await self._places.scale(shards)
-        self._note("scaled", "placement", f"{shards} shards", shards=shards, symbols=said["symbols"])
+        self._note("scaled", "placement", f"{shards} shards", shards=shards, to_move=said["symbols"])
         return said
 
     async def scaling(self) -> dict[str, Any]:
@@ -380,12 +383,16 @@ class Supervisor:
         collected = {(exchange, symbol) for exchange, own in self._endpoints.items() for symbol in own.symbols}
         return collected.union(*stored)
 
-    async def _end_shard(self, number: int) -> None:
-        """It has no symbols any more."""
-        actor = self._actors.pop(shard_name(number))
-        self._status.pop(shard_name(number), None)
-        with suppress(TimeoutError, ray.exceptions.RayError):
-            await asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S)
+    def _start_node(self, disk: str, node: str) -> Any:
+        return self._add(node_name(disk), DataNode, self._settings, on=node)
+
+    async def _end(self, name: str) -> None:
+        """It is not needed any more."""
+        actor = self._actors.pop(name)
+        self._status.pop(name, None)
+        if name.startswith("shard:"):
+            with suppress(TimeoutError, ray.exceptions.RayError):
+                await asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S)
         ray.kill(actor, no_restart=True)
 
     @property

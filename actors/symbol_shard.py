@@ -22,7 +22,7 @@ from actors.archived_days import ArchivedDays
 from actors.by_symbol import BySymbol, by_symbol
 from actors.day_keeper import DayKeeper
 from actors.durability import Durability
-from actors.handover import Bundle, NotMine, Ownership
+from actors.handover import Bundle, NotMine, Ownership, fetched
 from actors.ledger.account import Kind
 from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
@@ -43,6 +43,7 @@ from storage.column_layout import Column, to_columns
 from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Gap
+from storage.symbol_files import Arrivals
 
 #: To write to a file lets other threads run, a commit does that a thousand times, and one that computes features keeps
 #: the interpreter for as long as this each time.
@@ -122,6 +123,11 @@ class SymbolShard:
         self._open_due = 0.0
         self._blocked = ""
         self._failure = ""
+        self._arrivals = Arrivals(settings.data)
+        for exchange, symbol in self._arrivals.symbols():
+            if self._own.is_mine(exchange, symbol):
+                self._own.claim(exchange, symbol, PATIENCE_S)
+                self._arrivals.take_in(exchange, symbol, self._writer)
         mine = self._stored_symbols()
         for exchange, symbol in mine:
             self._own.claim(exchange, symbol, PATIENCE_S)
@@ -221,6 +227,15 @@ class SymbolShard:
         self._let_go(symbols)
         return Bundle(list(symbols), records, quality)
 
+    async def fetch(self, symbols: Sequence[Series], node: Any, last: bool) -> int:
+        """Let the files of symbols that are about to come arrive from the disk of `node` (a `DataNode`), those that
+        have not yet; how many bytes that took. The `last` time nobody writes to them any more. OSError, and what Ray
+        raises."""
+        took = 0
+        for one in symbols:
+            took += await fetched(node, self._arrivals, one, last)
+        return took
+
     async def prepare(self, bundle: Bundle) -> None:
         """Keep what another shard knew of symbols that are about to come; `adopt` or `forget` follows. OSError."""
         self._keeper.keep(bundle.records)
@@ -229,6 +244,8 @@ class SymbolShard:
         """These symbols are mine, as this placement says; asked again it does nothing. `NotMine`; OSError."""
         self._lose(self._own.learn(placement))
         self._own.take(bundle.symbols, placement)
+        for exchange, symbol in bundle.symbols:
+            self._arrivals.take_in(exchange, symbol, self._writer)
         self._recover(bundle.symbols)
         for (exchange, symbol), handed in bundle.quality.items():
             self._quality.adopt(exchange, symbol, handed)

@@ -49,6 +49,7 @@ from serve_apps.metering import Metered, tell_metrics, watch_cache
 from serve_apps.metrics import MetricsRoute
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
+from serve_apps.other_nodes import OtherNodes
 from serve_apps.overview import ALIAS, SUMMARY, AskedOverview, OverviewRoutes
 from serve_apps.pages import PagesApp
 from serve_apps.reports import ReportsApp
@@ -92,7 +93,7 @@ def data_application(settings: Settings, lane_port: int | None = None) -> Any:
     """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
 
     def build() -> Measured | FastLane:
-        data = build_data(settings, listed_by(_enabled(settings)))
+        data = build_data(settings, listed_by(_enabled(settings)), OtherNodes(settings))
         guard = _guarded(_with_overview(data, settings), data_rules(settings), settings)
         metered = _metered(guard, "data", settings)
         options = {"http": protocol(metered.at_once(data.at_once))} if guard.passes_plain_reads else None

@@ -8,9 +8,11 @@ from functools import partial
 import pyarrow as pa
 
 from config import Settings
+from config.node_folder import on_this_node
 from serve_apps.asgi import Receive, Scope, Send, is_request, send_whole
 from serve_apps.data_answers import ERROR_HEADERS, DataAnswers
 from serve_apps.data_lists import DataLists, Listed
+from serve_apps.other_nodes import Elsewhere
 from storage.column_reader import ColumnReader
 
 
@@ -48,10 +50,9 @@ class DataApp:
             await send_whole(send, 404, ERROR_HEADERS, b"Not Found")
 
 
-def build(settings: Settings, listed: Listed = nobody_lists) -> DataApp:
-    """The application as the settings want it."""
-    reader = partial(ColumnReader, settings.columns)
-    answers = DataAnswers(reader(), settings.serving.max_reply_bytes, reader())
-    return DataApp(
-        answers, DataLists(reader(), listed, [name for name, own in settings.exchanges.items() if own.enabled])
-    )
+def build(settings: Settings, listed: Listed = nobody_lists, elsewhere: Elsewhere | None = None) -> DataApp:
+    """The application as the settings want it, for the files of the node it is on, and those `elsewhere`."""
+    reader = partial(ColumnReader, on_this_node(settings).columns)
+    answers = DataAnswers(reader(), settings.serving.max_reply_bytes, reader(), elsewhere)
+    enabled = [name for name, own in settings.exchanges.items() if own.enabled]
+    return DataApp(answers, DataLists(reader(), listed, enabled, elsewhere=elsewhere))

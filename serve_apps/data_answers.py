@@ -39,8 +39,10 @@ from serve_apps.data_conditions import (
 )
 from serve_apps.data_formats import CONTENT_TYPES, ENCODINGS, Encoding, compressed, encoded
 from serve_apps.data_query import BadOption, BadRequest, DataQuery, Format, parse, parse_again
-from serve_apps.data_rows import PAGE, Rows, Values, joined, pages_to_read, rows_of, stored_columns, windows
-from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn, Selection
+from serve_apps.data_rows import PAGE, joined, pages_to_read, rows_of, stored_columns, windows
+from serve_apps.other_nodes import Elsewhere, NodeAway
+from storage.column_reader import BeingRewritten, ColumnReader, DayState, MissingColumn, Selection
+from storage.thinned_rows import Rows, Values
 
 #: A range longer than this is selected in a thread: each day of it may cost several files to open and search.
 INLINE_RANGE_NS: Final = 8 * 86_400 * 1_000_000_000
@@ -66,19 +68,32 @@ class DataAnswers:
     """Answers from column files, up to `max_reply_bytes` each.
 
     A reader is locked while it selects. With a `long_range_reader` of the same files for the selections in
-    threads, one over years does not hold up `reader`, which is used on the event loop.
+    threads, one over years does not hold up `reader`, which is used on the event loop. Rows that are on other nodes
+    come from `elsewhere`.
     """
 
-    def __init__(self, reader: ColumnReader, max_reply_bytes: int, long_range_reader: ColumnReader) -> None:
+    def __init__(
+        self,
+        reader: ColumnReader,
+        max_reply_bytes: int,
+        long_range_reader: ColumnReader,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._reader = reader
         self._long_range_reader = long_range_reader
         self._max_reply_bytes = max_reply_bytes
+        self._elsewhere = elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a GET or HEAD."""
         try:
             query = parse(scope["query_string"])
-            selection = await self._select(query)
+            if self._elsewhere is not None and not self._elsewhere.known:
+                await self._elsewhere.first_look()
+            if self._elsewhere is not None and self._elsewhere.has(query.exchange, query.symbol):
+                rows, states = await self._elsewhere.rows(query)
+            else:
+                rows, states = await self._own(query)
         except BadOption as error:
             await send_problem(send, 400, str(error), ERROR_HEADERS)
         except BadRequest as error:
@@ -87,19 +102,24 @@ class DataAnswers:
             await send_whole(send, 500, ERROR_HEADERS, str(error).encode())
         except BeingRewritten:
             await send_problem(send, 503, "Rows of this range are being rewritten: ask again.", _RETRY_HEADERS)
+        except NodeAway:
+            await send_problem(send, 503, "Who has these rows does not answer now: ask again.", _RETRY_HEADERS)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
             detail = "Too many files are in use: ask for a shorter range, or again later."
             await send_problem(send, 503, detail, _RETRY_HEADERS)
         else:
-            await self._answer(query, selection, scope, receive, send)
+            await self._answer(query, rows, states, scope, receive, send)
 
     def at_once(self, query_string: bytes) -> tuple[bytes, bytes] | None:
         """The lines of headers and the body that answer a plain GET; None where that may take long, or is an error."""
         try:
             query = parse_again(query_string)
             if query.end_ns - query.start_ns > INLINE_RANGE_NS or query.format not in (None, "binary"):
+                return None
+            others = self._elsewhere
+            if others is not None and (not others.known or others.has(query.exchange, query.symbol)):
                 return None
             selection = self._reader.select(*_where(query))
         except (BadRequest, MissingColumn, BeingRewritten, OSError):
@@ -131,11 +151,16 @@ class DataAnswers:
                 await asyncio.sleep(_ATTEMPT_DELAY_S)
         return await asyncio.to_thread(self._long_range_reader.select, *where)
 
-    async def _answer(self, query: DataQuery, selection: Selection, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _own(self, query: DataQuery) -> tuple[Rows, Sequence[DayState]]:
+        """Those of this node; raises as `_select` does."""
+        selection = await self._select(query)
         if query.decimate == "minmax" and selection.rows * 16 > INLINE_PAGE_BYTES:
-            rows = await asyncio.to_thread(rows_of, query, selection)
-        else:
-            rows = rows_of(query, selection)
+            return await asyncio.to_thread(rows_of, query, selection), selection.states
+        return rows_of(query, selection), selection.states
+
+    async def _answer(
+        self, query: DataQuery, rows: Rows, states: Sequence[DayState], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         length = rows.count * sum(query.record_sizes)
         header = header_line(query.columns, query.record_sizes, rows.count)
         length += len(header)
@@ -146,8 +171,8 @@ class DataAnswers:
         form = query.format or (accepted_format(said.accept) if said.accept else "binary")
         encodings = () if form == "binary" and (length <= WHOLE_REPLY_BYTES or said.range) else ENCODINGS[form]
         encoding = accepted_encoding(said.accept_encoding, encodings) if encodings else None
-        tag = etag(scope["query_string"], form, encoding, selection.states)
-        sealed = all_sealed(query.start_ns, query.end_ns, selection.states)
+        tag = etag(scope["query_string"], form, encoding, states)
+        sealed = all_sealed(query.start_ns, query.end_ns, states)
         headers = _caching(tag, sealed, query.format, encodings)
         if said.if_none_match and matches(said.if_none_match, tag):
             await send_head(send, 304, headers)

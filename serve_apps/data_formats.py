@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from serve_apps.data_query import TIME_NS, Format
-from serve_apps.data_rows import Rows, Values
+from serve_apps.data_query import Format
 from storage.column_layout import Column
 from storage.schema import COLUMNS
+from storage.thinned_rows import TIME_NS, Rows, Values
 
 CONTENT_TYPES: Final[dict[Format, bytes]] = {
     "binary": b"application/octet-stream",

@@ -11,7 +11,9 @@ from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 
+from actors.placement import Series
 from serve_apps.asgi import ANY_ORIGIN, Scope, Send, send_whole
+from serve_apps.other_nodes import Elsewhere, both
 from serve_apps.shared_answer import Shared
 from serve_apps.symbol_search import SymbolIndex
 from storage.column_layout import folder_name
@@ -41,11 +43,13 @@ class DataLists:
         listed: Listed,
         exchanges: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._reader = reader
         self._listed = listed
         self._exchanges = exchanges
         self._clock = clock
+        self._elsewhere = elsewhere
         self._index = Shared(self._indexed, INDEX_FRESH_S)
         self._status = Shared(self._looked, STATUS_FRESH_S)
         self._status_asked: bytes | None = None
@@ -53,7 +57,7 @@ class DataLists:
 
     async def symbols(self, scope: Scope, send: Send) -> None:
         """Answer `/api/symbols`."""
-        symbols = await asyncio.to_thread(self._reader.symbols)
+        symbols = await self._stored()
         on_disk = {exchange: sorted(map(folder_name, names)) for exchange, names in symbols.items()}
         await send_whole(send, 200, _SYMBOLS_HEADERS, symbols_body(on_disk, scope["query_string"]))
 
@@ -78,7 +82,7 @@ class DataLists:
         await send_whole(send, 200, headers, body)
 
     async def _indexed(self) -> SymbolIndex:
-        listed, stored = await asyncio.gather(self._listed(), asyncio.to_thread(self._reader.symbols))
+        listed, stored = await asyncio.gather(self._listed(), self._stored())
         if self._index_of is None or self._index_of[0] != (listed, stored):
             rows = {exchange: table.select(_INDEXED) for exchange, table in listed.items() if table is not None}
             index = await asyncio.to_thread(
@@ -89,7 +93,8 @@ class DataLists:
 
     async def _looked(self) -> tuple[bytes, int]:
         begin = time.monotonic()
-        exchanges = await asyncio.to_thread(self._last_changes)
+        others = {} if self._elsewhere is None else await self._elsewhere.last_changes()
+        exchanges = await asyncio.to_thread(self._last_changes, await self._stored(), others)
         took_ms = round((time.monotonic() - begin) * 1000)
         answer = {
             "cached": False,
@@ -99,15 +104,31 @@ class DataLists:
         }
         return _body(answer), took_ms
 
-    def _last_changes(self) -> list[dict[str, Any]]:
-        stored = self._reader.symbols()
-        return [self._exchange(exchange, stored.get(exchange, ())) for exchange in sorted({*stored, *self._exchanges})]
+    async def _stored(self) -> dict[str, list[str]]:
+        own = await asyncio.to_thread(self._reader.symbols)
+        if self._elsewhere is None:
+            return own
+        await self._elsewhere.first_look()
+        return both(own, self._elsewhere.symbols())
 
-    def _exchange(self, exchange: str, symbols: Sequence[str]) -> dict[str, Any]:
+    def _last_changes(
+        self, stored: Mapping[str, Sequence[str]], others: Mapping[Series, tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        names = sorted({*stored, *self._exchanges})
+        return [self._exchange(exchange, stored.get(exchange, ()), others) for exchange in names]
+
+    def _exchange(
+        self, exchange: str, symbols: Sequence[str], others: Mapping[Series, tuple[int, int]]
+    ) -> dict[str, Any]:
         newest: dict[RowType, tuple[int, str]] = dict.fromkeys(COLUMNS, (0, ""))
         for symbol in symbols:
+            there = others.get((exchange, symbol))
             for row_type in COLUMNS:
-                changed = (self._reader.last_change(exchange, symbol, row_type) or 0) // 1_000_000_000
+                if there is None:
+                    last = self._reader.last_change(exchange, symbol, row_type) or 0
+                else:
+                    last = there[row_type == "MD"]
+                changed = last // 1_000_000_000
                 newest[row_type] = max(newest[row_type], (changed, folder_name(symbol)))
         last, checked = max(newest.values())
         return {

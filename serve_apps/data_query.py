@@ -23,14 +23,13 @@ from typing import Final, Literal, get_args
 from urllib.parse import unquote_to_bytes
 
 from storage.schema import COLUMNS
+from storage.thinned_rows import TIME_NS, Thinning
 
 MAX_COLUMNS: Final = 64
 
 #: What `max_points` keeps of each n rows: the first, the last, or those of the lowest and the highest price.
-Decimation = Literal["stride", "last", "minmax"]
+Decimation = Thinning
 Format = Literal["binary", "arrow", "parquet", "csv", "ndjson"]
-#: A column made of two: nanoseconds since the epoch, as an i64.
-TIME_NS: Final = "time_ns"
 #: Rows of extremes are gathered in memory.
 MOST_EXTREMES: Final = 1_000_000
 

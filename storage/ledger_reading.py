@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.ledger_log import Checkpoint, Gap, Merged, read_log
+from storage.ledger_log import Checkpoint, Gap, Merged, Record, read_log
 
 
 @dataclass(slots=True)
@@ -45,3 +45,11 @@ def read_ledgers(folder: Path) -> Mapping[tuple[str, str], Logged]:
                 case Merged():
                     logged.fills.update(zip(record.ids, record.fills, strict=True))
     return found
+
+
+def records_of(exchange: str, symbol: str, logged: Logged) -> list[Record]:
+    """What another log has to hold so that the same is known."""
+    found: list[Record] = [] if logged.checkpoint is None else [logged.checkpoint]
+    if logged.fills:
+        found.append(Merged(exchange, symbol, list(logged.fills), list(logged.fills.values())))
+    return [*found, *logged.gaps.values()]

@@ -27,7 +27,7 @@ from storage.column_days import stored_days
 from storage.column_layout import NANOS_PER_DAY, join_time
 from storage.column_reader import ColumnReader
 from storage.ledger_log import Checkpoint, Gap, LedgerLog, Merged, Record, read_log
-from storage.ledger_reading import Logged, read_ledgers
+from storage.ledger_reading import read_ledgers, records_of
 from storage.schema import symbols_of
 
 #: The log is made short when it has grown by this, or when its checkpoints are this old.
@@ -240,7 +240,7 @@ class Keeper:
         self._log.sync()
         logged = read_ledgers(self._folder)
         for key in symbols:
-            self._aside[key] = _records(*key, logged[key]) if key in logged else []
+            self._aside[key] = records_of(*key, logged[key]) if key in logged else []
             self.ledger.forget(*key)
         return [record for key in symbols for record in self._aside[key]]
 
@@ -362,13 +362,6 @@ def _merged(exchange: str, fills: _Fills, accounts: Mapping[str, Account]) -> li
         if len(ids[new]):
             records.append(Merged(exchange, symbol, _plain(ids[new]), _plain(counts[new])))
     return records
-
-
-def _records(exchange: str, symbol: str, logged: Logged) -> list[Record]:
-    found: list[Record] = [] if logged.checkpoint is None else [logged.checkpoint]
-    if logged.fills:
-        found.append(Merged(exchange, symbol, list(logged.fills), list(logged.fills.values())))
-    return [*found, *logged.gaps.values()]
 
 
 def _plain(numbers: Ids) -> list[int]:

@@ -14,11 +14,12 @@ import pytest
 
 from serve_apps.data import DataApp
 from serve_apps.data_answers import PIECE_BYTES, WHOLE_REPLY_BYTES
-from serve_apps.data_rows import strided, windows
+from serve_apps.data_rows import windows
 from storage.column_layout import marker_name
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
 from storage.schema import COLUMNS, RowType
+from storage.thinned_rows import strided
 from tests.polling import wait_until
 from tests.serve_apps.conftest import DAY, Stored, asked, data_app, expected, fetch, made_rows, serving, target
 
