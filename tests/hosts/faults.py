@@ -57,8 +57,11 @@ class Result:
     seconds: float
 
 
-async def run(faults: Sequence[str], seconds: float, rate: float, seed: int, folder: Path) -> Result:
-    """Go through `faults`, and then again in other orders until `seconds` have passed."""
+async def run(
+    faults: Sequence[str], seconds: float, rate: float, seed: int, folder: Path, shards: int | None = None
+) -> Result:
+    """Go through `faults`, and then again in other orders until `seconds` have passed; with so many `shards`, over all
+    hosts, instead of two on the head."""
     began, events, wrong = time.monotonic(), [], []
     with Network(folder / "network") as network, exchanges_at(network.address), patient_exchanges():
         async with (
@@ -68,6 +71,8 @@ async def run(faults: Sequence[str], seconds: float, rate: float, seed: int, fol
             running = Running(system, exchanges)
             if not await until(running.all_well, RECOVER_S):
                 raise RuntimeError(f"not well {RECOVER_S:g} s after the start: {await running.illnesses()}")
+            if shards is not None:
+                await asyncio.to_thread(system.cluster.door.rayfeed, "scale", "--shards", str(shards), "--json")
             log.info("all is well", seconds=round(time.monotonic() - began))
             with Reads(system.cluster.head.address, system.cluster.door.port, PATH) as reads:
                 first = time.monotonic()
@@ -141,12 +146,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=40.0, help="trades a second of each exchange")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only this; may be said again")
+    parser.add_argument("--shards", type=int, help="so many, over all hosts")
     parser.add_argument("--out", type=Path, help="folder for hosts.json and hosts.md")
     given = parser.parse_args(arguments)
     if said := missing():
         sys.exit(said)
     with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(run(given.fault or list(FAULTS), given.seconds, given.rate, given.seed, Path(folder)))
+        faults = given.fault or list(FAULTS)
+        result = asyncio.run(run(faults, given.seconds, given.rate, given.seed, Path(folder), given.shards))
     print(report(result))
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)

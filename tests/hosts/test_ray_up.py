@@ -75,6 +75,11 @@ def test_the_instance_of_a_cluster_is_operated_on_its_head(brought_up: tuple[Clu
     assert status["running"] and status["ray_address"] == f"{cluster.head.address}:6380"
     assert {"collector:binance", "collector:kraken", "supervisor"} <= status["actors"].keys() | {"supervisor"}
     assert all(actor["answers"] for actor in status["actors"].values())
+    assert [(node["address"], node["head"]) for node in status["nodes"] if node["alive"]] == [
+        (host.address, host is cluster.head) for host in cluster.hosts
+    ]
+    assert "hosts" in (shown := cluster.door.rayfeed("status"))
+    assert all(host.address in shown for host in cluster.hosts)
     assert cluster.door.inside("answer = len([node for node in ray.nodes() if node['Alive']])") == 3
     cluster.door.detach()
 
