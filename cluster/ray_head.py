@@ -130,3 +130,18 @@ def connect(details: Details) -> None:
         # looks for the cluster; with several on a machine it may find another one.
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     ray.init(address=details.ray_address, **QUIET)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The hosts of the Ray this process is attached to, those that have gone too: `address`, `alive`, and whether it is
+    the `head`; the head first."""
+    found = {
+        node["NodeManagerAddress"]: {
+            "address": node["NodeManagerAddress"],
+            "alive": node["Alive"],
+            "head": "node:__internal_head__" in node["Resources"],
+        }
+        # A host that came back is another node to Ray: what is alive counts.
+        for node in sorted(ray.nodes(), key=lambda node: bool(node["Alive"]))
+    }
+    return sorted(found.values(), key=lambda node: (not node["head"], node["address"]))

@@ -48,6 +48,9 @@ def status(
             if as_json:
                 typer.echo(json.dumps(_said(ask, running, running.details, _replicas())))
             else:
+                if len(hosts := _hosts()) > 1:
+                    shown = (host["address"] + ("" if host["alive"] else " (gone)") for host in hosts)
+                    Console().print("hosts", *shown)
                 Console().print(table(running.details, ask("status"), ask("integrity")))
 
 
@@ -74,10 +77,17 @@ def _said(ask: Ask, running: RunningInstance, details: Details, replicas: Any) -
         "pid": running.pid,
         "url": details.url,
         **shown,
+        "nodes": _hosts(),
         "actors": ask("status"),
         "integrity": ask("integrity"),
         "replicas": replicas,
     }
+
+
+def _hosts() -> list[dict[str, Any]]:
+    from cluster.ray_head import nodes
+
+    return nodes()
 
 
 def _replicas() -> Any:
