@@ -120,7 +120,7 @@ class Host:
             disk=self.disk, secrets=self.network.secrets, keys=_KEYS, binds="\n".join(binds), name=self.name
         )
         namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child=SIGKILL"]
-        with (self.disk / "console.log").open("ab") as console:
+        with (self.disk / "console.log").open("wb") as console:
             self._power = subprocess.Popen(
                 # The kernel ends `unshare` with us, and the first process of the host with `unshare`.
                 ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, "bash", "-c", init],
