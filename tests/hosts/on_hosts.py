@@ -65,14 +65,23 @@ class OnHosts(OnRay):
 
     @property
     def columns(self) -> Path:
-        """What is stored on the disks of all hosts, as one folder."""
+        """What is stored on the disks of all hosts, as one folder; of a symbol on several, what is newest."""
+        newest: dict[Path, tuple[float, Path]] = {}
         for host in self.cluster.hosts:
-            for symbol in (host.home / Path(DATA).name / "columns").glob("*/*"):
-                link = self._merged / symbol.parent.name / symbol.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.is_symlink():
-                    link.symlink_to(symbol)
+            root = host.home / Path(DATA).name / "columns"
+            for symbol in root.glob("*/*"):
+                written = [file.stat().st_mtime for file in symbol.glob("TRADES/*.bin") if file.exists()]
+                own = (max(written, default=0.0), symbol)
+                name = symbol.relative_to(root)
+                newest[name] = max(newest.get(name, own), own)
         self._merged.mkdir(exist_ok=True)
+        for name, (_, symbol) in newest.items():
+            link = self._merged / name
+            if link.is_symlink() and link.readlink() == symbol:
+                continue
+            link.unlink(missing_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(symbol)
         return self._merged
 
     @columns.setter
