@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, Final
@@ -44,6 +44,11 @@ _TABLE: Final = "SELECT toString(uuid) AS id FROM system.tables WHERE database =
 _WRITTEN_NS: Final = 10_000_000_000
 
 log = structlog.get_logger(__name__)
+_DURATIONS: Final = meters.Durations("rayfeed_database_duration_seconds")
+_ERRORS: Final = meters.Counted(
+    "rayfeed_database_errors_total",
+    *((operation, reason) for operation in ("query", "insert") for reason in ("unavailable", "refused")),
+)
 _INSERTS: Final = meters.Counted("rayfeed_sink_batches_total")
 
 
@@ -111,7 +116,8 @@ class Database:
 
         Raises `DatabaseUnavailable`, or `QueryFailed` when the statement is wrong.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, sql, parameters)
+        with _measured("query"):
+            return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, sql, parameters)
 
     async def count_trades(self, exchange: str, symbols: list[str], from_ns: int, before_ns: int) -> Counted | None:
         """How many different trades of these symbols there are in a range of time; None while it is not known: the
@@ -222,7 +228,8 @@ class Database:
             group = self._waiting.take(one=self._one_by_one)
             self._in_flight = group
             try:
-                lost = await asyncio.get_running_loop().run_in_executor(self._writing, self._write, group)
+                with _measured("insert"):
+                    lost = await asyncio.get_running_loop().run_in_executor(self._writing, self._write, group)
             except DatabaseUnavailable as error:
                 self._note_unavailable(error)
                 self._waiting.put_back(group)
@@ -305,6 +312,18 @@ class Database:
                     self._kept = wanted
                 self._applied = wanted
                 self._migrated = self._server = migrated
+
+
+@contextlib.contextmanager
+def _measured(operation: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    except (DatabaseUnavailable, QueryFailed) as error:
+        _ERRORS.add(operation, "unavailable" if isinstance(error, DatabaseUnavailable) else "refused")
+        raise
+    finally:
+        _DURATIONS.observe(time.perf_counter() - began, operation)
 
 
 def _checked(table: str, rows: pa.Table) -> pa.Table:

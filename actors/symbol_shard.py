@@ -28,7 +28,7 @@ from actors.ledger.keeper import Keeper
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
-from actors.metering.meters import DISKS, LAG
+from actors.metering.meters import DISKS, LAG, Durations
 from actors.parcels import Sink, Stream, batches_of
 from actors.placement import Placement, Series
 from actors.reconciler import Reconciler
@@ -65,6 +65,8 @@ RETRY_S = 1.0
 _TRADES: tuple[Kind, ...] = ("trades", "history", "backfill")
 #: Kinds that go to the sinks as they come.
 _PASSED_ON = ("derivatives", "liquidations")
+
+_STEPS = Durations("rayfeed_step_duration_seconds")
 
 COUNTED = ("TRADES", "MD", "derivatives", "liquidations", "duplicates", "bars", "indicators", "features", "unsunk")
 
@@ -394,7 +396,9 @@ class SymbolShard:
         try:
             while True:
                 await asyncio.sleep(interval_s)
+                began = time.perf_counter()
                 await step()
+                _STEPS.observe(time.perf_counter() - began, step.__name__.lstrip("_"))
         except Exception as error:
             self._failure = repr(error)
             raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from actors.buckets import Taken
+from actors.metering.meters import Counted
 from config import Settings
 from config.security_settings import RateSettings
 from serve_apps.asgi import (
@@ -45,6 +46,7 @@ OPEN: Final = frozenset({"/healthz", "/readyz", "/health", "/api/v1/health", "/d
 SIGNED: Final = "/api/v1/exports/"
 #: For the edge, which asks a server this way whether it is up, and lets nobody else do so.
 ALIVE: Final = "/-/healthz"
+_LIMITED: Final = Counted("rayfeed_rate_limited_total")
 READS: Final = frozenset({"GET", "HEAD"})
 
 _SECURITY_HEADERS: Final = {
@@ -220,6 +222,7 @@ class Guard:
         answer.counted = (limit, taken)
         if not taken.allowed:
             wait = math.ceil(taken.retry_in_s)
+            _LIMITED.add()
             raise BadRequest(429, f"Too many {what}: {limit.requests} in {limit.per_s:g} s; go on in {wait} s.")
 
     def _counter(self) -> RateLimits:

@@ -80,6 +80,7 @@ METRICS: Final = (
     _counter("stored_rows", "shard kind", "Rows stored: trades, quotes, bars, indicators, features and so on."),
     _counter("duplicates", "shard", "Rows that were stored already and were dropped."),
     _counter("flagged_trades", "shard", "Trades stored that failed a check of quality."),
+    _histogram("step_duration", "step", "Steps of shards: commit, close_bars, make_features, share_new and so on."),
     _counter("batches_repeated", "shard", "Batches that came a second time and were dropped."),
     _counter("rows_unshared", "shard", "Rows that no sink took when they were new; told again later where it matters."),
     _gauge("day_files", "shard state", "Days of column files: open, sealed, archived, removed, failed."),
@@ -95,6 +96,8 @@ METRICS: Final = (
     _counter("sink_batches", "sink", "Inserts (clickhouse) and batches of streams (redis) that were written."),
     _counter("sink_dropped", "sink", "Tables, values and batches there was no room for."),
     _counter("sink_errors", "sink", "Tables and commands the sink refused."),
+    _histogram("database_duration", "operation", "Questions (query) and inserts (insert) of ClickHouse."),
+    _counter("database_errors", "operation reason", "Those that failed: unavailable, refused."),
     _gauge("redis_stream_bytes", "", "Batches that streams in Redis keep; the oldest go above redis.stream_bytes."),
     # Market watch, alerts, pollers.
     _gauge("instruments", "", "Instruments with a consolidated best bid and ask."),
@@ -116,6 +119,7 @@ METRICS: Final = (
         "http_request_duration", "application route", "From a request's head to its answer's last byte.", ANSWERS
     ),
     _counter("http_response_bytes", "application", "Bytes of bodies."),
+    _counter("rate_limited", "", "Requests refused because somebody asked too often."),
     _gauge("http_requests_ongoing", "application", "Requests that are being answered."),
     _counter("cache_requests", "application result", "hit, stale, miss (made anew), failed."),
     _gauge("cache_bytes", "application", "What caches hold in memory."),

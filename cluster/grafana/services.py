@@ -38,7 +38,8 @@ SERVING: Final = Dashboard(
         Panel(
             "Refused",
             (
-                (rate("edge_denied_total"), "by a limit"),
+                (rate("edge_denied_total"), "by the door"),
+                (rate("rate_limited_total"), "who asks too often"),
                 (rate("edge_server_errors_total", "route"), "errors of {{route}}"),
             ),
             "reqps",
@@ -171,6 +172,7 @@ STORAGE: Final = Dashboard(
             (
                 (rate("sink_dropped_total", "sink"), "{{sink}} dropped"),
                 (rate("sink_errors_total", "sink"), "{{sink}} refused"),
+                (rate("database_errors_total", "operation, reason"), "{{operation}} {{reason}}"),
             ),
             "ops",
             width=6,
@@ -181,9 +183,17 @@ STORAGE: Final = Dashboard(
             "Age of rows when ClickHouse has them",
             ((quantile(0.99, "lag_seconds", "exchange", 'stage="socket_to_database"'), "{{exchange}}"),),
             "s",
-            width=12,
+            width=6,
             doubtful=5,
             bad=30,
+        ),
+        Panel(
+            "Questions and inserts, 99th percentile",
+            ((quantile(0.99, "database_duration_seconds", "operation"), "{{operation}}"),),
+            "s",
+            width=6,
+            doubtful=0.5,
+            bad=5,
         ),
         Panel("Kept in Redis", ((total("redis_stream_bytes"), "streams"),), "bytes", width=6),
         Panel("Told again later", ((rate("rows_unshared_total", "shard"), "shard {{shard}}"),), "ops", width=6),
