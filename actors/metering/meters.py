@@ -44,13 +44,15 @@ class Counted:
 
 
 class Durations:
-    """A histogram of this process, of seconds."""
+    """A histogram of this process, of seconds; without labels it is there from the beginning."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._ends = BY_NAME[name].ends
         self._array = np.array(self._ends)
         self._counts: dict[tuple[str, ...], list[float]] = {}
+        if not BY_NAME[name].labels:
+            self._of(())
         _METERS.append(self.samples)
 
     def observe(self, seconds: float, *labels: str) -> None:
