@@ -3,25 +3,32 @@
 import os
 import pty
 import select
-import signal
+import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
 class Terminal:
-    """A command in a pty of 80x24."""
+    """A command in a pty of 80x24; `seen` is all it has written."""
 
-    def __init__(self, *command: str) -> None:
-        pid, self.master = pty.fork()
-        if pid == 0:
-            os.environ["TERM"] = "xterm-256color"
-            os.execv(command[0], command)
-        self.pid, self.seen, self.code = pid, "", None
-        termios.tcsetwinsize(self.master, (24, 80))
+    def __init__(self, command: Sequence[str]) -> None:
+        self.master, terminal = pty.openpty()
+        termios.tcsetwinsize(terminal, (24, 80))
+        # Not in a fork of ours, which may have threads; setsid makes the terminal the one that Ctrl-C comes from.
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *command],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm-256color"},
+        )
+        os.close(terminal)
+        self.seen = ""
 
     def shows(self, *texts: str, within_s: float = 60.0) -> bool:
+        """Whether it writes all of these before it ends."""
         deadline = time.monotonic() + within_s
         while not all(text in self.seen for text in texts):
             left = deadline - time.monotonic()
@@ -37,20 +44,17 @@ class Terminal:
         os.write(self.master, keys)
 
     def ended(self) -> int:
-        """Its exit status."""
-        self.shows("\x1b[?1049l", within_s=15)
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
+        """Its exit status, once it has left the whole screen."""
+        assert self.shows("\x1b[?1049l", within_s=15), self.seen[-3000:]
+        return self.process.wait(15)
 
 
 @contextmanager
 def terminal(*command: str) -> Iterator[Terminal]:
-    one = Terminal(*command)
+    one = Terminal(command)
     try:
         yield one
     finally:
-        if one.pid:
-            os.kill(one.pid, signal.SIGKILL)
-            os.waitpid(one.pid, 0)
+        one.process.kill()
+        one.process.wait()
         os.close(one.master)

@@ -1,7 +1,5 @@
 """The screen of `rayfeed status --watch`, recorded, and in a real terminal."""
 
-import os
-import signal
 import subprocess
 import sys
 import termios
@@ -152,7 +150,7 @@ def test_it_follows_the_end_of_an_instance_and_leaves_the_terminal_as_it_was(tmp
         instance.release()
         assert one.shows("it has stopped; waits for it to start")
         if end == "SIGTERM":
-            os.kill(one.pid, signal.SIGTERM)
+            one.process.terminate()
         else:
             one.press({"q": b"q", "Ctrl-C": b"\x03"}[end])
         assert one.ended() == 0

@@ -1,0 +1,96 @@
+"""A new user finds what is wrong by `rayfeed doctor`, `rayfeed status` or the dashboard alone: a dead exchange, a full
+disk, a wrong ClickHouse URL and a stale symbol on one instance. The fifth, a taken port, is known before anything runs:
+see tests/cluster_parts/test_doctor.py.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import doctor
+from cluster.instance import free_ports
+from tests.cluster.running import Instance, command, rayfeed_up
+from tests.polling import wait_until
+
+#: With more than what counts as full to begin with; the rest is filled by the test.
+DISK = "size=400m"
+STALE_S = 3
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(place)], check=True, capture_output=True)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        pytest.skip("file systems cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def examined(instance: Instance) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit status, and what is said of each check."""
+    began = time.monotonic()
+    done = command("doctor", "--json", "--data", str(instance.data))
+    # Python, Ray and two busy processors; what is looked at itself has no longer than this.
+    assert time.monotonic() - began < 2 * doctor.LIMIT_S
+    return done.returncode, {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+
+
+def bad(checks: dict[str, dict[str, Any]]) -> set[str]:
+    return {name for name, one in checks.items() if one["state"] == "wrong"}
+
+
+def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk: Path) -> None:
+    data = small_disk / "data"
+    [nobody] = free_ports(1)
+    wrong_url = {
+        "CLICKHOUSE_URL": f"clickhouse://user:hidden-word@127.0.0.1:{nobody}/rayfeed",
+        "RAYFEED_COLLECTOR__STALE_S": str(STALE_S),
+        "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT"]',
+    }
+    with rayfeed_up(data, "--exchanges", "binance,kraken", environment=wrong_url) as instance:
+        wait_until(lambda: {row["state"] for row in instance.json("/api/v1/integrity")} == {"synced"})
+        code, checks = examined(instance)
+        assert (code, bad(checks)) == (1, {"ClickHouse (server)"}), "nothing else is wrong yet"
+        assert "cannot be reached" in checks["ClickHouse (server)"]["found"]
+        assert "CLICKHOUSE_URL" in checks["ClickHouse (server)"]["remedy"]
+        assert checks["data"]["state"] == checks["HTTPS"]["state"] == checks["kraken"]["state"] == "ok"
+
+        for fault in (("kraken", "restart"), ("binance", "stall", "--symbol", "ETHUSDT")):
+            assert command("sim", "fault", *fault, "--for", "300", "--data", str(data)).returncode == 0
+        with (small_disk / "film").open("wb", buffering=0) as film, pytest.raises(OSError, match="No space left"):
+            while True:
+                film.write(bytes(1 << 20))
+
+        def dashboard() -> str:
+            return json.dumps([json.loads(instance.get(path)[2]) for path in ("/api/v1/health", "/api/v1/integrity")])
+
+        wait_until(lambda: "cannot write column files: No space left" in dashboard())
+        wait_until(lambda: "no message for too long" in dashboard())
+        code, checks = examined(instance)
+        assert code == 1
+        assert bad(checks) >= {"space", "kraken", "kraken, 4 symbols", "binance ETHUSDT", "ClickHouse (server)"}
+        assert checks["space"]["found"].startswith("the disk is full: ")
+        assert "make room" in checks["space"]["remedy"]
+        assert "the exchange is away" in checks["kraken"]["found"]
+        assert "503" in checks["kraken"]["found"]
+        assert "rayfeed sim faults" in checks["kraken"]["remedy"]
+        assert "ETHUSDT stale since" in checks["binance ETHUSDT"]["found"]
+        assert "no message for too long" in checks["binance ETHUSDT"]["found"]
+        assert "column files: No space left" in "".join(one["found"] for one in checks.values())
+        assert checks["binance"]["state"] == "ok", "only one of its symbols is stale"
+
+        said = dashboard()
+        for words in ("cannot be reached", "status 101", "no message for too long"):
+            assert words in said
+        shown = command("status", "--data", str(data), "--json").stdout
+        for words in ("cannot write column files", "status 101", "no message for too long"):
+            assert words in shown
+        assert "hidden-word" not in json.dumps(checks) + said + shown

@@ -1,0 +1,31 @@
+"""`rayfeed status --watch` on a running instance, in a terminal; and as lines for programs."""
+
+import json
+import subprocess
+
+from tests.cluster.running import RAYFEED, Instance
+from tests.terminal import terminal
+
+
+def test_the_screen_follows_an_instance_until_q(simulated: Instance) -> None:
+    with terminal(str(RAYFEED), "status", "--watch", "--every", "0.5", "--data", str(simulated.data)) as one:
+        assert one.shows(simulated.url, "binance", "streaming", "4 of 4", "shard:0", "shard:1", "rows/s", "values/s")
+        assert one.shows("data 1", "pages 1", "4 synced", "BTCUSDT", "q or Ctrl-C leaves")
+        one.press(b"q")
+        assert one.ended() == 0
+    assert "Traceback" not in one.seen
+
+
+def test_a_program_gets_a_line_of_json_each_time_until_it_has_enough(simulated: Instance) -> None:
+    command = [RAYFEED, "status", "--watch", "--json", "--every", "0.2", "--data", str(simulated.data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 0
+    trades = [one["actors"]["collector:binance"]["trades"] for one in said]
+    assert trades == sorted(trades)
+    assert all(len(one["integrity"]) == 4 and one["replicas"]["data"]["run"] >= 1 for one in said)
+    assert "redis_url" not in said[0]
