@@ -132,23 +132,18 @@ def _instance(data: Path, details: Details, settings: Settings) -> Iterable[Find
         said, symbols = ask("status"), ask("integrity")
         yield from doctor_instance.instance(said, symbols, settings, details.source, time.time_ns())
         yield from doctor_instance.replicas(replicas())
-        nodes = _nodes()
-        yield from doctor_instance.hosts(nodes, _clocks(nodes))
+        import ray
+
+        nodes = ray.nodes()
+        yield from doctor_instance.hosts(nodes, clocks(nodes, ray.get_runtime_context().get_node_id()))
 
 
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()
-    return nodes
-
-
-def _clocks(nodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """By address of other hosts, how many ms their clock is ahead of ours; those that answer in time."""
+def clocks(nodes: Iterable[Mapping[str, Any]], here: str) -> dict[str, float]:
+    """By address of hosts other than `here` (an id of Ray), how many ms their clock is ahead of ours; those that answer
+    in time."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = ray.get_runtime_context().get_node_id()
     others = {one["NodeID"]: one["NodeManagerAddress"] for one in nodes if one["Alive"] and one["NodeID"] != here}
 
     def clock_ns() -> int:

@@ -1,4 +1,4 @@
-"""`rayfeed status --watch` on a running instance, in a terminal; and as lines for programs."""
+"""`rayfeed status --watch` on a running instance, in a terminal; and as lines for programs. And the clocks of hosts."""
 
 import json
 import subprocess
@@ -29,3 +29,9 @@ def test_a_program_gets_a_line_of_json_each_time_until_it_has_enough(simulated: 
     assert trades == sorted(trades)
     assert all(len(one["integrity"]) == 4 and one["replicas"]["data"]["run"] >= 1 for one in said)
     assert "redis_url" not in said[0]
+
+
+def test_a_host_is_asked_for_its_clock(simulated: Instance) -> None:
+    said = simulated.inside("from cluster.doctor import clocks\nanswer = clocks(ray.nodes(), 'another host')")
+    [ahead_ms] = said.values()
+    assert abs(ahead_ms) < 100, "it is our own"
