@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -51,7 +52,17 @@ def status(
                 if len(hosts := _hosts()) > 1:
                     shown = (host["address"] + ("" if host["alive"] else " (gone)") for host in hosts)
                     Console().print("hosts", *shown)
-                Console().print(table(running.details, ask("status"), ask("integrity")))
+                said, symbols = ask("status"), ask("integrity")
+                Console().print(table(running.details, said, symbols))
+                if not _well(said, symbols):
+                    Console().print(
+                        f"\nwhat to do about it: rayfeed doctor --data {data}", style="dim", highlight=False
+                    )
+
+
+def _well(said: Mapping[str, Mapping[str, Any]], symbols: Sequence[Mapping[str, Any]]) -> bool:
+    actors = all(one["answers"] and not one.get("failure") and one.get("available", True) for one in said.values())
+    return actors and all(one["state"] == "synced" for one in symbols)
 
 
 def _tell_forever(data: Path, running: RunningInstance, details: Details, every_s: float) -> None:

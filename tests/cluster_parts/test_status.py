@@ -6,6 +6,7 @@ from rich.console import Console
 
 from cluster.instance import Details
 from cluster.status import MOST_SYMBOLS, table
+from cluster.status_command import _well
 
 
 def shown(integrity: list[dict[str, Any]]) -> list[str]:
@@ -74,3 +75,11 @@ def test_of_many_only_the_newest_are_named() -> None:
     assert len(lines) == 3 + MOST_SYMBOLS + 1
     assert lines[3].split()[1] == f"S{MOST_SYMBOLS + 4}"
     assert lines[-1].strip() == "5 more"
+
+
+def test_where_something_is_wrong_there_is_somebody_to_ask() -> None:
+    well = {"database": {"answers": True, "available": True, "failure": ""}, "shard:0": {"answers": True}}
+    assert _well(well, [row("okx", "A")])
+    assert not _well(well, [row("okx", "A", "stale")])
+    for wrong in ({"answers": False}, {"answers": True, "failure": "full"}, {"answers": True, "available": False}):
+        assert not _well(well | {"publisher": wrong}, [])
