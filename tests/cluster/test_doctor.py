@@ -94,3 +94,6 @@ def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk:
         for words in ("cannot write column files", "status 101", "no message for too long"):
             assert words in shown
         assert "hidden-word" not in json.dumps(checks) + said + shown
+
+        (small_disk / "film").unlink()
+        wait_until(lambda: "cannot write column files" not in dashboard())

@@ -45,6 +45,16 @@ WITH_AN_INSTANCE = {
     *("report publish", "report remove", "report generate"),
 }
 
+#: Runs lists of words, in one process.
+_RUN = """
+import json, sys
+from typer.testing import CliRunner
+from cluster.cli import app
+for words in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, words, input="A-long-Password-1\\n")
+    print(json.dumps([done.exit_code, done.stdout, done.stderr or repr(done.exception)]), flush=True)
+"""
+
 
 def commands(command: Any = None, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every command, by its words."""
@@ -75,12 +85,17 @@ def test_what_commands_print_as_json_is_json_and_nothing_else(tmp_path: Path) ->
     data = tmp_path / "data"
     data.mkdir()
     (data / "settings.yaml").write_text("exchanges: {binance: {symbols: [BTCUSDT]}}\n")
-    for name, (arguments, expected) in ALONE.items():
-        words = [sys.executable, "-m", "cluster.cli", *name.split(), *arguments, "--data", str(data), "--json"]
-        words = [word for word in words if name != "sim kinds" or word not in ("--data", str(data))]
-        done = subprocess.run(words, capture_output=True, text=True, input="A-long-Password-1\n", cwd=PROJECT)
-        assert expected is None or done.returncode == expected, (name, done)
-        assert json.loads(done.stdout) is not None, name
+    words = [
+        [*name.split(), *arguments, *([] if name == "sim kinds" else ["--data", str(data)]), "--json"]
+        for name, (arguments, _) in ALONE.items()
+    ]
+    command = [sys.executable, "-c", _RUN, json.dumps(words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for line, (name, (_, expected)) in zip(done.stdout.splitlines(), ALONE.items(), strict=True):
+        code, printed, errors = json.loads(line)
+        assert expected is None or code == expected, (name, errors)
+        assert json.loads(printed) is not None, name
 
 
 @pytest.mark.parametrize(("as_json", "line"), [(True, '{"ready": "http://x"}'), (False, "ready http://x")])
