@@ -21,7 +21,6 @@ from cluster.asking import supervisor
 from cluster.doctor_findings import Finding, as_dict, shown, warning, without_doubles, worst, wrong
 from cluster.doctor_installed import installed
 from cluster.doctor_machine import machine
-from cluster.doctor_reach import reach
 from cluster.instance import Details, Instance, InstanceError, RunningInstance
 from cluster.options import AsJson, Data
 from cluster.serving import replicas
@@ -78,7 +77,7 @@ def examined(data: Path, overrides: Mapping[str, Any] | None = None) -> tuple[De
     parts: dict[str, Part] = {
         "machine": lambda: machine(settings, running is not None),
         "checkout": lambda: installed(settings),
-        "reachability": lambda: asyncio.run(reach(settings, details)),
+        "reachability": lambda: _reach(settings, details),
     }
     if details is not None:
         known = details
@@ -125,6 +124,13 @@ _HANGS: Final = {
     "reachability": "something between drops what it does not like: look at the firewall",
     "instance": "it hangs, or the machine is overloaded: rayfeed status; then rayfeed down, and start it again",
 }
+
+
+def _reach(settings: Settings, details: Details | None) -> Iterable[Finding]:
+    # Its clients take a tenth of a second to import, which no other command is to wait for.
+    from cluster.doctor_reach import reach
+
+    return asyncio.run(reach(settings, details))
 
 
 def _instance(data: Path, details: Details, settings: Settings) -> Iterable[Finding]:
