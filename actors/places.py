@@ -48,7 +48,7 @@ class Progress:
 class Places:
     """Of one instance. `start_shard` makes the shard of a number on a node, or finds it, `start_node` who reads a disk
     there (`DataNode`), and `end` ends an actor by its name; `collectors` gives the handles of all by exchange, `known`
-    every symbol there is. A node that is not there for `lost_after_s` is lost."""
+    every symbol there is."""
 
     def __init__(
         self,
@@ -58,7 +58,6 @@ class Places:
         end: Callable[[str], Awaitable[None]],
         collectors: Callable[[], Mapping[str, Any]],
         known: Callable[[], Awaitable[Iterable[Series]]],
-        lost_after_s: float = 30.0,
     ) -> None:
         self._settings = settings
         self._path = settings.data / "placement.json"
@@ -67,7 +66,7 @@ class Places:
         self._end = end
         self._collectors = collectors
         self._known = known
-        self._lost_after_s = lost_after_s
+        self._lost_after_s = settings.placement.lost_after_s
         self._nodes = Nodes(settings)
         self.placement = Placement.first(settings.shards)
         self.shards: dict[int, Any] = {}
@@ -208,6 +207,8 @@ class Places:
     async def _move_some(self) -> None:
         """Those of one shard that go to the same other one."""
         source, target, symbols = self._next_move()
+        # A new one takes seconds to start, which nobody need wait for.
+        await _answer(self.shards[target].status.remote())
         there, here = (self.placement.disks[shard] for shard in (source, target))
         travels = self._readers[there] if there != here else None
         if travels is not None:

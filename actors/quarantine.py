@@ -96,8 +96,9 @@ class Quarantine:
 
     def adopt(self, flagged: Array, events: Array) -> None:
         """Take rows of symbols that were another's."""
-        self._flagged.add(flagged[-self._flagged.most :])
-        self._events.add(events[-self._events.most :])
+        # What comes through the object store cannot be written to.
+        self._flagged.add(flagged[-self._flagged.most :].copy())
+        self._events.add(events[-self._events.most :].copy())
 
     def forget(self, exchange: str, symbol: str) -> None:
         """Let go of everything of a symbol."""

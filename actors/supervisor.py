@@ -8,7 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -57,7 +57,7 @@ from actors.offers import Offers, WantedOffers
 from actors.overview_start import add_overview
 from actors.own_process import COLLECTOR, TOLD, in_own_process
 from actors.placement import Series
-from actors.places import Places
+from actors.places import Places, Progress
 from actors.published_books import CollectorBooks
 from actors.publisher import Publisher
 from actors.reports import Reports
@@ -310,9 +310,9 @@ class Supervisor:
         return said
 
     async def scaling(self) -> dict[str, Any]:
-        """See `Places.progress`."""
-        if self._places is None:
-            raise SettingsError("the instance is still starting; ask again in a moment")
+        """See `Places.progress`; nothing is done while it is not known."""
+        if self._places is None or not self._collecting:
+            return {**asdict(Progress()), "done": False}
         return self._places.progress()
 
     async def configuration(self) -> dict[str, Any]:
