@@ -39,6 +39,7 @@ from config.metrics_settings import MetricsSettings
 from config.overview_settings import OverviewSettings
 from config.pages_settings import PagesSettings
 from config.part import Part, Positive
+from config.placement_settings import PlacementSettings
 from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
 from config.storage_settings import AgeingTable, BackupSettings, ColumnSettings, Days, RedisSettings, SinkSettings
@@ -280,6 +281,7 @@ class Settings(BaseSettings):
     cache: CacheSettings
     pages: PagesSettings = PagesSettings()
     scaling: ScalingSettings
+    placement: PlacementSettings = PlacementSettings()
     ray: RaySettings
     live: LiveSettings
     live_feed: LiveFeedSettings
