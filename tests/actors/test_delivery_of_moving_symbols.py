@@ -36,7 +36,7 @@ def delivery(calls: Calls, *shards: Any, **limits: int) -> Delivery:
 
 
 def ids(kept: Kept, symbol: str) -> list[int]:
-    rows = [row for batch in kept.batches for row in batch["trades"].to_pylist()]
+    rows = [row for batch in kept.batches if "trades" in batch for row in batch["trades"].to_pylist()]
     return [row["trade_id"] for row in rows if row["symbol"] == symbol]
 
 
