@@ -22,6 +22,7 @@ from tests.polling import wait_until
 
 SYMBOLS = [f"{base}USDT" for base in ("BTC", "ETH", "SOL", "XRP", "ADA", "BNB", "LINK", "DOGE")]
 WITHIN_S = 90.0
+FIRST = "type=TRADES&start=0&end=1&columns=id"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,8 @@ def cut(node: subprocess.Popen[bytes]) -> None:
 
 
 def ids(instance: Instance, symbol: str) -> np.ndarray[Any, Any]:
+    """For a moment after a node is lost it is said to ask again."""
+    wait_until(lambda: instance.get(f"/api/data?exchange=binance&symbol={symbol}&{FIRST}")[0] == 200, WITHIN_S)
     return instance.rows("binance", symbol, "TRADES", "id")["id"].astype(np.int64)
 
 
