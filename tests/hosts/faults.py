@@ -62,7 +62,9 @@ async def run(
 ) -> Result:
     """Go through `faults`, and then again in other orders until `seconds` have passed; with so many `shards`, over all
     hosts, instead of two on the head."""
-    began, events, wrong = time.monotonic(), [], []
+    began = time.monotonic()
+    events: list[Event] = []
+    wrong: list[str] = []
     with Network(folder / "network") as network, exchanges_at(network.address), patient_exchanges():
         async with (
             Exchanges(folder / "exchanges", seed, rate, rate, SYMBOLS) as exchanges,

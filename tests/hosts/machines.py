@@ -239,10 +239,11 @@ class Host:
     def _lets_in(self) -> bool:
         assert self._power is not None
         assert self._power.poll() is None, f"{self.name} did not start: {self._console()}"
-        return b"Server listening on 0.0.0.0 port 22" in self._console()[-4096:]
+        return "Server listening on 0.0.0.0 port 22" in self._console()
 
-    def _console(self) -> bytes:
-        return (self.disk / "console.log").read_bytes()
+    def _console(self) -> str:
+        """What the first process and sshd have said since it is on."""
+        return (self.disk / "console.log").read_text(errors="replace")
 
 
 #: As much as a queue of a cheap router takes.
@@ -316,7 +317,9 @@ class Network:
         """Lay a cable to a host that is being switched on."""
         cable = self.cable(host)
         _run("ip", "link", "del", cable, check=False)
-        _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
+        # The card stays the same when a host is switched off and on, so nobody looks for it in vain.
+        card = ("eth0", "address", f"02:52:46:00:00:{self._hosts.index(host) + 2:02x}")
+        _run("ip", "link", "add", cable, "type", "veth", "peer", "name", *card, "netns", str(host.pid))
         _run("ip", "link", "set", cable, "master", self._bridge, "up")
         inside = ("nsenter", "--target", str(host.pid), "--net", "ip")
         _run(*inside, "link", "set", "lo", "up")

@@ -12,7 +12,7 @@ import psutil
 
 from actors.simulator import loopback
 from tests.chaos.exchanges import Exchanges
-from tests.chaos.on_ray import OnRay
+from tests.chaos.on_ray import NoAnswer, OnRay
 from tests.chaos.system import COLLECTOR
 from tests.hosts.machines import Network, signalled
 from tests.hosts.ray_up import DATA, Cluster, bring_up
@@ -146,8 +146,12 @@ class OnHosts(OnRay):
 
     async def ill(self) -> dict[str, str]:
         """Also when a host is not there."""
-        if not await asyncio.to_thread(self._all_alive):
-            return dict.fromkeys(self._exchanges.servers, "not all hosts are there")
+        try:
+            alive = await self._ask("answer = [node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']]")
+        except NoAnswer as error:
+            return dict.fromkeys(self._exchanges.servers, str(error))
+        if missing := {host.address for host in self.cluster.hosts} - {*alive}:
+            return dict.fromkeys(self._exchanges.servers, f"hosts are not there: {', '.join(sorted(missing))}")
         return await super().ill()
 
     def _all_alive(self) -> bool:

@@ -14,10 +14,10 @@ from tests.polling import wait_until
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Network, Host, Host]]:
     with Network(tmp_path / "network") as network:
-        hosts = [network.add(name) for name in ("one", "two")]
-        for host in hosts:
+        one, two = network.add("one"), network.add("two")
+        for host in (one, two):
             host.power_on()
-        yield network, *hosts
+        yield network, one, two
 
 
 def _ssh(network: Network, host: Host, command: str, timeout_s: int = 10) -> subprocess.CompletedProcess[str]:

@@ -4,13 +4,12 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
 
 from tests.cluster.test_live import read
-from tests.hosts.ray_up import DATA, HOME, VENV, Cluster, cluster_of
+from tests.hosts.ray_up import VENV, Cluster, cluster_of
 from tests.polling import wait_until
 
 #: A host that is started has to be installed and joined; several share two processors here.
@@ -95,4 +94,3 @@ def test_a_cluster_is_taken_down_on_all_hosts(brought_up: tuple[Cluster, str]) -
     wait_until(lambda: not any(host.commands() for host in cluster.hosts), 120)
     print(f"ray down: {time.monotonic() - began:.0f} s until no process was left")
     assert any(stored.iterdir())
-    assert Path(DATA).is_relative_to(HOME)
