@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import psutil
-import ray
 
 from cluster.ray_environment import CLUSTER
 
 _RAYLET = "raylet"
+_LOG_MONITOR = "ray/_private/log_monitor.py"
 #: What is left gets so long to write down its last words.
 _POLITE_S = 5.0
 
@@ -62,8 +62,9 @@ def watch(pids: list[int]) -> None:
 
 
 def _is_ray(process: psutil.Process) -> bool:
+    """What `ray start` leaves running; all else is below the raylet."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return str(Path(ray.__file__).parent) in " ".join(process.cmdline())
+        return process.name() == _RAYLET or any(part.endswith(_LOG_MONITOR) for part in process.cmdline())
     return False
 
 
