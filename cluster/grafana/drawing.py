@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Kind = Literal["timeseries", "stat", "gauge", "bargauge", "table", "state-timeline"]
+Kind = Literal["timeseries", "stat", "gauge", "bargauge", "state-timeline"]
 WIDTH: Final = 24
 _SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
 _GOOD, _DOUBTFUL, _BAD = "green", "orange", "red"
@@ -13,8 +13,9 @@ _GOOD, _DOUBTFUL, _BAD = "green", "orange", "red"
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`shows` are expressions with their legends. From `doubtful` and `bad` on (or below them, where good is much) it
-    has another colour."""
+    """`shows` are expressions with their legends. From `doubtful` and `bad` on it has another colour; below them where
+    `doubtful` is the larger. `texts` are values with what is shown instead and its colour; `named` shows legends
+    alone."""
 
     title: str
     shows: tuple[tuple[str, str], ...]
@@ -29,6 +30,7 @@ class Panel:
     stacked: bool = False
     about: str = ""
     texts: tuple[tuple[float, str, str], ...] = ()
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _panels(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
 
 def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
     defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": _thresholds(panel), "noValue": "none"}
-    coloured = panel.kind != "timeseries" and panel.bad is not None
+    coloured = panel.kind != "timeseries" and (panel.bad is not None or bool(panel.texts))
     defaults["color"] = {"mode": "thresholds" if coloured else "palette-classic"}
     if panel.least is not None:
         defaults["min"] = panel.least
@@ -150,7 +152,6 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
                 "legendFormat": legend,
                 "instant": instant,
                 "range": not instant,
-                **({"format": "table"} if panel.kind == "table" else {}),
             }
             for place_, (expression, legend) in enumerate(panel.shows)
         ],
@@ -181,12 +182,11 @@ def _options(panel: Panel) -> dict[str, Any]:
             return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
         case "stat":
             mode = "background" if panel.bad is not None or panel.texts else "none"
-            return {"reduceOptions": last, "colorMode": mode, "graphMode": "none", "textMode": "auto"}
+            text = "name" if panel.named else "auto"
+            return {"reduceOptions": last, "colorMode": mode, "graphMode": "none", "textMode": text}
         case "bargauge":
             return {"reduceOptions": last, "orientation": "horizontal", "displayMode": "basic"}
         case "gauge":
             return {"reduceOptions": last, "showThresholdLabels": False, "showThresholdMarkers": True}
         case "state-timeline":
             return {"showValue": "never", "rowHeight": 0.8, "legend": {"showLegend": False}, "mergeValues": True}
-        case "table":
-            return {"showHeader": True, "cellHeight": "sm"}

@@ -17,8 +17,6 @@ SERVING: Final = Dashboard(
             kind="stat",
             width=4,
             height=6,
-            doubtful=1,
-            bad=1,
             texts=UP,
         ),
         Panel(
@@ -46,7 +44,12 @@ SERVING: Final = Dashboard(
             width=6,
         ),
         Panel(
-            "Servers up", ((total("edge_servers", "route"), "{{route}}"),), kind="bargauge", width=6, doubtful=1, bad=1
+            "Servers up",
+            ((total("edge_servers", "route"), "{{route}}"),),
+            kind="bargauge",
+            width=6,
+            doubtful=1,
+            bad=0.5,
         ),
         Row("Applications"),
         Panel(
@@ -70,7 +73,7 @@ SERVING: Final = Dashboard(
             kind="bargauge",
             width=6,
             doubtful=1,
-            bad=1,
+            bad=0.5,
         ),
         Panel("Being answered", ((total("http_requests_ongoing", "application"), "{{application}}"),), width=6),
         Panel(
@@ -154,8 +157,6 @@ STORAGE: Final = Dashboard(
             kind="state-timeline",
             width=12,
             height=5,
-            doubtful=1,
-            bad=1,
             texts=UP,
         ),
         Panel(
