@@ -194,8 +194,9 @@ def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
 
 
 def _metered(app: Asgi, application: str, settings: Settings) -> Metered:
-    logs.begin(application, settings.logs)
-    tracing.begin(application, settings.tracing)
+    if ray.is_initialized():  # as in every replica
+        logs.begin(application, settings.logs)
+        tracing.begin(application, settings.tracing)
     return Metered(app, application, settings.metrics.interval_s, tell_metrics)
 
 
