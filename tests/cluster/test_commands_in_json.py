@@ -43,6 +43,7 @@ def test_each_prints_json_and_nothing_else(simulated: Instance, tmp_path: Path) 
         ["backfill"],
         ["record", "--seconds", "0.1"],
         ["edge", "reload"],
+        ["scale", "--shards", "2"],
     ]
     said = run(words, simulated.data, tmp_path)
     alert = said["alerts add binance BTCUSDT price_above 1e9"]["alert_id"]
