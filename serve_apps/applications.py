@@ -17,6 +17,7 @@ from ray import serve
 from actors import logs, tracing
 from actors.own_process import keep_what_there_is
 from config import Settings, load
+from config.node_folder import on_this_node
 from config.scaling_settings import DeploymentScaling, ScalingSettings
 from serve_apps.asgi import Asgi, BadRequest
 from serve_apps.asked_actors import (
@@ -49,7 +50,7 @@ from serve_apps.metering import Metered, tell_metrics, watch_cache
 from serve_apps.metrics import MetricsRoute
 from serve_apps.openapi import with_documents
 from serve_apps.openapi_routes import ROUTES
-from serve_apps.other_nodes import OtherNodes
+from serve_apps.other_nodes import OtherNodes, both
 from serve_apps.overview import ALIAS, SUMMARY, AskedOverview, OverviewRoutes
 from serve_apps.pages import PagesApp
 from serve_apps.reports import ReportsApp
@@ -118,6 +119,7 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
             accounts=ask_accounts,
             cache=watch_cache(cache_of(settings, redis_url), "market"),
             reports=ask_reports,
+            elsewhere=OtherNodes(settings),
         )
         market = MarketApp(resources(settings, api_token(settings), actors))
         guard = _guarded(market, api_rules(settings), settings)
@@ -131,7 +133,11 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
     are in the address or a message, so nobody stands before it."""
 
     def build() -> Measured | FastLane:
-        symbols = ColumnReader(settings.columns).symbols
+        stored, others = ColumnReader(on_this_node(settings).columns).symbols, OtherNodes(settings)
+
+        def symbols() -> dict[str, list[str]]:
+            return both(stored(), others.symbols())
+
         identities = _identities(settings)
 
         async def authenticate(token: str | None) -> float | None:

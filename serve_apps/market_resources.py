@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 
 from config import Settings
+from config.node_folder import on_this_node
 from serve_apps.alerts import ALERTS, Alerts, AlertsApp
 from serve_apps.audit import AUDIT, AuditApp
 from serve_apps.auth import METHODS as AUTH_METHODS
@@ -24,6 +25,7 @@ from serve_apps.guard import AUTH
 from serve_apps.health import HEALTH, HealthApp
 from serve_apps.integrity import GAPS, INTEGRITY, GapsApp, IntegrityApp
 from serve_apps.market import Resource
+from serve_apps.other_nodes import Elsewhere, both
 from serve_apps.quality import QUALITY, QualityApp
 from serve_apps.reports_api import METHODS as REPORT_METHODS
 from serve_apps.reports_api import ReportsApi
@@ -74,17 +76,24 @@ class Actors:
     accounts: AskAccounts
     cache: Cache
     reports: AskReports
+    #: What is stored on other nodes.
+    elsewhere: Elsewhere | None = None
 
 
 def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
     """All of them; changing something needs `token`."""
-    supervisor, reader, polled = actors.supervisor, ColumnReader(settings.columns), polled_symbols(settings)
+    supervisor, polled = actors.supervisor, polled_symbols(settings)
+    reader = ColumnReader(on_this_node(settings).columns)
+
+    def stored() -> dict[str, list[str]]:
+        own = reader.symbols()
+        return own if actors.elsewhere is None else both(own, actors.elsewhere.symbols())
 
     def symbols() -> dict[str, list[str]]:
-        return reader.symbols() | polled
+        return stored() | polled
 
     listing = Listing(
-        Shared(supervisor.symbols, LISTED_FRESH_S), Shared(actors.instruments, LISTED_FRESH_S), reader.symbols, polled
+        Shared(supervisor.symbols, LISTED_FRESH_S), Shared(actors.instruments, LISTED_FRESH_S), stored, polled
     )
     series = BarSeries(actors.shards("bars"), actors.shards("indicators"), actors.query, actors.cache)
     features = FeaturesApp(actors.shards("features"), actors.shards("features_between"), symbols)
@@ -92,8 +101,8 @@ def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
     return [
         Resource(CHARTS, LOOK, ChartsApp(series, symbols, listing.called)),
         Resource(TRADES, LOOK, TradesApp(reader, reader.symbols)),
-        Resource(BOOK, LOOK, BooksApp(actors.book, reader.symbols)),
-        Resource(BOOKS, LOOK, BooksApp(actors.book, reader.symbols, BOOKS), [OLD_ROUTE]),
+        Resource(BOOK, LOOK, BooksApp(actors.book, stored)),
+        Resource(BOOKS, LOOK, BooksApp(actors.book, stored, BOOKS), [OLD_ROUTE]),
         Resource(FEATURES, LOOK, features),
         Resource(EXPORTS, (*LOOK, "POST"), ExportLinksApp(exports, token)),
         Resource(EXPORT, LOOK, exports),

@@ -4,6 +4,7 @@ through the object store. What is on this node is none of this module's business
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import Any, Final, Protocol
 
@@ -88,9 +89,12 @@ class OtherNodes:
         return self._first.is_set()
 
     async def first_look(self) -> None:
+        self._begin()
+        await self._first.wait()
+
+    def _begin(self) -> None:
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_forever())
-        await self._first.wait()
 
     def has(self, exchange: str, symbol: str) -> bool:
         return bool(self._places) and (exchange, symbol) in self._places
@@ -124,6 +128,9 @@ class OtherNodes:
         }
 
     def symbols(self) -> dict[str, list[str]]:
+        with suppress(RuntimeError):  # a thread without a loop: whoever has one begins
+            asyncio.get_running_loop()
+            self._begin()
         together: dict[str, set[str]] = {}
         for stored in self._symbols.values():
             for exchange, symbols in stored.items():
@@ -221,7 +228,9 @@ async def _answered(answer: Awaitable[Any]) -> Any:
     return await asyncio.wait_for(answer, _ANSWER_S)
 
 
-def both(own: Mapping[str, Sequence[str]], others: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def both(own: dict[str, list[str]], others: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Symbols of both, by exchange, sorted."""
+    if not others:
+        return own
     names = sorted({*own, *others})
     return {name: sorted({*own.get(name, ()), *others.get(name, ())}) for name in names}
