@@ -114,7 +114,7 @@ class Delivery:
         most = self._limits.max_batches_in_flight
         return self._bytes >= self._limits.max_bytes or any(
             # A move, or a lost node, must not hold up the symbols of others.
-            len(lane.waiting) >= (MOST_HELD * most if number == _HELD or lane.away else most)
+            len(lane.waiting) >= (MOST_HELD * most if lane.away or number not in self._routes.shards else most)
             for number, lane in self._lanes.items()
         )
 
@@ -169,6 +169,7 @@ class Delivery:
         """Send what waits for nobody, in order."""
         for number, lane in list(self._lanes.items()):
             if number in self._routes.shards:
+                self._try_again(number, lane)
                 continue
             waiting = list(lane.waiting)
             lane.waiting.clear()
@@ -196,7 +197,7 @@ class Delivery:
             lane.came += 1
             if taken is not None:
                 futures.append(taken)
-            if lane.task is None and shard != _HELD and not lane.away:
+            if lane.task is None and not lane.away and shard in self._routes.shards:
                 self._begin(shard, lane)
         if by_shard:
             self._changed()
@@ -206,8 +207,8 @@ class Delivery:
         """The rows of each shard; shards without rows are left out."""
         if batch.num_rows == 0:
             return {}
-        if len(self._routes.shards) == 1 and not self._held:
-            return {next(iter(self._routes.shards)): batch}
+        if self._routes.only is not None and not self._held:
+            return {self._routes.only: batch}
         symbols: Any = batch.column("symbol")
         codes = np.asarray(symbols.indices)
         shards = np.zeros(len(symbols.dictionary), np.intp)

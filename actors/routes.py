@@ -24,6 +24,8 @@ class Routes:
         """Go by this placement from now on."""
         self.shards = dict(shards)
         self.placement = placement
+        #: The shard that has everything, if one has; not every shard need be there yet.
+        self.only = placement.running[0] if len(placement.running) == 1 else None
         self._known: dict[str, int] = {}
 
     def number(self, symbol: str) -> int:

@@ -183,7 +183,8 @@ class Repair:
         return Wanted(gap.symbol, max(begin, 0), max(end, last), gap.first_id, gap.last_id)
 
     async def _attempted(self, gap: Gap, covered: bool, note: str) -> None:
-        shard = self._routes.shard(gap.symbol)
+        if (shard := self._routes.shards.get(self._routes.number(gap.symbol))) is None:
+            return  # its node is away, and with it the gap
         told = shard.attempted.remote(self._exchange, gap.symbol, gap.gap_id, covered, note, time.time_ns())
         for error in await asyncio.gather(told, return_exceptions=True):
             if error is not None:

@@ -131,6 +131,20 @@ async def test_a_shard_whose_node_is_away_is_tried_again_and_again(monkeypatch: 
     await sending.finish()
 
 
+async def test_what_is_for_a_shard_whose_node_has_not_come_yet_waits_for_it() -> None:
+    calls, here, comes = Calls(), Kept(), Kept()
+    sending = delivery(calls, here)
+    sending.place({0: Handle(here)}, MOVED)
+    for number in (1, 2):
+        sending.send(of(trades=some(number)), number)
+        await asyncio.sleep(0.01)
+    assert (ids(here, MOVES), ids(here, STAYS), len(sending)) == ([], [1001, 1002], 2)
+    sending.place({0: Handle(here), 1: Handle(comes)}, MOVED)
+    sending.send(of(trades=some(3)), 3)
+    await sending.finish()
+    assert (ids(comes, MOVES), calls.failures) == ([1, 2, 3], [])
+
+
 async def test_a_hold_ends_when_the_shard_refuses_what_came_before() -> None:
     class Refusing(Kept):
         async def append(self, *call: Any) -> int:
