@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from config import Settings
 from config.node_folder import disk_of, on_this_node
+
+
+#: The first task of a node that has just joined waits for a process to start.
+ANSWER_S: Final = 30.0
 
 
 def this_node() -> str:
@@ -46,7 +50,7 @@ class Nodes:
             try:
                 task = ray.remote(num_cpus=0, max_retries=0)(_disk).options(scheduling_strategy=stays_on(node))
                 asked: Any = task.remote(self._settings)
-                self._known[node] = await asyncio.wait_for(asked, 10)
+                self._known[node] = await asyncio.wait_for(asked, ANSWER_S)
             except (TimeoutError, ray.exceptions.RayError):
                 continue
         found: dict[str, str] = {}
