@@ -10,7 +10,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from config import Settings
 from config.node_folder import disk_of, on_this_node
 
-
 #: The first task of a node that has just joined waits for a process to start.
 ANSWER_S: Final = 30.0
 
