@@ -77,7 +77,8 @@ class _Libraries(logging.Handler):
 def begin(process: str, settings: LogSettings, stream: TextIO | None = None) -> Lines:
     """Have this process, an actor or application of that name, log like that from now on, its libraries too (what is
     no less than a warning)."""
-    stream = stream or sys.stdout
+    # Serve puts a logger of its own in the place of its replicas' output, which keeps lines back.
+    stream = stream or sys.__stdout__ or sys.stdout
     lines = Lines(process, Repeats(settings.alike, settings.window_s), stream)
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, lines],
