@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,3 +103,18 @@ def test_every_line_is_let_through_or_counted_whatever_comes(said: list[tuple[in
     told += sum(count for _, count, _ in repeats.over(now + 11))
     assert through + told == len(said)
     assert repeats.dropped == told and len(repeats) == 0
+
+
+def test_lines_come_at_once_where_others_took_the_output() -> None:
+    program = """
+import io, os, sys
+sys.stdout = io.StringIO()  # as Serve does in replicas
+import structlog
+from actors import logs
+from config.log_settings import LogSettings
+logs.begin("live", LogSettings())
+structlog.get_logger().info("said")
+os._exit(0)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert json.loads(ran.stdout).items() >= {"event": "said", "actor": "live", "level": "info"}.items(), ran.stderr
