@@ -63,14 +63,16 @@ def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk:
         assert "CLICKHOUSE_URL" in checks["ClickHouse (server)"]["remedy"]
         assert checks["data"]["state"] == checks["HTTPS"]["state"] == checks["kraken"]["state"] == "ok"
 
+        def dashboard() -> str:
+            return json.dumps([json.loads(instance.get(path)[2]) for path in ("/api/v1/health", "/api/v1/integrity")])
+
+        # On a full disk it says instead that its rows cannot be kept.
+        assert "cannot be reached" in dashboard()
         for fault in (("kraken", "restart"), ("binance", "stall", "--symbol", "ETHUSDT")):
             assert command("sim", "fault", *fault, "--for", "300", "--data", str(data)).returncode == 0
         with (small_disk / "film").open("wb", buffering=0) as film, pytest.raises(OSError, match="No space left"):
             while True:
                 film.write(bytes(1 << 20))
-
-        def dashboard() -> str:
-            return json.dumps([json.loads(instance.get(path)[2]) for path in ("/api/v1/health", "/api/v1/integrity")])
 
         wait_until(lambda: "cannot write column files: No space left" in dashboard())
         wait_until(lambda: "no message for too long" in dashboard())
@@ -88,7 +90,7 @@ def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk:
         assert checks["binance"]["state"] == "ok", "only one of its symbols is stale"
 
         said = dashboard()
-        for words in ("cannot be reached", "status 101", "no message for too long"):
+        for words in ("cannot write column files", "status 101", "no message for too long"):
             assert words in said
         shown = command("status", "--data", str(data), "--json").stdout
         for words in ("cannot write column files", "status 101", "no message for too long"):
