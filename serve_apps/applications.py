@@ -212,7 +212,7 @@ def _on_lane(
     return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s, options)
 
 
-def on_this_node() -> dict[str, Any]:
+def beside_the_edge() -> dict[str, Any]:
     """Options of an actor that has to run on the node of this process: lanes listen on loopback, where the edge is."""
     return {"label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
 
@@ -248,7 +248,7 @@ def _application(
         max_surge_percent=100,
         # A killed replica is noticed at the next check: with Serve's ten seconds its clients wait as long.
         health_check_period_s=1,
-        ray_actor_options={"num_cpus": 0, **(on_this_node() if lane_port is not None else {})},
+        ray_actor_options={"num_cpus": 0, **(beside_the_edge() if lane_port is not None else {})},
         logging_config={"enable_access_log": False},
         **replica_options(scaling, own),
     )
