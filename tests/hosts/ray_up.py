@@ -1,5 +1,6 @@
 """`ray up` as somebody at a laptop runs it, for hosts that are made of namespaces."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import yaml
 
 from tests.cluster.running import INSIDE, FrontDoor
@@ -47,6 +49,14 @@ class HeadDoor(FrontDoor):
     def rayfeed(self, *arguments: str) -> str:
         """What a command says on the head."""
         return self.head.run(f"{VENV}/rayfeed", *arguments, "--data", DATA, cwd=f"{HOME}/rayfeed").stdout
+
+    def detach(self) -> None:
+        """What enters the host has a process there, which would look for its Ray for a minute."""
+        if self._inside is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(self._inside.pid).children(recursive=True):
+                    child.kill()
+        super().detach()
 
     def _attach(self) -> subprocess.Popen[str]:
         return self.head.start(f"{VENV}/python", "-c", INSIDE, DATA, stdin=subprocess.PIPE, stderr=None)
