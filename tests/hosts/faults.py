@@ -87,7 +87,7 @@ async def run(
                     log.info("a fault", fault=fault, number=len(events) + 1)
                     await asyncio.to_thread(FAULTS[fault], system)
                     over = time.monotonic()
-                    if not await until(running.all_well, RECOVER_S):
+                    if not await until(lambda since=over: _well(running, reads, since), RECOVER_S):
                         wrong += [
                             f"not well {RECOVER_S:g} s after: {fault}: {one}" for one in await running.illnesses()
                         ]
@@ -99,6 +99,11 @@ async def run(
             verdict = await held_against_truth(running, RECOVER_S)
     verdict = Verdict([*wrong, *verdict.wrong], verdict.trades, verdict.gaps, verdict.still_open)
     return Result(calm, events, verdict, time.monotonic() - began)
+
+
+async def _well(running: Running, reads: Reads, since: float) -> bool:
+    """Every symbol is collected, synced and stored, all hosts are there, and readers are answered."""
+    return await running.all_well() and reads.answered(since)
 
 
 def _sequence(faults: Sequence[str], seed: int) -> Iterator[str]:

@@ -48,6 +48,10 @@ class Reads:
         if self._thread is not None:
             self._thread.join()
 
+    def answered(self, since: float) -> bool:
+        """Whether the newest read that is over began since then, and got an answer."""
+        return bool(self.taken) and self.taken[-1][0] >= since and not np.isnan(self.taken[-1][1])
+
     def between(self, begin: float, end: float) -> Waits:
         took = np.array([seconds for at, seconds in list(self.taken) if begin <= at < end])
         answered = took[~np.isnan(took)] * 1e3
