@@ -23,9 +23,9 @@ run: install
 test: check debian test-fast test-cluster
 
 # What the tests need besides Python, where we may install it: a browser, an HTTP/2 client, an old but real ClickHouse,
-# what hosts made of namespaces are reached with.
+# what hosts made of namespaces are reached with, and who reads metrics.
 debian:
-	@missing=""; for name in chromium curl clickhouse-server rsync; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	@missing=""; for name in chromium curl clickhouse-server rsync prometheus; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; test -x /usr/sbin/sshd || missing="$$missing openssh-server openssh-client"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \

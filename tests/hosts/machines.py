@@ -83,6 +83,12 @@ def missing() -> str:
     return f"Debian packages are missing: {' '.join(packages)}" if packages else ""
 
 
+def refused() -> str:
+    """What the kernel says where it makes no hosts, "" where it does: root in a container may not be allowed to."""
+    tried = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True)
+    return tried.stderr.strip()
+
+
 @dataclass(kw_only=True)
 class Host:
     """A host of `Network`. `disk` is a folder that outlives a loss of power: `home`, `tmp`. `binds` are folders of the
