@@ -106,33 +106,6 @@ def test_counters_do_not_fall_when_an_actor_is_killed(instance: Instance) -> Non
     wait_until(lambda: value(instance, "rayfeed_exchange_up", exchange="kraken") == 1, within_s=60)
 
 
-def test_logs_are_json_that_the_ray_dashboard_shows(instance: Instance) -> None:
-    async def refused() -> None:
-        async with websockets.connect(instance.url.replace("http", "ws") + "/ws?token=wrong") as client:
-            with pytest.raises(websockets.ConnectionClosed):
-                while True:
-                    await client.recv()
-
-    asyncio.run(refused())
-    code = """
-from ray.util.state import get_log, list_logs
-node = ray.nodes()[0]["NodeID"]
-at = {"address": ray.get_runtime_context().gcs_address, "node_id": node}
-names = [name for names in list_logs(**at, glob_filter="worker-*.out").values() for name in names]
-parts = [part for name in names for part in get_log(**at, filename=name, tail=1000)]
-answer = "".join(parts).splitlines()
-"""
-
-    def said() -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in instance.inside(code) if line.startswith('{"time":')]
-        return [line for line in found if line["event"] == "refused on the live feed"]
-
-    wait_until(lambda: bool(said()), within_s=30)
-    line = said()[-1]
-    assert (line["actor"], line["level"]) == ("live", "info")
-    assert "wrong" not in line["reason"]
-
-
 def test_ray_tells_the_same_on_its_own_port(instance: Instance) -> None:
     file = session_folder(runtime_folder(instance.data)) / "prom_metrics_service_discovery.json"
 
