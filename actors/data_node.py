@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
 from actors.placement import Series
 from config import Settings
@@ -25,6 +26,7 @@ from storage.ledger_reading import read_ledgers, records_of
 from storage.schema import COLUMNS
 from storage.symbol_files import Stored, files_of, read_piece, remove_symbol
 from storage.thinned_rows import Rows, Thinning, columns_read, thinned
+from storage.trade_pages import Page, page
 
 #: An answer has no more bytes of rows; the others are asked for piece by piece. More than what is answered at once
 #: (`serve_apps.data_answers`), where nobody may wait for a piece.
@@ -98,6 +100,10 @@ class DataNode:
     async def rows(self, asked: Asked) -> Found:
         """Rows of a range, those that stay. Raises as `ColumnReader.select` does."""
         return await asyncio.to_thread(self._rows, asked)
+
+    async def page(self, exchange: str, symbol: str, asked: Page) -> tuple[pa.RecordBatch, bool]:
+        """See `storage.trade_pages.page`."""
+        return await asyncio.to_thread(page, self._reader, exchange, symbol, asked)
 
     async def piece(self, answer: int, column: str, first: int, count: int) -> Column:
         """Some values of a column of an answer, a copy. `AnswerGone`."""

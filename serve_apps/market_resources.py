@@ -100,7 +100,7 @@ def resources(settings: Settings, token: str, actors: Actors) -> list[Resource]:
     subscriptions, exports = SubscriptionsApp(supervisor, token), ExportsApp(series, symbols)
     return [
         Resource(CHARTS, LOOK, ChartsApp(series, symbols, listing.called)),
-        Resource(TRADES, LOOK, TradesApp(reader, reader.symbols)),
+        Resource(TRADES, LOOK, TradesApp(reader, stored, actors.elsewhere)),
         Resource(BOOK, LOOK, BooksApp(actors.book, stored)),
         Resource(BOOKS, LOOK, BooksApp(actors.book, stored, BOOKS), [OLD_ROUTE]),
         Resource(FEATURES, LOOK, features),

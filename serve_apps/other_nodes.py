@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import Any, Final, Protocol
 
+import pyarrow as pa
 import ray
 import structlog
 
@@ -20,6 +21,7 @@ from serve_apps.data_query import DataQuery
 from storage.column_layout import Column
 from storage.column_reader import DayState
 from storage.thinned_rows import Rows, Values
+from storage.trade_pages import Page
 
 #: Other nodes are asked for their symbols this often: a new one is found within 5 s.
 LOOK_S: Final = 2.0
@@ -52,6 +54,10 @@ class Elsewhere(Protocol):
 
     async def rows(self, query: DataQuery) -> tuple[Rows, Sequence[DayState]]:
         """The rows that answer, and the days they are of. `NodeAway`, and what `ColumnReader.select` raises."""
+        ...
+
+    async def page(self, exchange: str, symbol: str, asked: Page) -> tuple[pa.RecordBatch, bool]:
+        """As `storage.trade_pages.page`. `NodeAway`."""
         ...
 
     def symbols(self) -> Mapping[str, Sequence[str]]:
@@ -148,9 +154,6 @@ class OtherNodes:
         return found
 
     async def rows(self, query: DataQuery) -> tuple[Rows, Sequence[DayState]]:
-        node = self._nodes.get(self._places.get((query.exchange, query.symbol), ""))
-        if node is None:
-            raise NodeAway
         asked = Asked(
             query.exchange,
             query.symbol,
@@ -161,14 +164,22 @@ class OtherNodes:
             query.max_points,
             query.decimate,
         )
-        try:
-            found: Found = await _answered(node.rows.remote(asked))
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except _AWAY as error:
-            raise NodeAway from error
+        node = self._owner(query.exchange, query.symbol)
+        found: Found = await _owned(node.rows.remote(asked))
         sizes = dict(zip(query.columns, query.record_sizes, strict=True))
         return _rows(found, lambda *piece: self._get(node.piece.remote(*piece)), sizes), found.states
+
+    async def page(self, exchange: str, symbol: str, asked: Page) -> tuple[pa.RecordBatch, bool]:
+        found: tuple[pa.RecordBatch, bool] = await _owned(
+            self._owner(exchange, symbol).page.remote(exchange, symbol, asked)
+        )
+        return found
+
+    def _owner(self, exchange: str, symbol: str) -> Any:
+        node = self._nodes.get(self._places.get((exchange, symbol), ""))
+        if node is None:
+            raise NodeAway
+        return node
 
     async def _look_forever(self) -> None:
         while True:
@@ -222,6 +233,16 @@ def _rows(found: Found, fetch: Fetch, sizes: Mapping[str, int]) -> Rows:
         return [whole[first:end] for first, end in bounds]
 
     return Rows(found.count, parts, found.sparse_by)
+
+
+async def _owned(answer: Awaitable[Any]) -> Any:
+    """What the owner of rows says, or raises; `NodeAway` when it does not answer."""
+    try:
+        return await _answered(answer)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except _AWAY as error:
+        raise NodeAway from error
 
 
 async def _answered(answer: Awaitable[Any]) -> Any:

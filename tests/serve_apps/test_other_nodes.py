@@ -14,7 +14,10 @@ from config import Settings, load
 from config.node_folder import disk_of
 from serve_apps import other_nodes
 from serve_apps.data import DataApp, build
-from serve_apps.other_nodes import OtherNodes
+from serve_apps.market import MarketApp, Resource
+from serve_apps.other_nodes import OtherNodes, both
+from serve_apps.trades import TRADES, TradesApp
+from storage.column_reader import ColumnReader
 from tests.actors.exchanges import Handle
 from tests.polling import until
 from tests.serve_apps.asgi_client import ask
@@ -95,6 +98,35 @@ async def test_an_answer_is_the_same_as_where_the_rows_are(
         assert (found.status, found.headers) == (expected.status, expected.headers)
         assert found.body == expected.body
     assert elsewhere.at_once(query.encode()) is None, "the event loop never waits for another node"
+
+
+@pytest.mark.parametrize("query", ["order=asc&limit=700", "limit=50", "order=asc&format=arrow", "limit=0"])
+async def test_pages_of_trades_are_the_same_too(
+    apps: tuple[DataApp, DataApp, OtherNodes], here: Settings, there: Settings, query: str
+) -> None:
+    _, _, others = apps
+    await others.first_look()
+    own = paged(ColumnReader(there.columns))
+    elsewhere = paged(ColumnReader(here.columns), others)
+    for symbol in ("BTCUSDT", "NONE"):
+        cursor = ""
+        for _ in range(3):
+            path = f"/api/v1/trades/{symbol}?exchange=binance&{query}{cursor}"
+            expected, found = await ask(own, path), await ask(elsewhere, path)
+            assert (found.status, found.headers) == (expected.status, expected.headers)
+            assert expected.status >= 400 or found.body == expected.body
+            if expected.status == 200 and "arrow" not in query:
+                cursor = f"&cursor={expected.json['next_cursor']}"
+    others._nodes.clear()
+    away = await ask(elsewhere, "/api/v1/trades/BTCUSDT?exchange=binance")
+    assert (away.status, away.headers["retry-after"]) == (503, "1")
+
+
+def paged(reader: ColumnReader, others: OtherNodes | None = None) -> MarketApp:
+    def symbols() -> dict[str, list[str]]:
+        return reader.symbols() if others is None else both(reader.symbols(), others.symbols())
+
+    return MarketApp([Resource(TRADES, ("GET",), TradesApp(reader, symbols, others))])
 
 
 async def test_what_is_asked_for_again_with_its_tag_is_not_sent_again(

@@ -44,7 +44,7 @@ class Market:
         self.writer = ColumnWriter(folder, 64)
         self.now_ns = now_ns
         reader = ColumnReader(folder, rescan_s=0)
-        app = TradesApp(reader, reader.symbols, lambda: self.now_ns)
+        app = TradesApp(reader, reader.symbols, clock=lambda: self.now_ns)
         self.app = MarketApp([Resource(TRADES, ("GET", "HEAD"), app, [ROUTE])])
 
     def store(self, trades: list[tuple[int, int]]) -> None:
