@@ -36,6 +36,7 @@ class Nodes:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._known: dict[str, str] = {this_node(): disk_of(settings.data)}
+        self._addresses: dict[str, str] = {}
 
     @property
     def own_disk(self) -> str:
@@ -43,7 +44,9 @@ class Nodes:
 
     async def look(self) -> Mapping[str, str]:
         """The node of each disk that is there now, that of this process first. A node that does not answer has none."""
-        alive = {node["NodeID"] for node in await asyncio.to_thread(ray.nodes) if node["Alive"]}
+        there = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
+        self._addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in there}
+        alive = self._addresses.keys()
         self._known = {node: disk for node, disk in self._known.items() if node in alive}
         for node in sorted(alive - self._known.keys()):
             try:
@@ -56,6 +59,10 @@ class Nodes:
         for node, disk in self._known.items():
             found.setdefault(disk, node)
         return found
+
+    def disks_of(self, host: str) -> set[str]:
+        """The disks, as of the last look, of a host by its address, or of a node as Ray names it."""
+        return {disk for node, disk in self._known.items() if host in (node, self._addresses.get(node))}
 
 
 def _disk(settings: Settings) -> str:

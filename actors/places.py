@@ -102,14 +102,14 @@ class Places:
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_forever())
 
-    async def scale(self, count: int, configured: bool = False) -> dict[str, Any]:
-        """Have so many shards, evenly over the nodes there are; returns what that takes, while symbols move. See
-        `progress`. `SettingsError`."""
+    async def scale(self, count: int, configured: bool = False, without: Iterable[str] = ()) -> dict[str, Any]:
+        """Have so many shards, evenly over the nodes there are but those `without` (addresses of hosts, or nodes as Ray
+        names them); returns what that takes, while symbols move. See `progress`. `SettingsError`."""
         if not 1 <= count <= MOST_SHARDS:
             raise SettingsError(f"there can be 1 to {MOST_SHARDS} shards")
         async with self._changing:
             disks = await self._nodes.look()
-            wanted = spread(self.placement, count, [*disks])
+            wanted = spread(self.placement, count, self._spared(disks, without))
             made_for = count if configured else None
             if tuple(wanted) != self.placement.shards or configured:
                 try:
@@ -123,6 +123,16 @@ class Places:
         self._progress = Progress(shards=count, symbols=to_move)
         self._set_out()
         return self.progress()
+
+    def _spared(self, disks: Iterable[str], without: Iterable[str]) -> list[str]:
+        left = list(disks)
+        for host in without:
+            if not (its := self._nodes.disks_of(host)):
+                raise SettingsError(f"no host {host} is in the cluster: rayfeed status names them")
+            left = [disk for disk in left if disk not in its]
+        if not left:
+            raise SettingsError("no host is left that could have the symbols")
+        return left
 
     def progress(self) -> dict[str, Any]:
         """See `Progress`; `done` once everything is where it belongs."""

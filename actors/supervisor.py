@@ -301,11 +301,11 @@ class Supervisor:
         found: list[dict[str, Any]] = await self._actors[ALERTER].deliveries.remote(alert_id, limit)
         return found
 
-    async def scale(self, shards: int) -> dict[str, Any]:
+    async def scale(self, shards: int, without: Sequence[str] = ()) -> dict[str, Any]:
         """See `Places.scale`. `SettingsError` before everything runs."""
         if self._places is None or not self._collecting:
             raise SettingsError("the instance is still starting; ask again in a moment")
-        said = await self._places.scale(shards)
+        said = await self._places.scale(shards, without=without)
         self._note("scaled", "placement", f"{shards} shards", shards=shards, to_move=said["symbols"])
         return said
 

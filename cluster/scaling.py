@@ -20,12 +20,15 @@ _STUCK_S: Final = 300.0
 
 def scale(
     shards: Annotated[int, typer.Option(min=1, max=256, help="How many shards there are to be.")],
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this host free, by its address: before it is taken away.")
+    ] = None,
     data: Data = Path("data"),
     as_json: AsJson = False,
 ) -> None:
     """Change the number of shards; symbols move one after another, and nothing is lost. It goes on when this ends."""
     with supervisor(data) as ask:
-        said: dict[str, Any] = ask("scale", shards)
+        said: dict[str, Any] = ask("scale", shards, without or [])
         said = _followed(ask, said) if as_json else _shown(ask, said)
     if as_json:
         typer.echo(json.dumps(said))

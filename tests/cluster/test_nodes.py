@@ -108,14 +108,26 @@ def nodes(instance: Instance) -> int:
     return int(instance.inside("answer = sum(node['Alive'] for node in ray.nodes())"))
 
 
+def joiner(instance: Instance) -> str:
+    """As Ray names the node that is not the first; both have the address of this machine."""
+    alive = "node['Alive'] and 'node:__internal_head__' not in node['Resources']"
+    (found,) = instance.inside(f"answer = [node['NodeID'] for node in ray.nodes() if {alive}]")
+    return str(found)
+
+
+def scaled(instance: Instance, shards: str, *more: str) -> int:
+    """How many symbols have moved."""
+    done = command("scale", "--shards", shards, *more, "--data", str(instance.data), "--json")
+    assert done.returncode == 0, done.stderr
+    return int(json.loads(done.stdout)["moved"])
+
+
 def test_a_node_joins_takes_symbols_is_lost_and_comes_back(lively: Instance, tmp_path: Path) -> None:
     firsts = {symbol: int(ids(lively, symbol)[0]) for symbol in SYMBOLS}
     other = tmp_path / "other"
     with joined(lively, other) as node:
         wait_until(lambda: nodes(lively) == 2, WITHIN_S)
-        done = command("scale", "--shards", "2", "--data", str(lively.data), "--json")
-        assert done.returncode == 0, done.stderr
-        moved = json.loads(done.stdout)["moved"]
+        moved = scaled(lively, "2")
         assert 0 < moved < len(SYMBOLS)
         wait_until(lambda: len(folders(other)) == moved, WITHIN_S)
         wait_until(lambda: len(folders(lively.data)) == len(SYMBOLS) - moved, WITHIN_S)
@@ -136,4 +148,12 @@ def test_a_node_joins_takes_symbols_is_lost_and_comes_back(lively: Instance, tmp
         wait_until(lambda: folders(other) == set(), WITHIN_S)
         grows(lively)
         assert is_whole(lively, firsts)
+        scaled(lively, "2")
+        wait_until(lambda: folders(other), WITHIN_S)
+        # Before it is taken away for good.
+        scaled(lively, "2", "--without", joiner(lively))
+        wait_until(lambda: folders(other) == set(), WITHIN_S)
+        wait_until(lambda: is_whole(lively, firsts), WITHIN_S)
     grows(lively)
+    refused = command("scale", "--shards", "1", "--without", "192.0.2.1", "--data", str(lively.data))
+    assert (refused.returncode, "no host 192.0.2.1" in refused.stderr) == (1, True)
