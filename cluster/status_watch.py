@@ -38,6 +38,8 @@ def watch(data: Path, every_s: float) -> None:
         raise InstanceError("--watch needs a terminal; with --json it prints a line each time instead")
     source, watched, drawn = _Source(data, every_s), Watched(), None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Who was started by a script may have been told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     live = Live(console=console, screen=True, auto_refresh=False)
     with suppress(KeyboardInterrupt), source.running(), _keys() as pressed, live:
         while pressed(_LOOK_S) not in ("q", "Q", "\x03", "\x1b"):

@@ -175,7 +175,7 @@ async def test_a_database_made_anew_gets_everything_although_the_files_are_known
             await shard.send("okx", {"trades": some("BTC-USDT", 1, 200)}, NOON)
 
         async def equal(shard: Shard = shard, database: Database = database) -> bool:
-            remembered = (settings.data / "reconciled" / "0-of-1.json").exists()
+            remembered = (settings.data / "reconciled" / "shard-0.json").exists()
             return remembered and await ids(database, "BTC-USDT") == list(range(1, 201))
 
         await until(equal, within_s=10)

@@ -134,7 +134,7 @@ def test_a_column_is_added_once_also_by_who_was_killed_before(empty: ClickHouse,
         except Killed:
             pass
     assert sum("ADD COLUMN" in what for what in mortal.done) == 1, "on old servers it cannot be said twice"
-    empty.query("INSERT INTO steps (step) VALUES (1)")
+    empty.query("INSERT INTO steps (step) SELECT toInt64(1) AS step")
     assert empty.query("SELECT step, foot FROM steps").to_pylist() == [{"step": 1, "foot": None}]
 
 
