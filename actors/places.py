@@ -26,6 +26,8 @@ AT_ONCE: Final = 50
 RETRY_S: Final = 1.0
 #: Nodes are looked for this often.
 LOOK_S: Final = 2.0
+#: Readers find within this that rows are on another disk; until then they have those that were left behind.
+LEFT_S: Final = 5.0
 #: An answer that a move waits for takes no longer, or the move is tried again.
 STEP_S: Final = 120.0
 
@@ -77,6 +79,8 @@ class Places:
         self._missing: dict[str, float] = {}
         self._watch: asyncio.Task[None] | None = None
         self._held: list[Series] = []
+        #: Files of symbols that have moved, by the disk and who reads it.
+        self._left: list[tuple[str, Any, Series]] = []
         self._progress = Progress()
         self._task: asyncio.Task[None] | None = None
         #: Held while the placement is another than a moment ago.
@@ -198,21 +202,39 @@ class Places:
             self._task = asyncio.create_task(self._move_all())
 
     async def _move_all(self) -> None:
-        while self.placement.elsewhere:
-            try:
-                async with self._changing:
-                    await self._move_some()
-                self._progress.error = ""
-            except (TimeoutError, OSError, ray.exceptions.RayError) as error:
-                self._progress.error = str(error).strip().rpartition("\n")[2]
-                log.warning("symbols cannot be moved now", error=repr(error))
-                await asyncio.sleep(RETRY_S)
+        while True:
+            while self.placement.elsewhere:
+                try:
+                    async with self._changing:
+                        await self._move_some()
+                    self._progress.error = ""
+                except (TimeoutError, OSError, ray.exceptions.RayError) as error:
+                    self._progress.error = str(error).strip().rpartition("\n")[2]
+                    log.warning("symbols cannot be moved now", error=repr(error))
+                    await asyncio.sleep(RETRY_S)
+            if self._left:
+                await asyncio.sleep(LEFT_S)
+                await self._clear()
+                continue
+            async with self._changing:
+                if self.placement.elsewhere:
+                    continue
+                for number in sorted(self.shards.keys() - set(self.placement.running)):
+                    del self.shards[number]
+                    self._on.pop(number, None)
+                    await self._end(directory.shard_name(number))
+                await self._tell_collectors()
+                return
+
+    async def _clear(self) -> None:
+        """Take away what was left behind; what cannot be now is brought home later, of which nothing is left then."""
+        left, self._left = self._left, []
         async with self._changing:
-            for number in sorted(self.shards.keys() - set(self.placement.running)):
-                del self.shards[number]
-                self._on.pop(number, None)
-                await self._end(directory.shard_name(number))
-            await self._tell_collectors()
+            gone = [reader.remove.remote(*one) for disk, reader, one in left if self.placement.disk_of(*one) != disk]
+            try:
+                await _answer(asyncio.gather(*gone))
+            except (TimeoutError, OSError, ray.exceptions.RayError) as error:
+                log.warning("files of symbols that have moved are left behind", error=repr(error))
 
     async def _move_some(self) -> None:
         """Those of one shard that go to the same other one."""
@@ -251,7 +273,7 @@ class Places:
         done.moved += len(symbols)
         await _answer(self.shards[source].forget.remote(symbols, self.placement))
         if travels is not None:
-            await _answer(asyncio.gather(*(travels.remove.remote(*one) for one in symbols)))
+            self._left += [(there, travels, one) for one in symbols]
 
     async def _watch_forever(self) -> None:
         """Notice nodes that come and go."""

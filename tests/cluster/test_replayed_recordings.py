@@ -296,6 +296,7 @@ def test_status_names_every_actor_and_counts_its_rows(complete: Instance) -> Non
         "simulator",
         "live_hub",
         "market_watch",
+        "metrics",
     }
     own = {exchange: actors[f"collector:{exchange}"] for exchange in EXCHANGES}
     assert {exchange: status["trades"] for exchange, status in own.items()} == LIVE_TRADES

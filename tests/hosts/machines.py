@@ -52,20 +52,20 @@ UseDNS no
 SetEnv {environment}
 """
 #: Runs as the first process of a host: a shell, because it has to take in orphans as `init` does. Mounts what is its
-#: own, the temporary folder last, as the folders of the tests may be in it.
+#: own, home and the temporary folder last, as what hosts see may be in them.
 _INIT: Final = """\
 set -e
 mount --bind {disk}/passwd /etc/passwd
 mount --bind {disk}/hosts /etc/hosts
-mount --bind {disk}/home /home
+{binds}
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/sshd {keys}
 cp {secrets}/* {keys}
 chmod 600 {keys}/*
-{binds}
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 hostname {name}
-mount --bind {disk}/tmp /tmp
+mount --rbind {disk}/home /home
+mount --rbind {disk}/tmp /tmp
 mount -o remount,bind,ro /
 cd /
 /usr/sbin/sshd -D -e -f {keys}/sshd_config &
@@ -231,6 +231,9 @@ class Host:
         return self._first.pid
 
     def _bind(self, target: str, source: Path) -> str:
+        if target.startswith(("/home/", "/tmp/")):
+            # Into what takes the place of that folder afterwards.
+            target = f"{self.disk}{target}"
         return f"mkdir -p {target}; mount --bind {source} {target}; mount -o remount,bind,ro {target}"
 
     def _has_begun(self) -> bool:

@@ -72,7 +72,10 @@ class Cluster:
         # What Ray's workers import is what was sent to the host, not what `.venv` was made from.
         environment = {"LANG": "C.UTF-8", "PYTHONPATH": f"{HOME}/rayfeed"}
         made = {f"{HOME}/rayfeed/{name}": (PROJECT / name).resolve() for name in _INSTALLED}
-        self.laptop = network.add("laptop", {f"{HOME}/checkout": PROJECT})
+        # Commands in it begin with the path of the interpreter it was made for.
+        venv = {str((PROJECT / ".venv").resolve()): (PROJECT / ".venv").resolve()}
+        made |= venv
+        self.laptop = network.add("laptop", {f"{HOME}/checkout": PROJECT, **venv})
         self.head = network.add("head", made, environment)
         self.workers = [network.add(f"worker-{number}", made, environment) for number in range(workers)]
         #: Hosts that no cluster file names yet.
