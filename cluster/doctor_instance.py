@@ -145,10 +145,14 @@ def database(one: Mapping[str, Any], settings: Settings) -> Iterator[Finding]:
         yield warning("sinks", name, "was not reached yet", "ask again in a moment")
     else:
         yield ok("sinks", name, f"{one.get('version') or ''} has {one.get('rows_written', 0):,} rows".strip())
-    if spooled:
+    waiting = f"{size(spooled)} of {size(room)} wait for ClickHouse"
+    if spooled > FULL_SPOOL * room or (spooled and not one.get("available")):
         finding = wrong if spooled > FULL_SPOOL * room else warning
         remedy = "bring ClickHouse back before it is full, then the oldest rows go; sinks.spool_bytes makes it larger"
-        yield finding("sinks", "spool", f"{size(spooled)} of {size(room)} wait for ClickHouse", remedy)
+        yield finding("sinks", "spool", waiting, remedy)
+    elif spooled:
+        # Rows that were written down a moment ago, or what is left of a time without it: it gets less by itself.
+        yield ok("sinks", "spool", waiting)
     if lost:
         remedy = "the column files have all of it; hours of trades that are short are written again by themselves"
         yield warning("sinks", "lost to ClickHouse", f"{lost:,} tables of rows", remedy)

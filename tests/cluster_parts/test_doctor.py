@@ -317,6 +317,15 @@ def test_sinks_that_are_away_or_nearly_full_say_so(tmp_path: Path) -> None:
     assert "make room" in next(iter(doctor_instance.sinks({"database": full}, settings))).remedy
 
 
+@pytest.mark.parametrize(("available", "state"), [(True, "ok"), (False, "warning"), (None, "warning")])
+def test_rows_that_wait_for_a_moment_are_well_while_clickhouse_answers(
+    tmp_path: Path, available: bool | None, state: str
+) -> None:
+    one = {"answers": True, "kind": "embedded", "available": available, "spooled_bytes": 600_000}
+    told = {found.check: found.state for found in doctor_instance.sinks({"database": one}, load(tmp_path))}
+    assert told["spool"] == state
+
+
 def test_actors_breakers_days_replicas_and_hosts_are_looked_at() -> None:
     said = {
         "shard:0": {"answers": True, "failure": "cannot write column files: No space left on device"},
