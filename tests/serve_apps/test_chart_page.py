@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser import Visit, visit
 from tests.polling import until
@@ -163,6 +163,35 @@ async def test_a_symbol_is_found_and_chosen_by_keyboard(site: Site) -> None:
         await expect(page.locator("#symbols [role=option]")).to_have_count(0)
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("combobox", name="Symbol")).to_have_value("BTC/USD")
+        assert here.errors == []
+
+
+async def test_a_list_that_comes_while_one_chooses_leaves_the_choice_where_it_was(site: Site) -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def later(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await told.wait()
+        listed = await answer.json()
+        listed["exchanges"]["binance"].insert(0, {**listed["exchanges"]["binance"][0], "symbol": "BTCUSD_PERP"})
+        await route.fulfill(response=answer, json=listed)
+
+    async with on_chart(site) as here:
+        page = here.page
+        await expect_text(page, "#price", "60,256.12")
+        await page.route("**/api/v1/symbols", later)
+        await page.keyboard.press("/")
+        await asked.wait()
+        await page.keyboard.type("btcusd")
+        await page.keyboard.press("ArrowDown")
+        chosen = page.locator("#symbols [aria-selected=true]")
+        await expect(chosen).to_have_text("BTC/USD")
+        told.set()
+        await expect(page.locator("#symbols [role=option]")).to_have_count(3)
+        await expect(chosen).to_have_text("BTC/USD")
+        await page.keyboard.press("Enter")
+        await expect_text(page, "#name", "BTC/USD")
         assert here.errors == []
 
 

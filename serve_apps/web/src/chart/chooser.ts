@@ -46,10 +46,14 @@ export class SymbolChooser {
     });
   }
 
-  /** Takes a new list of symbols; an open list keeps its search. */
+  /** Takes a new list of symbols; an open list keeps its search, and what Enter would choose. */
   offer(symbols: ReadonlyMap<string, readonly string[]>): void {
     this.symbols = symbols;
-    if (this.isOpen) this.render(this.input.value === this.current?.symbol ? "" : this.input.value);
+    if (!this.isOpen) return;
+    const before = this.instruments[this.active];
+    this.render(this.input.value === this.current?.symbol ? "" : this.input.value);
+    const again = this.instruments.findIndex((one) => one.symbol === before?.symbol && one.exchange === before.exchange);
+    if (again >= 0) this.activate(again);
   }
 
   show(instrument: Instrument | undefined): void {
