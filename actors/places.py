@@ -208,8 +208,8 @@ class Places:
                     async with self._changing:
                         await self._move_some()
                     self._progress.error = ""
-                except (TimeoutError, OSError, ray.exceptions.RayError) as error:
-                    self._progress.error = str(error).strip().rpartition("\n")[2]
+                except Exception as error:  # noqa: BLE001 - it is tried again, and who waits for it is told why
+                    self._progress.error = (str(error) or repr(error)).strip().rpartition("\n")[2]
                     log.warning("symbols cannot be moved now", error=repr(error))
                     await asyncio.sleep(RETRY_S)
             if self._left:
@@ -281,8 +281,8 @@ class Places:
             await asyncio.sleep(LOOK_S)
             try:
                 await self._look()
-            except (TimeoutError, OSError, ray.exceptions.RayError) as error:
-                log.warning("the nodes cannot be looked at now", error=repr(error))
+            except Exception as error:  # noqa: BLE001 - there is a next look, and nobody else would notice a lost node
+                log.error("the nodes cannot be looked at now", error=repr(error))
 
     async def _look(self) -> None:
         disks = await self._nodes.look()

@@ -29,6 +29,8 @@ from cluster.status_screen import Watched, screen
 _LOOK_S: Final = 0.1
 #: An instance that does not answer is asked again after this long.
 _AGAIN_S: Final = 1.0
+#: Who asks waits while so many answers are not drawn.
+_MOST_WAITING: Final = 8
 
 
 def watch(data: Path, every_s: float) -> None:
@@ -61,7 +63,7 @@ class _Source:
     def __init__(self, data: Path, every_s: float) -> None:
         self._data = data
         self._command = [sys.executable, "-m", "cluster.cli", "status", "--watch", "--json", "--every", str(every_s)]
-        self._said: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._said: queue.Queue[dict[str, Any]] = queue.Queue(_MOST_WAITING)
         self._over = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         #: Why nothing new is to be expected, "" while it is.

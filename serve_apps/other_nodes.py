@@ -185,8 +185,8 @@ class OtherNodes:
         while True:
             try:
                 await self.look()
-            except (*_AWAY, ray.exceptions.RayError, OSError, RuntimeError) as error:
-                log.warning("other nodes cannot be asked now", error=repr(error))
+            except Exception as error:  # noqa: BLE001 - there is a next look; requests wait for the first
+                log.error("other nodes cannot be asked now", error=repr(error))
             # Who has nothing to say about others can still tell what is here.
             self._first.set()
             await asyncio.sleep(LOOK_S)

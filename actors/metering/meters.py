@@ -40,7 +40,8 @@ class Counted:
         self._counts[labels] += by  # type: ignore[assignment]  # seconds are counted too
 
     def samples(self) -> Samples:
-        return {(self._name, labels): count for labels, count in self._counts.items()}
+        # Threads may add labels meanwhile.
+        return {(self._name, labels): count for labels, count in list(self._counts.items())}
 
 
 class Durations:
@@ -71,7 +72,7 @@ class Durations:
         counts[-1] += float(np.maximum(seconds, 0.0).sum())
 
     def samples(self) -> Samples:
-        return {(self._name, labels): list(counts) for labels, counts in self._counts.items()}
+        return {(self._name, labels): list(counts) for labels, counts in list(self._counts.items())}
 
     def _of(self, labels: tuple[str, ...]) -> list[float]:
         if (counts := self._counts.get(labels)) is None:
