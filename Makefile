@@ -14,7 +14,7 @@ DATA ?=
 SEED ?=
 SEEDS ?=
 
-.PHONY: run test debian check test-fast test-cluster chaos kills dst bench docs format install web clean
+.PHONY: run test debian check test-fast explore test-cluster chaos kills dst bench docs format install web clean
 .DEFAULT_GOAL := run
 
 run: install
@@ -23,10 +23,11 @@ run: install
 test: check debian test-fast test-cluster
 
 # What the tests need besides Python, where we may install it: a browser, an HTTP/2 client, an old but real ClickHouse,
-# what hosts made of namespaces are reached with, and who reads metrics.
+# what hosts made of namespaces are reached with and have disks and clocks of their own by, and who reads metrics.
 debian:
 	@missing=""; for name in chromium curl clickhouse-server rsync prometheus; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; test -x /usr/sbin/sshd || missing="$$missing openssh-server openssh-client"; \
+	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; command -v mke2fs >/dev/null || missing="$$missing e2fsprogs"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "Some tests need Debian packages that are missing:$$missing"; fi
@@ -42,6 +43,10 @@ check: install
 test-fast: install
 	$(BIN)/pytest --ignore=tests/cluster --ignore=tests/hosts -n 3 --dist loadfile
 
+# Properties, held against examples that are others each time.
+explore: install
+	HYPOTHESIS_EXPLORE=1 $(BIN)/pytest --ignore=tests/cluster --ignore=tests/hosts -m hypothesis -n 3 --dist loadfile
+
 # The whole system, started as a user would, on this machine and on several hosts.
 test-cluster: install
 	$(BIN)/pytest tests/cluster tests/hosts --durations=20
@@ -51,7 +56,7 @@ test-cluster: install
 # root): make chaos SEED=1
 chaos: install
 	$(BIN)/python -m tests.chaos.campaign --on ray --faults 200 --seconds 1200 --rate 40 --out chaos $(if $(SEED),--seed $(SEED))
-	$(BIN)/python -m tests.hosts.faults --seconds 3600 --out chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.hosts.faults --seconds 3600 --shards 3 --out chaos $(if $(SEED),--seed $(SEED))
 
 # Nothing but kills of shards, database, Redis and the whole tree, and then files, ClickHouse and what was made are
 # compared: make kills SEED=1

@@ -29,7 +29,7 @@ from actors.alerting.retries import Outcome, wait_after
 from actors.parcels import Parcel, unpacked
 from config import Settings
 from storage.alert_log import Alert, AlertLog, Attempt, Fired, Firing, Record
-from storage.schema import ALERTS
+from storage.record_schema import ALERTS
 
 #: An attempt that takes longer has failed.
 ATTEMPT_S: Final = 10.0

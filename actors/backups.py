@@ -16,8 +16,10 @@ import pyarrow as pa
 import ray
 import structlog
 
+from actors.other_disks import disks_to_back_up
 from config.settings import Settings
 from storage.backup import BackupCancelled, Copying, Extras, prune
+from storage.backup_disks import SymbolsMoved
 from storage.backup_manifest import BackupError, Manifest, described
 from storage.backup_retention import begun, is_due, next_hour
 from storage.backup_store import BackupStore, open_store
@@ -30,6 +32,8 @@ RETRY_WAITS_S: Final = (60.0, 300.0, 900.0)
 #: Rows that wait for ClickHouse have this long to arrive there; those that do not are in the spool.
 FLUSH_S: Final = 20.0
 ANSWER_TIMEOUT_S: Final = 300.0
+#: While symbols move, a backup is begun anew; what was copied is there already.
+MOST_ATTEMPTS: Final = 3
 STOP_S: Final = 2.0
 #: Its time of change is when an instance began to look at the clock.
 _SINCE: Final = "since"
@@ -161,6 +165,8 @@ class Backups:
             self._job |= {"state": "done", "to": store.shown, **described(name, manifest)}
             if target == self._settings.backups:
                 self._newest, self._failure = name, ""
+                if manifest.lacks:
+                    self._note_failure(f"{name} lacks what other hosts have: {'; '.join(manifest.lacks)}")
             log.info("a backup was made", backup=name)
             return True
         finally:
@@ -178,10 +184,18 @@ class Backups:
                 raise DatabaseUnavailable(f"no answer within {ANSWER_TIMEOUT_S:g} s") from None
             return rows
 
-        self._copying = copying = Copying(store, self._settings.data, query, extras, lambda: self._stopped)
-        with contextlib.suppress(DatabaseUnavailable):  # its queries will tell
-            await self._ask("flush", FLUSH_S)
-        return await asyncio.to_thread(copying.run, self._clock)
+        for attempt in range(MOST_ATTEMPTS):
+            disks = await disks_to_back_up(self._settings)
+            data = self._settings.data
+            self._copying = copying = Copying(store, data, query, extras, lambda: self._stopped, disks)
+            with contextlib.suppress(DatabaseUnavailable):  # its queries will tell
+                await self._ask("flush", FLUSH_S)
+            try:
+                return await asyncio.to_thread(copying.run, self._clock)
+            except SymbolsMoved:
+                if attempt == MOST_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         try:

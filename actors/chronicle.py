@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from storage.schema import AUDIT_LOG, SYMBOLS, USERS
+from storage.record_schema import AUDIT_LOG, USERS
+from storage.schema import SYMBOLS
 from storage.users import User
 
 #: Tables that wait for the database actor.

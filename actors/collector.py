@@ -19,22 +19,27 @@ import pyarrow as pa
 from actors import kernels
 from actors.aggregation.consolidated import Reception
 from actors.backfill.backfill import Backfill
-from actors.coverage import Break, Coverage, breaks_batch
+from actors.backfill.records import Notes, NotesInFile
+from actors.coverage import ANOTHER, Break, Coverage, breaks_batch
 from actors.delivery import KINDS, Delivery
+from actors.directory import Succeeded
 from actors.endpoint import Endpoint
 from actors.exchange_connection import ExchangeConnection, Shared
-from actors.feeds.feed import Credentials, Decoded, Proof, RejectedFrame, RestRequest
+from actors.feeds.feed import Credentials, Decoded, Proof, RejectedFrame
 from actors.feeds.history import TradeHistory
 from actors.feeds.registry import FEEDS, HISTORIES
+from actors.instrument_list import InstrumentList
 from actors.live_offers import ReceivedOffers
 from actors.metering.meters import LAG
+from actors.nodes import where_it_is
 from actors.placement import Placement
 from actors.recorder import Recorder
 from actors.request_budget import RequestBudget
-from actors.rest_client import RestClient, RestError
+from actors.rest_client import RestClient
 from actors.roster import Roster, answered
 from actors.routes import Routes
 from config import Settings, SettingsError
+from config.node_folder import on_this_node
 
 #: Different reasons counted apart; further ones share a name.
 MAX_REASONS: Final = 50
@@ -59,6 +64,7 @@ class Collector:
         settings: Settings,
         shards: Sequence[Any],
         live: ReceivedOffers | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self.exchange = exchange
         self._live = live
@@ -80,7 +86,7 @@ class Collector:
             exchange,
             self._routes,
             self._history,
-            settings.data / "backfill",
+            notes or NotesInFile(settings.data / "backfill" / f"{exchange}.json"),
             self._delivery.deliver,
             self._compared,
             lambda: int((self._lag_ms or 0.0) * 1e6),
@@ -89,11 +95,10 @@ class Collector:
         self._shared: Shared | None = None
         self._connecting: asyncio.TaskGroup | None = None
         self._names = 0
-        self._instruments: pa.Table | None = None
-        #: The requests the list was read with: other symbols may be in other lists.
-        self._listed: frozenset[RestRequest] = frozenset()
-        self._listed_at = 0.0
-        self._list_due = asyncio.Event()
+        #: Nobody else collects this; or somebody else does, from now on.
+        self._alone = asyncio.Event()
+        self._alone.set()
+        self._retired = False
         #: Frames wait to be flushed.
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -105,13 +110,18 @@ class Collector:
         self._lag_ms: float | None = None
         segment_bytes = settings.collector.journal_segment_bytes
         kernels.warm_up()
-        self._recorder = Recorder(settings.journals, exchange, segment_bytes, settings.journal)
+        self._recorder = Recorder(on_this_node(settings).journals, exchange, segment_bytes, settings.journal)
+        self._list = InstrumentList(self._feed, settings.collector, self._recorder, self._say, self._roster)
 
     def __repr__(self) -> str:
         return f"Collector({self.exchange}, {len(self._roster.wanted)} symbols, {self._state()})"
 
     async def start(self) -> None:
         """Begin collecting; does nothing when it runs already."""
+        if self._runs:
+            return
+        await self._backfill.read()
+        # Somebody else may have started it meanwhile.
         if not self._runs:
             self._failure = ""
             self._task = asyncio.create_task(self._run())
@@ -120,7 +130,38 @@ class Collector:
         """Leave the exchange, decode what was received and wait until the shards have it."""
         await self._end_task()
         await self._delivery.finish()
+        await self._backfill.finish()
         self._recorder.close()
+
+    async def received(self) -> Mapping[str, int]:
+        """Symbols that are received, and since when (ns) without a break."""
+        return dict(self._coverage.received)
+
+    async def begin_beside(self, received: Mapping[str, int]) -> None:
+        """Begin to collect while another process, which has `received` its symbols since then, still does: what comes
+        is kept until `take_over`."""
+        self._alone.clear()
+        self._coverage.before(received)
+        await self._delivery.hold(self._roster.wanted)
+        await self.start()
+
+    async def retire(self) -> Mapping[str, int]:
+        """As `stop`, for another process that takes over; until when (ns) each symbol was received. Who asks for
+        books or how they are received is told `Succeeded` from now on."""
+        self._retired = True
+        await self.stop()
+        lost = {symbol: self._coverage.lost(symbol) for symbol in self._roster.wanted}
+        return {symbol: until[0] for symbol, until in lost.items() if until is not None}
+
+    async def take_over(self, heard: Mapping[str, int]) -> None:
+        """Who was there before has received these symbols until then (ns), and the shards have all of it; `place`
+        follows, which lets go what was kept."""
+        if self._alone.is_set():
+            return
+        self._alone.set()
+        for symbol in self._roster.wanted:
+            left = self._coverage.ended(ANOTHER, heard.get(symbol, 0), "the collector was replaced", [symbol])
+            self._broke(left, time.time_ns())
 
     async def relocate(self, endpoint: Endpoint) -> None:
         """The exchange is elsewhere, or has other symbols, than we were told: collect from there."""
@@ -128,6 +169,7 @@ class Collector:
             await self._end_task()
             self._endpoint = endpoint
             self._roster = Roster(self._feed, endpoint.symbols, self._connect)
+            self._list.belongs_to(self._roster)
         await self.start()
 
     async def hold(self, symbols: Sequence[str]) -> None:
@@ -142,14 +184,9 @@ class Collector:
     async def add(self, symbols: Sequence[str]) -> dict[str, str]:
         """Collect further symbols, without a new connection where there is room on one. Says for each why it is not
         collected; "" where it is."""
-        every = self._roster.possible((*self._roster.wanted, *symbols))
-        incomplete = not self._listed.issuperset(self._feed.instrument_requests(every))
-        # What is not in the list may have been put there since.
-        retry_s = self._settings.collector.list_retry_s
-        old = time.monotonic() - self._listed_at > retry_s and self._roster.unlisted(symbols)
-        if self._runs and self._listed and (incomplete or old):
+        if self._runs and self._list.may_lack(symbols):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._read_list(every), CHANGE_TIMEOUT_S / 2)
+                await asyncio.wait_for(self._list.read(symbols), CHANGE_TIMEOUT_S / 2)
         self._roster.add(symbols)
         return await answered(self._roster, symbols, CHANGE_TIMEOUT_S)
 
@@ -173,6 +210,7 @@ class Collector:
     async def book(self, symbols: Sequence[str] | None = None, levels: int | None = 25) -> list[pa.RecordBatch]:
         """The best levels of books (all levels for None) as `storage.schema.DEPTH`, one batch per connection; only
         rows whose state is `synced` hold levels."""
+        self._check_in_office()
         wanted = None if symbols is None else set(symbols)
         mine = [
             (connection, [symbol for symbol in connection.symbols if wanted is None or symbol in wanted])
@@ -188,7 +226,7 @@ class Collector:
         if malformed := self._roster.malformed(symbol):
             raise SettingsError(malformed)
         try:
-            return self._backfill.begin(symbol, from_ns, to_ns)
+            return await self._backfill.begin(symbol, from_ns, to_ns)
         except ValueError as error:
             raise SettingsError(str(error)) from None
 
@@ -202,12 +240,13 @@ class Collector:
 
     async def receptions(self) -> list[Reception]:
         """How the symbols of each connection are received now; nothing is when it does not run."""
+        self._check_in_office()
         handed_on_ns = self._delivery.handed_on_ns
         return [connection.reception(handed_on_ns) for connection in self._roster.connections]
 
     async def instruments(self) -> pa.Table | None:
         """What the exchange lists (`storage.schema.INSTRUMENTS`); None while that is unknown."""
-        return self._instruments
+        return self._list.table
 
     async def record(self, on: bool) -> dict[str, Any]:
         """Write every frame to the journal from now on, or no longer; the setting `journal` holds in any case."""
@@ -216,7 +255,7 @@ class Collector:
             # What is connected already began without a journal: others take over, so that it holds the whole story,
             # subscriptions and book snapshots too.
             self._roster.renew("a journal begins")
-            self._list_due.set()
+            self._list.is_due()
         self._recorder.switch(wanted)
         return self._recorder.status()
 
@@ -237,10 +276,13 @@ class Collector:
         return {
             "actor": repr(self),
             "pid": os.getpid(),
+            **where_it_is(),
             "exchange": self.exchange,
             "running": self._runs,
             "failure": self._failure,
             "state": self._state(),
+            # What can be had comes.
+            "complete": all(one.complete or one.had_time for one in connections) and bool(connections),
             "connections": len(connections),
             "names": [connection.name for connection in connections],
             "connects": sum(life.connects for life in lives),
@@ -301,7 +343,7 @@ class Collector:
                 )
                 async with asyncio.TaskGroup() as self._connecting:
                     listed = asyncio.Event()
-                    self._connecting.create_task(self._follow_list(listed))
+                    self._connecting.create_task(self._list.follow(rest, self._shared.recorded, listed))
                     with suppress(TimeoutError):
                         await asyncio.wait_for(listed.wait(), LIST_TIMEOUT_S)
                     # What is lost with a process is everything since the last trade a shard stored.
@@ -309,7 +351,7 @@ class Collector:
                     self._roster.place_all()
                     self._connecting.create_task(self._flush_forever())
                     if not self._shared.recorded:
-                        self._connecting.create_task(self._backfill.run(rest))
+                        self._connecting.create_task(self._backfill_alone(rest))
         except* Exception as failures:
             self._failure = "; ".join(repr(failure) for failure in failures.exceptions)
             # What was being read is lost, and with it the knowledge of what was received.
@@ -318,6 +360,11 @@ class Collector:
         finally:
             self._roster.leave("the collector stops")
 
+    async def _backfill_alone(self, rest: RestClient) -> None:
+        # Two would do the same work, and write the same file.
+        await self._alone.wait()
+        await self._backfill.run(rest)
+
     def _connect(self, symbols: Sequence[str]) -> ExchangeConnection:
         assert self._shared is not None and self._connecting is not None
         self._names += 1
@@ -325,49 +372,6 @@ class Collector:
         connection.task = self._connecting.create_task(connection.run())
         connection.hold(self._delivery.full)
         return connection
-
-    async def _follow_list(self, listed: asyncio.Event) -> None:
-        """Keep the exchange's list of instruments up to date. Whether it can be had at once is known at once: without
-        it the exchange itself refuses what it does not have."""
-        while True:
-            known = await self._read_list(self._roster.possible(self._roster.wanted))
-            listed.set()
-            # What is refused may be no more than halted.
-            own = self._settings.collector
-            wait = own.list_interval_s if known and not self._roster.refused else own.list_retry_s
-            self._list_due.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._list_due.wait(), wait)
-
-    async def _read_list(self, symbols: Sequence[str]) -> bool:
-        """Ask for everything these symbols can be; whether that worked."""
-        assert self._shared is not None
-        rest, requests = self._shared.rest, self._feed.instrument_requests(symbols)
-        answers: list[tuple[RestRequest, bytes]] = []
-        refused: RestError | None = None
-        try:
-            for request in requests:
-                try:
-                    answers.append((request, await rest.get(request, attempts=1)))
-                except RestError as error:
-                    if error.passing:
-                        raise
-                    # One list the exchange does not have (of a currency, say) must not cost the others.
-                    refused = error
-                    self._say(f"a list of instruments is refused: {error}")
-            if refused is not None and not answers:
-                raise refused
-            self._instruments = await asyncio.to_thread(self._feed.read_instruments, [body for _, body in answers])
-        except (RestError, ValueError) as error:
-            self._say(f"the list of instruments cannot be had: {error}")
-            return False
-        # A replay has its own times: what is asked for there was there from the beginning.
-        now = 0 if self._shared.recorded else time.time_ns()
-        for request, body in answers:
-            self._recorder.event("rest", "rest", rest.url(request), now, body)
-        self._listed, self._listed_at = frozenset(requests), time.monotonic()
-        self._roster.list_is(self._instruments)
-        return True
 
     async def _flush_forever(self) -> None:
         """Flush as soon as something comes, and what comes during the interval after that together."""
@@ -414,6 +418,10 @@ class Collector:
             lags = np.subtract(decoded.trades["ts_recv"], decoded.trades["ts_event"])
             self._lag_ms = float(lags[-1]) / 1e6
             LAG.observe_ns(lags, "exchange_to_socket", self.exchange)
+
+    def _check_in_office(self) -> None:
+        if self._retired:
+            raise Succeeded(f"another process collects from {self.exchange}")
 
     def _say(self, error: str) -> None:
         """Keep an error, once, among the newest."""

@@ -4,10 +4,14 @@ connections, so that one which takes over from another leaves no break. Times ar
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 
 from storage.schema import BREAKS
+
+#: In the place of a connection: all those of another process.
+ANOTHER: Final = "another process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class Coverage:
         for symbol in symbols:
             if symbol not in self._since:
                 self._lost.setdefault(symbol, (0, reason))
+
+    def before(self, since: Mapping[str, int]) -> None:
+        """Another process, which is to end, receives these symbols since then."""
+        for symbol, since_ns in since.items():
+            self.granted(ANOTHER, [symbol], since_ns)
 
     def granted(self, connection: str, symbols: Iterable[str], now_ns: int) -> list[Break]:
         """A connection brings these from now on; the breaks that ends."""

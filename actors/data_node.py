@@ -1,6 +1,6 @@
 """DataNode: I read what is in the data folder of one node, for those on other nodes: which symbols it has, ranges of
-rows, and files that move. I write nothing but that I take away files that another disk has. I own no data; when I die I
-am started again, and who was given part of an answer asks again.
+rows, files that move or go into a backup; and I audit and verify it. I write nothing but that I take away files that
+another disk has. I own no data; when I die I am started again, and who was given part of an answer asks again.
 """
 
 import asyncio
@@ -14,12 +14,21 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import ray
 
+from actors.nodes import this_node
 from actors.placement import Series
 from config import Settings
 from config.node_folder import disk_of, on_this_node
+from storage.audit import Trades
+from storage.audit_files import OnDisk, Place, stored_rows
+from storage.audit_symbol import Known, Row, count
+from storage.backup_disks import Copies, Foreign
+from storage.backup_manifest import Files
+from storage.backup_sources import Begun
 from storage.column_layout import Column
 from storage.column_reader import ColumnReader, DayState
+from storage.column_verify import Summary, summary
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Record
 from storage.ledger_reading import read_ledgers, records_of
@@ -74,6 +83,7 @@ class DataNode:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings = on_this_node(settings)
         self._reader = ColumnReader(settings.columns)
+        self._copies = Copies(settings.data, disk_of(settings.data))
         self._answers: OrderedDict[int, tuple[float, Rows]] = OrderedDict()
         self._numbers = itertools.count(time.time_ns())
 
@@ -85,6 +95,7 @@ class DataNode:
             "actor": repr(self),
             "pid": os.getpid(),
             "disk": disk_of(self._settings.data),
+            "node": this_node() if ray.is_initialized() else "",
             "failure": "",
             "answers_open": len(self._answers),
         }
@@ -133,6 +144,50 @@ class DataNode:
     async def remove(self, exchange: str, symbol: str) -> None:
         """Another disk has all of it."""
         await asyncio.to_thread(remove_symbol, self._settings.data, exchange, symbol)
+
+    async def trade_counts(self) -> dict[Series, int]:
+        """How many trades of each symbol are stored. Raises as `ColumnReader.select` does, here and below."""
+        return await asyncio.to_thread(self._trade_counts)
+
+    async def audit(self, exchange: str, symbol: str, known: Known) -> Row:
+        """See `storage.audit_symbol.count`."""
+        return await asyncio.to_thread(count, self._reader, exchange, symbol, known)
+
+    async def trade_begins(self, exchange: str, symbol: str) -> set[int]:
+        """See `storage.audit_files.Side`, here and below."""
+        return await asyncio.to_thread(OnDisk(self._reader).begins, exchange, symbol)
+
+    async def trades(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> Trades:
+        return await asyncio.to_thread(OnDisk(self._reader).trades, exchange, symbol, from_ns, to_ns)
+
+    async def trade_ends(self, exchange: str, symbol: str) -> tuple[Place | None, Place | None]:
+        """The oldest and the newest."""
+        side = OnDisk(self._reader)
+        return (
+            await asyncio.to_thread(side.oldest, exchange, symbol),
+            await asyncio.to_thread(side.newest, exchange, symbol),
+        )
+
+    async def verify(self) -> Summary:
+        """Read all column files; see `storage.column_verify`."""
+        return await asyncio.to_thread(summary, self._settings.columns)
+
+    async def sections_to_copy(self) -> list[str]:
+        """What is copied to a backup; see `storage.backup_disks`, here and below."""
+        return await asyncio.to_thread(self._copies.sections)
+
+    async def begin_copy(self, section: str, foreign: Foreign, before: Sequence[Files]) -> int:
+        return await asyncio.to_thread(self._copies.begin, section, foreign, before)
+
+    async def go_on_copying(self, number: int, turn: int) -> list[Begun | bytes]:
+        return await asyncio.to_thread(self._copies.more, number, turn)
+
+    def _trade_counts(self) -> dict[Series, int]:
+        return {
+            (exchange, symbol): stored_rows(self._reader, exchange, symbol)
+            for exchange, symbols in self._reader.symbols().items()
+            for symbol in symbols
+        }
 
     def _last_changes(self) -> dict[tuple[str, str], tuple[int, int]]:
         return {

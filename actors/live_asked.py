@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import ray
 
-from actors.directory import MARKET_WATCH, SUPERVISOR, collector_name, find_actor, owner
+from actors.directory import MARKET_WATCH, SUPERVISOR, Handles, collector_name, owner
 from storage.redis import BOOK_LEVELS
 
 #: Exchange, symbol and timeframe.
@@ -37,7 +37,7 @@ class AskedActors:
     """The actors of this instance."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, Any] = {}
+        self._actors = Handles()
 
     async def books(self, exchange: str, symbols: Sequence[str] | None) -> list[pa.RecordBatch]:
         said: list[pa.RecordBatch] | None = await self._ask(collector_name(exchange), "book", symbols, BOOK_LEVELS)
@@ -62,9 +62,6 @@ class AskedActors:
 
     async def _ask(self, name: str, method: str, *arguments: Any) -> Any:
         try:
-            if name not in self._handles:
-                self._handles[name] = find_actor(name)
-            return await getattr(self._handles[name], method).remote(*arguments)
+            return await self._actors.ask(name, method, *arguments)
         except (ValueError, ray.exceptions.RayError):
-            self._handles.pop(name, None)
             return None

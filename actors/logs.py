@@ -83,7 +83,8 @@ def begin(process: str, settings: LogSettings, stream: TextIO | None = None) -> 
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, lines],
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        # Not `print`, in whose place Serve puts one of its own that writes tuples.
+        logger_factory=structlog.WriteLoggerFactory(stream),
         # Whoever has a logger already gets the new way too.
         cache_logger_on_first_use=False,
     )

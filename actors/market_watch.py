@@ -21,7 +21,7 @@ import structlog
 from actors.aggregation import arbitrage, consolidated
 from actors.aggregation.arbitrage import Arbitrage, Rules
 from actors.aggregation.consolidated import Consolidated, Reception, View
-from actors.directory import collector_name, find_actor
+from actors.directory import Handles, collector_name
 from actors.parcels import Parcel, unpacked
 from config import Settings
 from storage.clickhouse import DatabaseUnavailable
@@ -57,20 +57,15 @@ class Collectors:
     """The collectors of this instance."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, Any] = {}
+        self._collectors = Handles()
 
     async def receptions(self, exchange: str) -> Sequence[Reception]:
-        said: Sequence[Reception] = await self._handle(exchange).receptions.remote()
+        said: Sequence[Reception] = await self._collectors.ask(collector_name(exchange), "receptions")
         return said
 
     async def instruments(self, exchange: str) -> pa.Table | None:
-        said: pa.Table | None = await self._handle(exchange).instruments.remote()
+        said: pa.Table | None = await self._collectors.ask(collector_name(exchange), "instruments")
         return said
-
-    def _handle(self, exchange: str) -> Any:
-        if exchange not in self._handles:
-            self._handles[exchange] = find_actor(collector_name(exchange))
-        return self._handles[exchange]
 
 
 class MarketWatch:

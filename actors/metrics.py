@@ -13,7 +13,7 @@ from typing import Any, Final
 import ray
 import structlog
 
-from actors.directory import SUPERVISOR, find_actor
+from actors.directory import SUPERVISOR, Handles
 from actors.metering.exposition import text
 from actors.metering.from_status import of_actor, of_symbols
 from actors.metering.meters import Samples, disk
@@ -37,7 +37,7 @@ class Metrics:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._registry = Registry()
-        self._handles: dict[str, Any] = {}
+        self._actors = Handles()
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
         #: What was found out about them last.
@@ -121,11 +121,8 @@ class Metrics:
     async def _asked(self, name: str, method: str, *arguments: Any) -> Any:
         """None when it does not answer."""
         try:
-            if name not in self._handles:
-                self._handles[name] = find_actor(name)
-            return await asyncio.wait_for(getattr(self._handles[name], method).remote(*arguments), ANSWER_TIMEOUT_S)
+            return await asyncio.wait_for(self._actors.ask(name, method, *arguments), ANSWER_TIMEOUT_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError):
-            self._handles.pop(name, None)
             return None
 
     def _own(self, said: Mapping[str, Mapping[str, Any]]) -> Samples:

@@ -1,7 +1,8 @@
 """The nodes of the cluster, and the disk that each of them has."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import ray
@@ -20,9 +21,28 @@ def this_node() -> str:
     return node
 
 
+@lru_cache(maxsize=1)
+def address_here() -> str:
+    """How other nodes reach this one."""
+    mine = this_node()
+    # The address a socket seems to have may be that of another network.
+    found: str = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == mine)
+    return found
+
+
+def where_it_is() -> dict[str, str]:
+    """The `node` this process is on, and its `host` by its address; nothing outside of Ray."""
+    return {"node": this_node(), "host": address_here()} if ray.is_initialized() else {}
+
+
 def stays_on(node: str) -> NodeAffinitySchedulingStrategy:
     """Nowhere else, also after a restart."""
     return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def rather_on(node: str) -> NodeAffinitySchedulingStrategy:
+    """While there is such a node; otherwise on any, and there until it is moved."""
+    return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
 def disk_here(settings: Settings) -> str:
@@ -37,6 +57,11 @@ class Nodes:
         self._settings = settings
         self._known: dict[str, str] = {this_node(): disk_of(settings.data)}
         self._addresses: dict[str, str] = {}
+
+    @property
+    def there(self) -> Collection[str]:
+        """The nodes, as of the last look."""
+        return self._known.keys()
 
     @property
     def own_disk(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 import ray
 
-from actors.directory import find_actor, owner
+from actors.directory import Handles, owner
 from actors.overview.own_feed import Market
 
 #: Of one question.
@@ -36,7 +36,7 @@ class OwnShards:
     """The shards, over which symbols are spread."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, Any] = {}
+        self._shards = Handles()
 
     async def newest_seconds(self, markets: Iterable[Market]) -> dict[Market, pa.RecordBatch]:
         by_shard: dict[str, list[Market]] = {}
@@ -65,10 +65,6 @@ class OwnShards:
 
     async def _ask(self, name: str, method: str, *arguments: Any) -> Any:
         try:
-            if name not in self._handles:
-                self._handles[name] = find_actor(name)
-            asked = getattr(self._handles[name], method).remote(*arguments)
-            return await asyncio.wait_for(asked, ANSWER_S)
+            return await asyncio.wait_for(self._shards.ask(name, method, *arguments), ANSWER_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError):
-            self._handles.pop(name, None)
             return None

@@ -31,6 +31,8 @@ class Placement(msgspec.Struct, frozen=True):
     disks: dict[int, str]
     #: By exchange and symbol, the shard of those that have not moved home yet.
     elsewhere: dict[str, dict[str, int]] = {}
+    #: Disks that were lost with what they have, until that has come home.
+    away: tuple[str, ...] = ()
 
     @classmethod
     def first(cls, shards: int, disks: Sequence[str] = ("",)) -> "Placement":
@@ -71,8 +73,12 @@ class Placement(msgspec.Struct, frozen=True):
             now = self.shard_of(exchange, symbol)
             if now != home(exchange, symbol, numbers):
                 staying.setdefault(exchange, {})[symbol] = now
-        changed = Placement(
-            self.version + 1, self.configured if configured is None else configured, numbers, {}, staying
+        changed = replace(
+            self,
+            version=self.version + 1,
+            configured=self.configured if configured is None else configured,
+            shards=numbers,
+            elsewhere=staying,
         )
         return replace(changed, disks={number: {**self.disks, **shards}[number] for number in changed.running})
 
@@ -88,8 +94,13 @@ class Placement(msgspec.Struct, frozen=True):
             for symbol, shard in own.items():
                 if shard not in gone and shard != home(exchange, symbol, left):
                     staying.setdefault(exchange, {})[symbol] = shard
-        changed = replace(self, version=self.version + 1, shards=left, elsewhere=staying)
+        away = tuple(sorted({*self.away, *(self.disks[shard] for shard in gone if shard in self.disks)}))
+        changed = replace(self, version=self.version + 1, shards=left, elsewhere=staying, away=away)
         return replace(changed, disks={number: self.disks[number] for number in changed.running})
+
+    def without_away(self, disk: str) -> "Placement":
+        """What a lost disk has is with others now, or given up."""
+        return replace(self, version=self.version + 1, away=tuple(one for one in self.away if one != disk))
 
     def moved(self, symbols: Iterable[Series]) -> "Placement":
         """These are at home now."""

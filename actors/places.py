@@ -86,6 +86,13 @@ class Places:
         #: Held while the placement is another than a moment ago.
         self._changing = asyncio.Lock()
 
+    def node_of(self, number: int) -> str | None:
+        """Where the collector of the exchange of that number is to be, which is where shards are: they share what
+        comes evenly, collectors follow. None while that node is not there."""
+        shards = self.placement.shards
+        node = self._on.get(shards[number % len(shards)])
+        return node if node in self._nodes.there else None
+
     async def begin(self) -> None:
         """Have a placement, and the shards that it needs. `SettingsError` for a file that is none."""
         disks = await self._nodes.look()
@@ -131,6 +138,9 @@ class Places:
     def _spared(self, disks: Iterable[str], without: Iterable[str]) -> list[str]:
         left = list(disks)
         for host in without:
+            if given_up := [disk for disk in self.placement.away if len(host) >= 8 and disk.startswith(host)]:
+                self._decide(self.placement.without_away(given_up[0]))
+                continue
             if not (its := self._nodes.disks_of(host)):
                 raise SettingsError(f"no host {host} is in the cluster: rayfeed status names them")
             left = [disk for disk in left if disk not in its]
@@ -329,6 +339,9 @@ class Places:
             for symbol in symbols
             if self.placement.disk_of(exchange, symbol) != disk
         ]
+        if not left and disk in self.placement.away:
+            async with self._changing:
+                self._decide(self.placement.without_away(disk))
         for one in left:
             async with self._changing:
                 owner = self.shards.get(self.placement.shard_of(*one))

@@ -1,12 +1,12 @@
 """The best levels of the order books of an exchange, asked of its collector for as long as there is one."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import ray
 
-from actors.directory import collector_name, find_actor
+from actors.directory import Handles, collector_name
 from storage.redis import BOOK_LEVELS
 
 #: Gives the books of an exchange as `storage.schema.DEPTH`; none when nobody has them now.
@@ -19,13 +19,13 @@ class CollectorBooks:
     """The books of this instance's collectors."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, Any] = {}
+        self._collectors = Handles()
 
     async def __call__(self, exchange: str) -> list[pa.RecordBatch]:
         try:
-            if exchange not in self._handles:
-                self._handles[exchange] = find_actor(collector_name(exchange))
-            books: list[pa.RecordBatch] = await self._handles[exchange].book.remote(_ALL, BOOK_LEVELS)
+            books: list[pa.RecordBatch] = await self._collectors.ask(
+                collector_name(exchange), "book", _ALL, BOOK_LEVELS
+            )
         except (ValueError, ray.exceptions.RayError):
             return []
         return books

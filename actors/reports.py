@@ -15,8 +15,8 @@ import structlog
 
 from actors.report_book import LARGE_BYTES, LATEST, NotWritten, ReportBook, size_of
 from config import Settings
+from storage.record_schema import REPORTS
 from storage.reports import Pages, Record, Report, ReportStore
-from storage.schema import REPORTS
 
 #: Who asks for news waits this long when there are none.
 NEWS_S: Final = 10.0

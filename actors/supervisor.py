@@ -5,10 +5,9 @@ others by name again. Ray restarts a process that died, I start its work again a
 import asyncio
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -20,8 +19,10 @@ from actors.alerter import Alerter
 from actors.alerting.definitions import placed
 from actors.backups import Backups
 from actors.chronicle import Chronicle
+from actors.collecting import Collecting
 from actors.collector import Collector
 from actors.configuration import Configuration
+from actors.contract import code, contract
 from actors.data_node import DataNode
 from actors.database import Database, stored_kinds
 from actors.directory import (
@@ -33,41 +34,40 @@ from actors.directory import (
     MARKET_OVERVIEW,
     MARKET_WATCH,
     METRICS,
-    NAMESPACE,
     PUBLISHER,
     REPORTS,
     SIMULATOR,
     SUPERVISOR,
-    collector_name,
     find_actor,
     node_name,
     placement_now,
     shard_name,
 )
-from actors.endpoint import Endpoint
 from actors.health import components
+from actors.kept_notes import NotesBySupervisor
 from actors.live_asked import AskedActors
 from actors.live_hub import LiveHub
 from actors.live_offers import ReceivedOffers
+from actors.market_overview import MarketOverview
 from actors.market_poller import MarketPoller
 from actors.market_watch import WATCHED, Collectors, MarketWatch
 from actors.metrics import Metrics
-from actors.nodes import stays_on, this_node
 from actors.offers import Offers, WantedOffers
 from actors.overview_start import add_overview
-from actors.own_process import COLLECTOR, TOLD, in_own_process
+from actors.own_process import COLLECTOR, TOLD
 from actors.placement import Series
 from actors.places import Places, Progress
 from actors.published_books import CollectorBooks
 from actors.publisher import Publisher
 from actors.reports import Reports
-from actors.roster import NO_ANSWER_YET
-from actors.simulator.simulator import Simulator
+from actors.settling import Settling
 from actors.sinks import Sinks
-from actors.surveys import ANSWER_TIMEOUT_S, answer_or_none
+from actors.starting import start_actor
+from actors.surveys import answer_or_none
 from actors.symbol_shard import SymbolShard
+from actors.upgrade import Upgrade
+from actors.watching import Watching
 from config import Settings, SettingsError
-from storage.symbol_changes import SymbolChanges
 
 WATCH_INTERVAL_S = 0.5
 #: How everything is goes to Redis this often.
@@ -84,26 +84,11 @@ STOP_ORDER = (
 )
 
 
-def start_actor(name: str, actor: type, *arguments: Any, gives_way: int = 0, on: str | None = None) -> Any:
-    """The actor of that name, made now if it does not run yet. Restarted for ever; calls to it wait meanwhile.
-    `gives_way`: by so many steps of priority, see `actors.own_process`. `on`: the node it stays on, this one if none
-    is said."""
-    return (
-        ray.remote(in_own_process(actor, gives_way))
-        .options(
-            name=name,
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=-1,
-            scheduling_strategy=stays_on(on or this_node()),
-        )
-        .remote(*arguments)
-    )
-
-
+#: Those whose process goes on with other code.
+IN_THEIR_PLACE = (
+    *(Accounts, Alerter, Backups, DataNode, Database, LiveHub, MarketOverview, MarketPoller, MarketWatch, Metrics),
+    *(Publisher, Reports, SymbolShard),
+)
 #: Who goes by settings that may change.
 CONFIGURED = ("shard:", MARKET_WATCH, DATABASE)
 
@@ -117,15 +102,16 @@ class Supervisor:
         self._redis_url = redis_url
         self._recorded = settings.replay_folder is not None
         self._actors: dict[str, Any] = {}
-        self._endpoints: dict[str, Endpoint] = {}
-        #: Held while the symbols of an exchange change, or its collector is told of them.
-        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._changes = SymbolChanges(settings.data / "symbols.json")
-        self._status: dict[str, dict[str, Any]] = {}
+        self._exchanges = Collecting(settings, self._actors, self._add, self._note)
+        self._watching = Watching(self._actors, self._noticed, self._set_to_work)
         self._places: Places | None = None
         self._chronicle: Chronicle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._collecting = False
+        self._upgrade = Upgrade(self._actors, self._exchanges.succeed, self._watching.look)
+        self._settling = Settling(self._misplaced, self._go_home)
+        #: Of this process, whatever is installed later.
+        self._code = code()
         if ray.get_runtime_context().was_current_actor_reconstructed:
             # Whoever told me to start does not know that I died.
             find_actor(SUPERVISOR).start.remote()
@@ -139,9 +125,8 @@ class Supervisor:
         Raises `CaptureError` when the captures of a replay cannot be read, `SettingsError` when nothing is to collect.
         """
         settings = self._settings
-        self._endpoints = endpoints = await self._find_endpoints()
-        if not endpoints:
-            raise SettingsError(f"source {settings.source} has none of the exchanges that are switched on")
+        await self._exchanges.find()
+        endpoints = self._exchanges.endpoints
         add_told = partial(self._add, gives_way=TOLD)
         database = add_told(DATABASE, Database, settings)
         publisher = add_told(PUBLISHER, Publisher, settings, self._redis_url, CollectorBooks())
@@ -159,14 +144,16 @@ class Supervisor:
             given = (number, settings, ray.put, sinks, self._recorded, placement_now)
             return self._add(shard_name(number), SymbolShard, *given, on=node)
 
+        def make_collector(exchange: str, known_as: str, node: str | None) -> Any:
+            given = (exchange, endpoints[exchange], self._settings, [*self._shards], ReceivedOffers(hub))
+            notes = NotesBySupervisor(exchange)
+            return start_actor(known_as, Collector, *given, notes, gives_way=COLLECTOR, on=node, stays=False)
+
         if self._places is None:
-            known, collectors = self._known_symbols, lambda: self._collectors
+            known, collectors = self._known_symbols, lambda: self._exchanges.all
             self._places = Places(settings, start_shard, self._start_node, self._end, collectors, known)
             await self._places.begin()
-        shards = [*self._places.shards.values()]
-        for exchange, endpoint in endpoints.items():
-            name = collector_name(exchange)
-            self._add(name, Collector, exchange, endpoint, settings, shards, ReceivedOffers(hub), gives_way=COLLECTOR)
+        self._exchanges.begin(make_collector, self._places.introduce, self._places.node_of)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
             if poller.enabled:
                 self._add(f"poller:{provider}", MarketPoller, provider, settings, Sinks(ray.put, database, publisher))
@@ -175,6 +162,7 @@ class Supervisor:
         # Who runs already knows the settings of its first start.
         await asyncio.gather(*map(self._tell_settings, self._actors))
         await self._places.go_on()
+        await self._exchanges.go_on()
         self._collecting = True
         if self._chronicle is None:
             self._chronicle = Chronicle(database, time.time_ns)
@@ -184,61 +172,56 @@ class Supervisor:
             self._watch = asyncio.create_task(self._watch_forever())
 
     async def status(self) -> dict[str, dict[str, Any]]:
-        """By actor name, what each said last, with `age_s` since then and `answers` false if it no longer does."""
-        now = time.monotonic()
-        return {
-            name: {**{k: v for k, v in said.items() if k != "at"}, "age_s": round(now - said["at"], 3)}
-            for name, said in self._status.items()
-        }
+        """See `Watching.status`."""
+        return self._watching.status()
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Whether requests can be served, and the state of each feed."""
-        spared = (MARKET_OVERVIEW, METRICS)
-        needed = [name for name in self._actors if name not in spared and not name.startswith("node:")]
-        silent = [name for name in needed if not self._status.get(name, {}).get("answers")]
-        feeds = {
-            said["exchange"]: {key: said[key] for key in ("state", "lag_ms", "last_error", "failure")}
-            for said in self._status.values()
-            if "exchange" in said
-        }
-        ready = bool(self._actors) and not silent and self._watch is not None
-        degraded = any(feed["state"] != "streaming" for feed in feeds.values())
-        status = "starting" if not ready else "degraded" if degraded else "ready"
-        return ready, {"status": status, "feeds": feeds, "not_answering": silent}
+        """See `Watching.readiness`; nothing is ready before anything is watched."""
+        ready, said = self._watching.readiness()
+        if self._watch is None:
+            return False, {**said, "status": "starting"}
+        return ready, said
 
     async def add_symbols(self, exchange: str, symbols: Sequence[str]) -> dict[str, str]:
-        """Collect further symbols from now on, after a restart too. Says for each why it is not collected; "" where
-        it is. A symbol the exchange does not have is not kept. `SettingsError` for an exchange that does not run."""
-        async with self._running(exchange) as collector:
-            said: dict[str, str] = await collector.add.remote(list(symbols))
-            if unknown := [symbol for symbol, reason in said.items() if reason and reason != NO_ANSWER_YET]:
-                await collector.remove.remote(unknown)
-            added = [symbol for symbol in said if symbol not in unknown]
-            self._change(exchange, self._changes.add, added)
-        self._note("symbols_added", "symbols", "collected from now on", exchange=exchange, symbols=added)
-        return said
+        """See `Collecting`, as for all that is asked about exchanges."""
+        return await self._exchanges.add_symbols(exchange, symbols)
 
     async def remove_symbols(self, exchange: str, symbols: Sequence[str]) -> list[str]:
-        """Stop collecting symbols, after a restart too; returns those that were collected. What was stored stays."""
-        async with self._running(exchange) as collector:
-            removed: list[str] = await collector.remove.remote(list(symbols))
-            self._change(exchange, self._changes.remove, removed)
-        self._note("symbols_removed", "symbols", "no longer collected", exchange=exchange, symbols=removed)
-        return removed
+        return await self._exchanges.remove_symbols(exchange, symbols)
 
     async def symbols(self) -> list[dict[str, Any]]:
-        """Where every symbol of every exchange stands; see `Roster.rows`."""
-        exchanges = list(self._endpoints)
-        rows = await asyncio.gather(*(self._collector(exchange).symbols.remote() for exchange in exchanges))
-        return [{"exchange": exchange, **row} for exchange, own in zip(exchanges, rows, strict=True) for row in own]
+        return await self._exchanges.symbols()
+
+    async def backfill(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> int:
+        return await self._exchanges.backfill(exchange, symbol, from_ns, to_ns)
+
+    async def backfills(self) -> list[dict[str, Any]]:
+        return await self._exchanges.backfills()
+
+    async def backfill_notes(self, exchange: str) -> bytes | None:
+        """See `Notes.read`."""
+        return await self._exchanges.notes(exchange).read()
+
+    async def write_backfill_notes(self, exchange: str, content: bytes) -> None:
+        """See `Notes.write`."""
+        self._exchanges.notes(exchange).write(content)
+
+    async def cancel_backfill(self, exchange: str, job: int) -> bool:
+        return await self._exchanges.cancel_backfill(exchange, job)
+
+    async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+        return await self._exchanges.record(on, exchanges)
+
+    async def journals(self) -> dict[str, dict[str, Any]]:
+        return await self._exchanges.journals()
 
     async def integrity(self) -> list[dict[str, Any]]:
         """See `actors.surveys.integrity`; nothing before anything is collected."""
         if not self._collecting:
             return []
-        symbols = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
+        symbols = {exchange: endpoint.symbols for exchange, endpoint in self._exchanges.endpoints.items()}
         assert self._places is not None
-        return await surveys.integrity(self._collectors, self._places.shards, self._places.placement, symbols)
+        return await surveys.integrity(self._exchanges.all, self._places.shards, self._places.placement, symbols)
 
     async def gaps(
         self, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
@@ -250,32 +233,9 @@ class Supervisor:
         """See `actors.surveys.quality`."""
         return await surveys.quality(self._shards, exchange, symbol, hours)
 
-    async def backfill(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> int:
-        """Fetch past trades of a symbol (both ends included), also after a restart; the number of the job, which is
-        unique within its exchange. `SettingsError` when that cannot be."""
-        async with self._running(exchange) as collector:
-            job: int = await collector.backfill.remote(symbol, from_ns, to_ns)
-        span = {"job": job, "from_ns": from_ns, "to_ns": to_ns}
-        self._note("backfill_begun", "backfill", "past trades", exchange=exchange, symbols=[symbol], **span)
-        return job
-
-    async def backfills(self) -> list[dict[str, Any]]:
-        """What `backfill` began, with `exchange`; see `actors.backfill.records.Job`."""
-        said = await asyncio.gather(*(self._collector(exchange).backfills.remote() for exchange in self._endpoints))
-        return [
-            {"exchange": exchange, **job} for exchange, own in zip(self._endpoints, said, strict=True) for job in own
-        ]
-
-    async def cancel_backfill(self, exchange: str, job: int) -> bool:
-        """End a backfill; False when it does not run."""
-        cancelled: bool = await self._collector(exchange).cancel_backfill.remote(job)
-        if cancelled:
-            self._note("backfill_cancelled", "backfill", "ended by a user", exchange=exchange, job=job)
-        return cancelled
-
     async def add_alert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Make an alert about a collected symbol; see `Alerter.add`, also for what is raised, here and below."""
-        collected = {exchange: endpoint.symbols for exchange, endpoint in self._endpoints.items()}
+        collected = {exchange: endpoint.symbols for exchange, endpoint in self._exchanges.endpoints.items()}
         alert: dict[str, Any] = await self._actors[ALERTER].add.remote(str(uuid.uuid4()), placed(given, collected))
         self._note_alert("alert_added", alert)
         return alert
@@ -310,10 +270,34 @@ class Supervisor:
         return said
 
     async def scaling(self) -> dict[str, Any]:
-        """See `Places.progress`; nothing is done while it is not known."""
+        """See `Places.progress`; nothing is done while it is not known, or before collectors are where they belong."""
         if self._places is None or not self._collecting:
-            return {**asdict(Progress()), "done": False}
-        return self._places.progress()
+            return {**asdict(Progress()), "collectors": 0, "done": False}
+        said = self._places.progress()
+        settling = {"collectors": self._settling.left, "error": said["error"] or self._settling.error}
+        return {**said, **settling, "done": said["done"] and self._settling.done}
+
+    async def settings(self) -> Settings:
+        """Those that everything goes by."""
+        return self._settings
+
+    async def agreed(self) -> tuple[str, dict[str, str]]:
+        """The code that this process runs, and what parts of the instance agree on by it; see `actors.contract`."""
+        return self._code, contract((Supervisor, *IN_THEIR_PLACE))
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Let all actors go on with the code that is installed, see `Upgrade.begin`. `SettingsError` before everything
+        runs, and during a backup."""
+        if not self._collecting:
+            raise SettingsError("the instance is still starting; ask again in a moment")
+        if (await self.backup_job()).get("state") == "running":
+            raise SettingsError("a backup is under way, which an upgrade would end; look with: rayfeed status")
+        self._note("upgrade_begun", "supervisor", "all actors go on with the code that is installed", code=self._code)
+        return self._upgrade.begin()
+
+    async def upgrading(self) -> dict[str, Any]:
+        """See `Upgrade.progress`."""
+        return self._upgrade.progress()
 
     async def configuration(self) -> dict[str, Any]:
         """See `actors.configuration.Configuration.now`."""
@@ -343,23 +327,12 @@ class Supervisor:
         job: dict[str, Any] = await self._actors[BACKUPS].job.remote()
         return job
 
-    async def record(self, on: bool, exchanges: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Switch the raw journal of all (or these) exchanges on or off; says what each has taken."""
-        wanted = list(self._endpoints) if exchanges is None else list(exchanges)
-        said = await asyncio.gather(*(self._collector(exchange).record.remote(on) for exchange in wanted))
-        self._note("journal_switched", "journal", "on" if on else "off", exchanges=wanted)
-        return dict(zip(wanted, said, strict=True))
-
-    async def journals(self) -> dict[str, dict[str, Any]]:
-        """What the journal of each exchange has taken; see `Recorder.status`."""
-        said = await asyncio.gather(*(self._collector(exchange).journal.remote() for exchange in self._endpoints))
-        return dict(zip(self._endpoints, said, strict=True))
-
     async def stop(self) -> None:
         """Stop in the order of the data: nothing received is left behind. Before it was up, nothing was received."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.gather(self._upgrade.end(), self._settling.end())
         if self._places is not None:
             await self._places.end()
         self._note("system_stopped", "supervisor", "asked to stop")
@@ -380,8 +353,7 @@ class Supervisor:
     async def _known_symbols(self) -> set[Series]:
         """Every symbol that is stored or collected."""
         stored = await asyncio.gather(*(shard.stored.remote() for shard in self._shards))
-        collected = {(exchange, symbol) for exchange, own in self._endpoints.items() for symbol in own.symbols}
-        return collected.union(*stored)
+        return self._exchanges.collected.union(*stored)
 
     def _start_node(self, disk: str, node: str) -> Any:
         return self._add(node_name(disk), DataNode, self._settings, on=node)
@@ -389,37 +361,11 @@ class Supervisor:
     async def _end(self, name: str) -> None:
         """It is not needed any more."""
         actor = self._actors.pop(name)
-        self._status.pop(name, None)
+        self._watching.forget(name)
         if name.startswith("shard:"):
             with suppress(TimeoutError, ray.exceptions.RayError):
                 await asyncio.wait_for(actor.stop.remote(), STOP_TIMEOUT_S)
         ray.kill(actor, no_restart=True)
-
-    @property
-    def _collectors(self) -> dict[str, Any]:
-        return {exchange: self._actors[collector_name(exchange)] for exchange in self._endpoints}
-
-    def _collector(self, exchange: str) -> Any:
-        if exchange not in self._endpoints:
-            raise SettingsError(f"no exchange called {exchange!r} runs here; there are {', '.join(self._endpoints)}")
-        return self._actors[collector_name(exchange)]
-
-    @asynccontextmanager
-    async def _running(self, exchange: str) -> AsyncIterator[Any]:
-        """Its collector, at work with the symbols it should have: a new process knows those of its first start only.
-        Held while they change, so that it is never started with what they were before."""
-        collector = self._collector(exchange)
-        async with self._changing[exchange]:
-            if not (await collector.status.remote())["running"]:
-                if self._places is not None:
-                    await self._places.introduce(exchange)
-                await collector.relocate.remote(self._endpoints[exchange])
-            yield collector
-
-    def _change(self, exchange: str, change: Callable[[str, Iterable[str]], None], symbols: Sequence[str]) -> None:
-        if symbols:
-            change(exchange, symbols)
-            self._endpoints[exchange] = self._changed(exchange, self._endpoints[exchange])
 
     def _note(self, event: str, component: str, message: str, **about: Any) -> None:
         """See `Chronicle.note`; nothing happens before anything runs."""
@@ -449,36 +395,20 @@ class Supervisor:
 
     async def _tell_symbols(self, exchange: str, symbols: Sequence[str]) -> None:
         if self._chronicle is not None and self._chronicle.is_due(exchange, symbols):
-            instruments = await answer_or_none(self._collector(exchange).instruments.remote())
+            instruments = await answer_or_none(self._exchanges.collector(exchange).instruments.remote())
             if instruments is not None:
                 self._chronicle.list_is(exchange, instruments, symbols)
+
+    async def _go_home(self, name: str) -> None:
+        await self._exchanges.go_home(name)
+        await self._watching.look(name)
+
+    def _misplaced(self) -> list[str]:
+        return self._exchanges.misplaced(self._watching.status())
 
     def _add(self, name: str, actor: type, *arguments: Any, gives_way: int = 0, on: str | None = None) -> Any:
         self._actors[name] = handle = start_actor(name, actor, *arguments, gives_way=gives_way, on=on)
         return handle
-
-    async def _find_endpoints(self) -> dict[str, Endpoint]:
-        """Where each exchange is, outside or in our own simulator, and its symbols."""
-        wanted = {name: exchange for name, exchange in self._settings.exchanges.items() if exchange.enabled}
-        if self._settings.source == "live":
-            return {
-                name: self._changed(name, Endpoint(exchange.websocket, exchange.rest, tuple(exchange.symbols)))
-                for name, exchange in wanted.items()
-            }
-        simulator = self._add(SIMULATOR, Simulator, self._settings, gives_way=COLLECTOR)
-        endpoints: dict[str, Endpoint] = await simulator.start.remote()
-        return {name: self._changed(name, endpoint) for name, endpoint in endpoints.items() if name in wanted}
-
-    def _changed(self, exchange: str, endpoint: Endpoint) -> Endpoint:
-        return replace(endpoint, symbols=self._changes.applied_to(exchange, endpoint.symbols))
-
-    async def _relocate(self, endpoints: dict[str, Endpoint]) -> None:
-        """A restarted simulator listens on other ports."""
-        for exchange, endpoint in endpoints.items():
-            if exchange in self._endpoints:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S), self._changing[exchange]:
-                    self._endpoints[exchange] = self._changed(exchange, endpoint)
-                    await self._collector(exchange).relocate.remote(self._endpoints[exchange])
 
     async def _watch_forever(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -486,6 +416,8 @@ class Supervisor:
             while True:
                 await asyncio.sleep(WATCH_INTERVAL_S)
                 await self._look()
+                if self._places is not None and self._places.progress()["done"] and not self._upgrade.is_under_way:
+                    self._settling.look()
 
     async def _tell_health_forever(self) -> None:
         """However long the publisher is away, it is told once when it is back."""
@@ -496,30 +428,24 @@ class Supervisor:
 
     async def _look(self) -> None:
         await asyncio.gather(
-            *(self._ask(name, actor) for name, actor in list(self._actors.items())),
-            *(self._tell_symbols(exchange, endpoint.symbols) for exchange, endpoint in self._endpoints.items()),
+            self._watching.look_at_all(),
+            *(
+                self._tell_symbols(exchange, endpoint.symbols)
+                for exchange, endpoint in self._exchanges.endpoints.items()
+            ),
         )
 
-    async def _ask(self, name: str, actor: Any) -> None:
-        try:
-            said = await asyncio.wait_for(actor.status.remote(), ANSWER_TIMEOUT_S)
-            if self._status.get(name, said).get("pid") != said.get("pid"):
-                await asyncio.wait_for(self._tell_settings(name), ANSWER_TIMEOUT_S)
-                self._note("actor_restarted", name, "its process had died", severity="warning")
-            if name not in self._actors:
-                return  # a shard that has ended meanwhile
-            self._status[name] = {**said, "answers": True, "at": time.monotonic()}
-            if said.get("running") is False:
-                # Its process was restarted, or its work failed.
-                if said.get("exchange") in self._endpoints:
-                    async with asyncio.timeout(ANSWER_TIMEOUT_S), self._running(said["exchange"]):
-                        pass
-                else:
-                    answer = await asyncio.wait_for(actor.start.remote(), ANSWER_TIMEOUT_S)
-                    if name == SIMULATOR:
-                        await self._relocate(answer)
-        except (TimeoutError, ray.exceptions.RayError) as error:
-            if name not in self._actors:
-                return
-            before = self._status.get(name, {"at": time.monotonic()})
-            self._status[name] = {**before, "answers": False, "failure": str(error) or "does not answer"}
+    async def _noticed(self, name: str) -> None:
+        await self._tell_settings(name)
+        if self._upgrade.is_renewing(name):
+            self._note("actor_upgraded", name, "goes on with the code that is installed")
+        else:
+            self._note("actor_restarted", name, "its process had died", severity="warning")
+
+    async def _set_to_work(self, name: str) -> None:
+        if (exchange := name.removeprefix("collector:")) in self._exchanges.endpoints:
+            await self._exchanges.set_to_work(exchange)
+            return
+        answer = await self._actors[name].start.remote()
+        if name == SIMULATOR:
+            await self._exchanges.relocate(answer)

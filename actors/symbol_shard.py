@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,31 +19,31 @@ from typing import Any
 import pyarrow as pa
 
 from actors.archived_days import ArchivedDays
-from actors.by_symbol import BySymbol, by_symbol
 from actors.day_keeper import DayKeeper
 from actors.durability import Durability
-from actors.handover import Bundle, NotMine, Ownership, fetched
-from actors.ledger.account import Kind
-from actors.ledger.keeper import Keeper
+from actors.handover import Bundle
+from actors.holdings import Holdings
+from actors.intake import Intake
 from actors.ledger.ledger import gap_batch
 from actors.ledger.origin import Origin
 from actors.ledger.sequences import Sequences
+from actors.metering import closed_bars
 from actors.metering.meters import DISKS, LAG, Durations
+from actors.nodes import where_it_is
 from actors.parcels import Sink, Stream, batches_of
 from actors.placement import Placement, Series
 from actors.reconciler import Reconciler
-from actors.stored_bars import STORED, StoredBars, stored_trades, whole
+from actors.stored_bars import STORED, stored_trades, whole
 from actors.stored_features import StoredFeatures
-from actors.stored_quality import StoredQuality
+from actors.telling import Telling
 from actors.tracing import tracing
 from config import Settings
 from config.node_folder import on_this_node
-from storage.claim import PATIENCE_S, Claim, SymbolClaims
-from storage.column_layout import Column, to_columns
-from storage.column_reader import BeingRewritten, ColumnReader
-from storage.column_writer import ColumnWriter
+from storage.claim import Claim
+from storage.column_layout import quotes_of_columns
+from storage.column_reader import BeingRewritten
 from storage.ledger_log import Gap
-from storage.symbol_files import Arrivals
+from storage.schema import COLUMNS
 
 #: To write to a file lets other threads run, a commit does that a thousand times, and one that computes features keeps
 #: the interpreter for as long as this each time.
@@ -61,10 +61,7 @@ RECONCILE_INTERVAL_S = 5.0
 #: A failed append (no space) is tried again this often.
 RETRY_S = 1.0
 
-#: Kinds of trades, in the order they are stored: what fills a hole comes after what shows it.
-_TRADES: tuple[Kind, ...] = ("trades", "history", "backfill")
-#: Kinds that go to the sinks as they come.
-_PASSED_ON = ("derivatives", "liquidations")
+_QUOTE = [column for column in COLUMNS["MD"] if column not in ("price", "volume", "best_bid", "best_ask")]
 
 _STEPS = Durations("rayfeed_step_duration_seconds")
 
@@ -103,51 +100,34 @@ class SymbolShard:
         self.index = index
         self._settings = settings
         self._share = share
-        self._sink = sink
         self._recorded = recorded
         DISKS.add(settings.data)
         name = f"shard-{index}"
         self._claim = Claim(settings.data / "claims", name)
-        placed = placed or partial(Placement.first, settings.shards)
-        self._own = Ownership(index, placed, SymbolClaims(settings.data / "claims"))
         archived = ArchivedDays(settings)
-        self._writer = ColumnWriter(settings.columns, settings.shard.max_open_files, archived.bring_back)
-        # Asked rarely, and for what was written a moment ago.
-        self._reader = ColumnReader(settings.columns, rescan_s=0)
+        self._held = Holdings(index, name, settings, archived, placed, time.time_ns, self._gone)
+        self._reader, self._writer, self._bars = self._held.reader, self._held.writer, self._held.bars
+        self._keeper, self._quality = self._held.keeper, self._held.quality
+        self._ledger = self._keeper.ledger
         self._clock_ns: dict[str, int] = {}
         self._sequences: dict[str, Sequences] = {}
         self._pending: list[_Pending] = []
-        self._unshared: dict[tuple[str, str], list[pa.RecordBatch]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        #: How many tables the sinks have not taken yet.
-        self._sinking: dict[asyncio.Future[object], int] = {}
+        self._telling = Telling(sink, settings.sinks.max_pending, self._untold)
         self._counts: Counter[str] = Counter()
+        self._intake = Intake(self._held, self._telling, self._counts)
         self._open_due = 0.0
         self._blocked = ""
         self._failure = ""
-        self._arrivals = Arrivals(settings.data)
-        for exchange, symbol in self._arrivals.symbols():
-            if self._own.is_mine(exchange, symbol):
-                self._own.claim(exchange, symbol, PATIENCE_S)
-                self._arrivals.take_in(exchange, symbol, self._writer)
-        mine = self._stored_symbols()
-        for exchange, symbol in mine:
-            self._own.claim(exchange, symbol, PATIENCE_S)
-            self._writer.recover(exchange, symbol)
-        folder, is_mine = settings.data / "ledger", self._own.is_mine
-        self._keeper = Keeper(folder, name, self._reader, settings.columns, is_mine, time.time_ns)
-        self._ledger = self._keeper.ledger
         self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
         self._days = DayKeeper(settings, self._writer, self._durability, archived)
-        self._bars = StoredBars(settings, self._reader, mine)
-        for exchange, symbol in mine:
+        for exchange, symbol in self._held.stored():
             if (untold := self._bars.untold_trades(exchange, symbol)).num_rows:
-                self._unshared.setdefault(("trades", exchange), []).append(untold)
+                self._telling.add("trades", exchange, untold)
         self._features = StoredFeatures(self._reader, self._bars)
         #: Series whose newest bar has closed or changed since their features were told.
         self._featureless: set[tuple[str, str, str]] = set()
-        self._quality = StoredQuality(settings, name, is_mine)
-        self._reconciler = Reconciler(settings, name, self._stored_symbols, sink, recorded)
+        self._reconciler = Reconciler(settings, name, self._held.stored, sink, recorded)
 
     def __repr__(self) -> str:
         symbols = sum(map(len, self._bars.symbols.values()))
@@ -165,7 +145,7 @@ class SymbolShard:
         await self.start()
         self._clock_ns[exchange] = max(clock_ns, self._clock_ns.get(exchange, 0))
         batches = batches_of(streams)
-        self._check_mine(exchange, batches, origin.placement)
+        self._held.check(exchange, batches, origin.placement)
         if not self._sequences.setdefault(exchange, Sequences()).take(origin.epoch, origin.sequence):
             # What came before may still be on its way into the files.
             batches = {}
@@ -203,19 +183,19 @@ class SymbolShard:
         await self._share_new(last=True)
         await self._make_features()
         await self._share_new()
-        await asyncio.gather(*self._sinking, return_exceptions=True)
+        await self._telling.finish()
         self._writer.flush()
         self._writer.close()
         await self._keep_history()
         self._quality.close()
         await self._keeper.close()
-        self._own.close()
+        self._held.close()
         self._claim.release()
 
     async def release(self, symbols: Sequence[Series]) -> Bundle:
         """Let go of symbols that are about to move: everything that came of them is in the files, which the disk holds,
         and told. Asked again it says the same. Nothing may come of them meanwhile. OSError."""
-        self._own.release(symbols)
+        self._held.release(symbols)
         await self._commit()
         if any(exchange == pending.exchange for exchange, _ in symbols for pending in self._pending):
             raise OSError(self._blocked)
@@ -224,19 +204,13 @@ class SymbolShard:
         await self._make_features()
         await self._share_new()
         await self._durability.sync()
-        records = self._keeper.release(symbols)
-        quality = {one: self._quality.handed(*one) for one in symbols}
-        self._let_go(symbols)
-        return Bundle(list(symbols), records, quality)
+        return self._held.handed_over(symbols)
 
     async def fetch(self, symbols: Sequence[Series], node: Any, last: bool) -> int:
         """Let the files of symbols that are about to come arrive from the disk of `node` (a `DataNode`), those that
         have not yet; how many bytes that took. The `last` time nobody writes to them any more. OSError, and what Ray
         raises."""
-        took = 0
-        for one in symbols:
-            took += await fetched(node, self._arrivals, one, last)
-        return took
+        return await self._held.fetch(symbols, node, last)
 
     async def prepare(self, bundle: Bundle) -> None:
         """Keep what another shard knew of symbols that are about to come; `adopt` or `forget` follows. OSError."""
@@ -244,29 +218,19 @@ class SymbolShard:
 
     async def adopt(self, bundle: Bundle, placement: Placement) -> None:
         """These symbols are mine, as this placement says; asked again it does nothing. `NotMine`; OSError."""
-        self._lose(self._own.learn(placement))
-        self._own.take(bundle.symbols, placement)
-        for exchange, symbol in bundle.symbols:
-            self._arrivals.take_in(exchange, symbol, self._writer)
-        self._recover(bundle.symbols)
-        for (exchange, symbol), handed in bundle.quality.items():
-            self._quality.adopt(exchange, symbol, handed)
+        self._held.adopt(bundle, placement)
 
     async def place(self, placement: Placement) -> None:
         """Symbols are as this placement says."""
-        self._lose(self._own.learn(placement))
+        self._held.learn(placement)
 
     async def stored(self) -> list[Series]:
         """My symbols that have files."""
-        return self._stored_symbols()
+        return self._held.stored()
 
     async def forget(self, symbols: Sequence[Series], placement: Placement) -> None:
         """Others have these for good, as this placement says."""
-        self._lose(self._own.learn(placement))
-        for exchange, symbol in symbols:
-            if not self._own.is_mine(exchange, symbol):
-                self._keeper.forget(exchange, symbol)
-                self._quality.forget(exchange, symbol)
+        self._held.forget(symbols, placement)
 
     async def configure(self, settings: Settings) -> None:
         """Go by these limits of quality and timeframes of features from now on."""
@@ -329,15 +293,21 @@ class SymbolShard:
         newest = self._reader.last_rows(exchange, symbol, "TRADES", rows, STORED)
         return [self._share(stored_trades(symbol, newest))]
 
+    async def last_quote(self, exchange: str, symbol: str) -> pa.RecordBatch:
+        """The newest quote of a symbol that is stored (`storage.schema.QUOTES`); no row where there is none."""
+        newest = self._reader.last_rows(exchange, symbol, "MD", 1, _QUOTE)
+        return whole(quotes_of_columns(symbol, {column: newest.column(column) for column in _QUOTE}))
+
     async def status(self) -> dict[str, Any]:
         return {
             "actor": repr(self),
             "index": self.index,
             "pid": os.getpid(),
+            **where_it_is(),
             "failure": self._blocked or self._durability.failure or self._failure,
             "symbols": self._bars.symbols,
             "batches_waiting": len(self._pending),
-            "sinks_waiting": sum(self._sinking.values()),
+            "sinks_waiting": self._telling.pending,
             "gaps_open": len(self._ledger.gaps(None, open_only=True)),
             "batches_repeated": sum(known.repeated for known in self._sequences.values()),
             "batches_jumped": sum(known.jumps for known in self._sequences.values()),
@@ -347,50 +317,9 @@ class SymbolShard:
             **{name: self._counts[name] for name in COUNTED},
         }
 
-    def _check_mine(self, exchange: str, batches: Mapping[str, pa.RecordBatch], version: int) -> None:
-        if version > self._own.placement.version:
-            self._lose(self._own.learn())
-        if not (unknown := self._own.unknown(exchange, batches)):
-            return
-        if not all(self._own.is_mine(exchange, symbol) for symbol in unknown):
-            self._lose(self._own.learn())
-        for symbol in unknown:
-            if not self._own.is_mine(exchange, symbol):
-                by = f"placement {self._own.placement.version}, the sender goes by {version}"
-                raise NotMine(f"{exchange} {symbol} is not for shard {self.index} ({by})")
-        for symbol in unknown:
-            self._own.claim(exchange, symbol, patience_s=0)
-        self._recover([(exchange, symbol) for symbol in unknown])
-
-    def _recover(self, symbols: Sequence[Series]) -> None:
-        """Have symbols from their files that are new here."""
-        stored = self._reader.symbols()
-        known = self._bars.symbols
-        mine = [
-            (exchange, symbol)
-            for exchange, symbol in symbols
-            if symbol in stored.get(exchange, ()) and symbol not in known.get(exchange, ())
-        ]
-        for exchange, symbol in mine:
-            self._writer.recover(exchange, symbol)
-        for exchange, symbol in symbols:
-            self._keeper.adopt(exchange, symbol)
-        self._bars.adopt(mine)
-
-    def _lose(self, symbols: Sequence[Series]) -> None:
-        """Others have these, while I did not hear of it."""
-        self._own.release(symbols)
-        for exchange, symbol in symbols:
-            self._keeper.forget(exchange, symbol)
-        self._let_go(symbols)
-
-    def _let_go(self, symbols: Sequence[Series]) -> None:
+    def _gone(self, symbols: Sequence[Series]) -> None:
         gone = set(symbols)
-        for exchange, symbol in symbols:
-            self._bars.forget(exchange, symbol)
-            self._writer.leave(exchange, symbol)
         self._featureless = {one for one in self._featureless if one[:2] not in gone}
-        self._own.left(symbols)
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -409,8 +338,7 @@ class SymbolShard:
         for exchange in dict.fromkeys(batch.exchange for batch in pending):
             mine = [batch for batch in pending if batch.exchange == exchange]
             try:
-                for past in (False, True):
-                    self._store(exchange, [one for one in mine if ("backfill" in one.batches) == past])
+                self._intake.store(exchange, [(one.origin, one.batches) for one in mine], self._now_ns(exchange))
                 if self._settings.shard.sync_interval_s == 0:
                     await self._durability.sync()
             except OSError as error:
@@ -426,69 +354,9 @@ class SymbolShard:
                 if (spans := tracing()) is not None:
                     now_ns = time.time_ns()
                     spans.stored(exchange, self.index, one.origin, now_ns - int(took * 1e9), now_ns)
-                for kind in one.batches.keys() & _PASSED_ON:
-                    self._unshared.setdefault((kind, exchange), []).append(one.batches[kind])
-                    self._counts[kind] += one.batches[kind].num_rows
+                self._intake.pass_on(exchange, one.batches)
                 if not one.written.done():
                     one.written.set_result(self._ledger.open_gaps(exchange))
-
-    def _store(self, exchange: str, mine: list[_Pending]) -> None:
-        if not mine:
-            return
-        proof, now_ns = mine[-1].origin.proof, self._now_ns(exchange)
-        self._keeper.begin(exchange, [(one.origin, one.batches) for one in mine], now_ns)
-        for kind in _TRADES:
-            if (found := by_symbol(one.batches.get(kind) for one in mine)) is None:
-                continue
-            stored: list[pa.RecordBatch] = []
-            unjudged: list[pa.RecordBatch] = []
-            try:
-                for symbol, trades, columns in found.trades():
-                    write = partial(self._write, exchange, symbol, trades.rows, columns)
-                    new = self._keeper.store(exchange, symbol, proof, kind, trades, now_ns, write)
-                    if kind == "trades":
-                        known = trades.rows.num_rows - new.num_rows
-                        self._counts["duplicates"] += known
-                        unjudged.append(self._quality.unjudged(exchange, symbol, trades.rows, new) if known else new)
-                    if new.num_rows:
-                        self._counts["TRADES"] += new.num_rows
-                        self._unshared.setdefault(("trades", exchange), []).append(new)
-                        stored.append(new)
-            finally:
-                # Also when the disk was full on the way: what is in the files counts as known when it comes again.
-                self._take_stored(exchange, found.rows, stored, unjudged)
-        if (quotes := by_symbol(one.batches.get("quotes") for one in mine)) is not None:
-            self._store_quotes(exchange, quotes)
-        self._keeper.finish()
-
-    def _store_quotes(self, exchange: str, quotes: BySymbol) -> None:
-        for symbol, rows, columns in quotes.written("MD"):
-            is_new = self._writer.append(exchange, symbol, "MD", columns)
-            kept = rows if is_new.all() else rows.filter(pa.array(is_new))
-            self._counts["MD"] += kept.num_rows
-            self._counts["duplicates"] += rows.num_rows - kept.num_rows
-            if kept.num_rows:
-                self._unshared.setdefault(("quotes", exchange), []).append(kept)
-
-    def _take_stored(
-        self, exchange: str, given: pa.RecordBatch, stored: list[pa.RecordBatch], unjudged: list[pa.RecordBatch]
-    ) -> None:
-        """Let bars have what was stored of the given trades, and judge them."""
-        # Nearly always all of them are new, and need not be put together again.
-        everything = sum(new.num_rows for new in stored) == given.num_rows
-        if stored:
-            told = given if everything else whole(pa.Table.from_batches(stored))
-            for revised in self._bars.update(exchange, told):
-                self._unshared.setdefault(("bars", exchange), []).append(revised)
-        if unjudged:
-            self._quality.judge(exchange, given if everything else whole(pa.Table.from_batches(unjudged)))
-
-    def _write(
-        self, exchange: str, symbol: str, every: pa.RecordBatch, columns: Mapping[str, Column], rows: pa.RecordBatch
-    ) -> Any:
-        """Store trades of a symbol: all of those that came, which these are the columns of, or some."""
-        own = columns if rows is every else to_columns("TRADES", rows)
-        return self._writer.append(exchange, symbol, "TRADES", own)
 
     async def _close_bars(self) -> None:
         self._bars.close(self._now_ns)
@@ -504,7 +372,7 @@ class SymbolShard:
             return
         for exchange, made in found.items():
             self._counts["features"] += len(made)
-            self._unshared.setdefault(("features", exchange), []).extend(made)
+            self._telling.add("features", exchange, *made)
 
     def _closed_series(self, bars: pa.RecordBatch) -> set[tuple[str, str]]:
         closed = bars.filter(bars.column("closed"))
@@ -519,7 +387,7 @@ class SymbolShard:
             self._blocked = f"cannot keep bars: {error.strerror}"
 
     async def _keep_days(self) -> None:
-        await self._days.keep(self._stored_symbols())
+        await self._days.keep(self._held.stored())
 
     async def _sync(self) -> None:
         with suppress(OSError):  # it says so, and is tried again
@@ -533,7 +401,7 @@ class SymbolShard:
             self._blocked = f"cannot write the ledger: {error.strerror}"
 
     async def _reconcile(self) -> None:
-        if 2 * sum(self._sinking.values()) < self._settings.sinks.max_pending:
+        if 2 * self._telling.pending < self._settings.sinks.max_pending:
             await self._reconciler.step()
 
     async def _share_new(self, last: bool = False) -> None:
@@ -543,47 +411,24 @@ class SymbolShard:
             self._open_due = time.monotonic() + OPEN_INTERVAL_S
         for kind, exchange, told in self._bars.changed(open_too):
             self._counts[kind] += told.num_rows
-            self._unshared.setdefault((kind, exchange), []).append(told)
+            self._telling.add(kind, exchange, told)
             if kind == "bars":
+                closed_bars.count(told, self._now_ns(exchange))
                 self._featureless.update((exchange, *one) for one in self._closed_series(told))
         quality = list(self._quality.changed(last))
-        self._unshared |= {("quality", exchange): [told] for exchange, told in quality}
-        unshared, self._unshared = self._unshared, {}
+        for exchange, told in quality:
+            self._telling.add("quality", exchange, told)
         gaps = self._ledger.to_share()
-        unshared |= {("gaps", exchange): [gap_batch(rows)] for exchange, rows in gaps.items()}
-        if not unshared:
-            return
-        # What must arrive; of the rest the files are the truth.
+        for exchange, rows in gaps.items():
+            self._telling.add("gaps", exchange, gap_batch(rows))
+        # What must arrive is told again; of the rest the files are the truth.
         again = [partial(self._ledger.unshared, rows) for rows in gaps.values()]
         again += [partial(self._quality.untold, exchange, told) for exchange, told in quality]
-        if sum(self._sinking.values()) >= self._settings.sinks.max_pending:
-            self._unsunk(sum(batch.num_rows for batches in unshared.values() for batch in batches), again)
-            return
-        tables = {
-            key: pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
-            for key, batches in unshared.items()
-        }
-        task = asyncio.ensure_future(self._sink(tables))
-        self._sinking[task] = len(tables)
-        task.add_done_callback(partial(self._sunk, sum(table.num_rows for table in tables.values()), again))
+        self._telling.send(again)
 
-    def _sunk(self, rows: int, again: Iterable[Callable[[], None]], task: "asyncio.Future[object]") -> None:
-        del self._sinking[task]
-        if not task.cancelled() and task.exception() is not None:
-            self._unsunk(rows, again)
-
-    def _unsunk(self, rows: int, again: Iterable[Callable[[], None]]) -> None:
-        """Rows of gaps and of quality that did not arrive are told again later."""
+    def _untold(self, rows: int) -> None:
         self._counts["unsunk"] += rows
         self._reconciler.look()
-        for tell in again:
-            tell()
 
     def _now_ns(self, exchange: str) -> int:
         return self._clock_ns.get(exchange, 0) if self._recorded else time.time_ns()
-
-    def _stored_symbols(self) -> list[Series]:
-        found = self._reader.symbols().items()
-        return [
-            (exchange, symbol) for exchange, names in found for symbol in names if self._own.is_mine(exchange, symbol)
-        ]

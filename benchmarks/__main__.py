@@ -36,7 +36,7 @@ MODULES = [
     "symbols",
 ]
 #: Those that take minutes run only when they are named.
-LONG = ["fuzz"]
+LONG = ["fuzz", "scale"]
 
 
 def rows_of(name: str) -> list[Row]:

@@ -19,6 +19,7 @@ SECONDS = 30.0
 KINDS = {
     "ray::SymbolShard": "shard",
     "ray::Collector": "collector",
+    "ray::LiveHub": "live hub",
     "ray::Database": "database (embedded ClickHouse)",
     "ray::Simulator": "simulator",
     "ray::ServeReplica:live": "live replica",

@@ -85,7 +85,7 @@ class Shard(SymbolShard):
         }
         # Who knows nothing of ids does not look at them.
         self._looks = contextlib.nullcontext() if keeper is Keeper else patch("actors.by_symbol.runs", _no_runs)
-        with patch("actors.symbol_shard.Keeper", keeper):
+        with patch("actors.holdings.Keeper", keeper):
             super().__init__(0, load(data, {"shards": 1, "shard": shard}), lambda table: table, _nowhere, False)
 
     async def commit(self, trades: pa.RecordBatch, sequence: int) -> float:

@@ -66,7 +66,7 @@ def rows() -> list[Row]:
     ]
 
 
-class _Counting(WSListener):  # type: ignore[misc]
+class Counting(WSListener):  # type: ignore[misc]
     """Subscribes and counts; of one that gets every trade also how long each took."""
 
     def __init__(self, subscribe: dict[str, Any], counts: SimpleNamespace, timed: bool) -> None:
@@ -100,7 +100,7 @@ async def _measure(port: int, server: psutil.Process) -> SimpleNamespace:
 
     async def connect(topic: str, timed: bool = False, **more: Any) -> Any:
         subscribe = {"type": "subscribe", "topics": [topic], **more}
-        return (await ws_connect(lambda: _Counting(subscribe, counts, timed), url, websocket_handshake_timeout=60))[0]
+        return (await ws_connect(lambda: Counting(subscribe, counts, timed), url, websocket_handshake_timeout=60))[0]
 
     before = server.memory_info().rss
     every = await connect("trades:binance", timed=True)
@@ -172,7 +172,7 @@ async def _serve(folder: str) -> None:
     from actors.live_asked import AskedActors
     from actors.live_hub import LiveHub
     from actors.live_offers import ReceivedOffers
-    from actors.supervisor import start_actor
+    from actors.starting import start_actor
     from serve_apps.live import LiveApp
     from serve_apps.live_source import Actors
 
@@ -180,7 +180,7 @@ async def _serve(folder: str) -> None:
     options = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
     ray.init(num_cpus=2, namespace=NAMESPACE, _temp_dir=folder, **options)
     hub = start_actor(LIVE_HUB, LiveHub, settings, ["binance"], AskedActors())
-    app = LiveApp(settings, Actors(1, dict), dict)
+    app = LiveApp(settings, Actors(dict), dict)
     config = uvicorn.Config(
         app, port=0, log_level="warning", ws="websockets-sansio", ws_per_message_deflate=False, loop="none"
     )

@@ -84,7 +84,7 @@ def _weight(levels: int) -> int:
     return next((weight for most, weight in ((100, 5), (500, 25), (1_000, 50)) if levels <= most), 250)
 
 
-def _instrument(name: str) -> dict[str, Any]:
+def instrument(name: str) -> dict[str, Any]:
     base = name.removesuffix("USDT")
     return {
         "symbol": name, "status": "TRADING", "baseAsset": base, "baseAssetPrecision": 8, "quoteAsset": "USDT",
@@ -169,7 +169,7 @@ class Exchange:
                     {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight}
                 ],
                 "exchangeFilters": [],
-                "symbols": [_instrument(name) for name in self._books.names],
+                "symbols": [instrument(name) for name in self._books.names],
             }
         ).encode()
         self.counts = {"connections": 0, "messages": 0, "cut": 0, "snapshots": 0, "refused": 0, "weight_of_a_minute": 0}

@@ -115,7 +115,8 @@ def _more(f: pd.DataFrame, bars: pd.DataFrame, of: Rolling) -> None:
     f["volume_momentum"] = v - of.mean(v, 10)
     f["volume_ratio"] = v / of.mean(v, 10)
     f["rsi_zone"] = 1 + f["rsi_overbought"] - f["rsi_oversold"]
-    moved, turned = np.sign(c.diff(14)), np.sign(f["rsi"].diff(14))
+    # Where prices only rise it says 100, and now and then a little less or more.
+    moved, turned = np.sign(c.diff(14)), np.sign(f["rsi"].diff(14).round(9))
     f["rsi_divergence"] = turned.where(moved * turned < 0, 0.0).where(turned.notna())
     f["macd_histogram_change"] = f["macd_diff"].diff()
     f["volatility_ratio"] = f["volatility_5"] / f["volatility_20"]

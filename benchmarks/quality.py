@@ -44,7 +44,7 @@ def rows() -> list[Row]:
     """Trades in a second of processor time."""
     trades = made()
     frame = trades.select(["ts_event", "ts_recv", "price", "size"]).to_pandas()
-    frame["symbol"] = np.asarray(trades.column("symbol").indices)
+    frame["symbol"] = np.asarray(trades.column("symbol").indices)  # type: ignore[attr-defined]
     Quality(RULES).judge(trades)  # makes the memory
     ours, theirs = [], []
     for _ in range(ROUNDS):

@@ -21,7 +21,7 @@ class Health:
 def main(port: int) -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=sys.argv[2])
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Health.bind(), route_prefix="/")
+    serve.run(Health.bind(), route_prefix="/")  # type: ignore[attr-defined]
     print("ready", flush=True)
     sys.stdin.read()
     ray.shutdown()

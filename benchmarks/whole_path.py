@@ -146,7 +146,7 @@ async def _measured(data: Path, endpoint: str, count: int, case: str) -> Outcome
     from actors.own_process import COLLECTOR, TOLD
     from actors.publisher import Publisher
     from actors.sinks import Sinks
-    from actors.supervisor import start_actor
+    from actors.starting import start_actor
     from actors.symbol_shard import SymbolShard
     from cluster import ray_head
     from config import load

@@ -1,11 +1,13 @@
 """`rayfeed audit`: what is stored of every symbol, what is missing, and how that is known; with or without a running
-instance, which adds only what its shards know now. `--against sim` holds each trade against the one that was made.
+instance, which adds what its shards know now and the disks of its other hosts, each audited where it is.
+`--against sim` holds each trade against the one that was made.
 """
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,84 +15,55 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from actors.placed_disks import placed
+from actors.placement import Series
 from cluster import completion
-from cluster.asking import supervisor
+from cluster.asking import Ask, supervisor
+from cluster.audit_report import gap_line, show
 from cluster.instance import Instance, InstanceError
-from cluster.moments import text_of
 from cluster.options import AsJson, Data
+from cluster.other_disks import HostAway, OtherDisk, away, disks_beside
 from config import Settings, SettingsError, load
+from config.node_folder import disk_of
 from storage import audit_files
-from storage.audit import MOST_EXAMPLES, Verdict
-from storage.audit_files import Place
+from storage.audit_files import OnDisk, Place, Side
+from storage.audit_symbol import TOLD, Known, Row, count
 from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn
-from storage.ledger_log import Gap
-from storage.ledger_reading import Logged, read_ledgers
+from storage.ledger_log import Gap, Record
+from storage.ledger_reading import read_ledgers, records_of, together
 
 #: Trades made within this before the audit may be on their way still.
 SETTLE_S: Final = 1.0
-#: Missing ranges and gaps that are told of one symbol.
-_TOLD: Final = 3
-#: Characters of a line that is not shown on a terminal, and of one that has room for everything.
-_WIDE: Final = 240
-_ROOM: Final = 130
-
-#: How it is known, by `Proof`.
-PROOFS: Final = {
-    "ids": "ids count up by one",
-    "numbered": "frames are numbered",
-    "recent": "compared with recent trades",
-    "none": "nothing would tell",
-}
-
-_WRONG: Final = {
-    "missing": "made but not stored",
-    "different": "stored otherwise than made",
-    "made_up": "stored but never made",
-}
+#: Symbols that moved meanwhile are audited again, so often.
+_ROUNDS: Final = 4
+_HOSTS_AT_ONCE: Final = 16
 
 
 @dataclass(slots=True)
-class Known:
-    """What the ledger says of a symbol. `proof` "" says that nobody knows how a missing trade would show."""
+class _Disks:
+    """Where symbols are: `mine` is the disk of this host, which is called `host`; the others by their disk. Without
+    others everything there is belongs here."""
 
-    proof: str = ""
-    first_id: int | None = None
-    through_id: int | None = None
-    open_gaps: list[Gap] = field(default_factory=list)
-    gaps_closed: int = 0
-    fills: Mapping[int, int] = field(default_factory=dict)
+    settings: Settings
+    mine: str = ""
+    host: str | None = None
+    others: dict[str, OtherDisk] = field(default_factory=dict)
+    #: Those of others that were lost, and may have what belongs elsewhere.
+    lost: Collection[str] = ()
+    ask: Ask | None = None
 
+    def now(self) -> Callable[[Series], OtherDisk | None]:
+        """By what is decided now, who has a symbol: None is this host."""
+        placement = placed(self.settings) if self.others else None
+        if placement is None:
+            return lambda _: None
 
-@dataclass(slots=True)
-class Row:
-    """The audit of one symbol. What cannot be known is None: without counting ids nobody knows how many to expect."""
+        def owner(name: Series) -> OtherDisk | None:
+            disk = placement.disk_of(*name)
+            return None if disk in ("", self.mine) else self.others.get(disk) or away(disk)
 
-    exchange: str
-    symbol: str
-    proof: str
-    stored: int = 0
-    first_id: int | None = None
-    last_id: int | None = None
-    expected: int | None = None
-    missing: int | None = None
-    doubled: int = 0
-    #: Rows from before the promise to be complete begins.
-    earlier: int = 0
-    gaps_open: int = 0
-    gaps_closed: int = 0
-    #: The first of what is missing, and of the open gaps.
-    ranges: list[str] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    against: Verdict | None = None
-    failure: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is missing, as far as anybody can tell."""
-        wrong = self.missing or self.doubled or self.gaps_open or self.failure
-        return not wrong and (self.against is None or self.against.equal)
+        return owner
 
 
 def audit(
@@ -107,8 +80,6 @@ def audit(
     if against not in (None, "sim"):
         raise SettingsError(f"--against {against}: only the trades of the simulator are known, with --against sim")
     settings = load(data)
-    stored = ColumnReader(settings.columns)
-    wanted = _wanted(stored, exchange, symbol)
     made = None
     if against:
         root = settings.data / "simulator" / "columns"
@@ -116,72 +87,195 @@ def audit(
             raise SettingsError(f"nothing to compare with: {data} was never run on simulated exchanges")
         made = ColumnReader(root)
     running = _runs(data)
-    until = {name: audit_files.newest(made, *name) for name in wanted} if made else {}
-    if made and running:
-        time.sleep(SETTLE_S)
-    known = _known(data, running)
-    rows = []
-    with _progress() as progress:
-        # Each symbol is read once to count and, where it is compared, once more beside what was made.
-        passes = (stored,) if made is None else (stored, stored, made)
-        total = sum(audit_files.stored_rows(reader, *name) for reader in passes for name in wanted)
-        task = progress.add_task("", total=total)
-        for name in wanted:
-            progress.update(task, description=" ".join(name))
-            ledger = known.get(name) or Known()
-            ledger.proof = ledger.proof or _proof(settings, *name)
-            rows.append(_row(stored, made, name, ledger, until.get(name), running, partial(progress.advance, task)))
-    _show(rows, as_json, made is not None)
-    if not all(row.whole for row in rows):
+    with _disks(settings, data) as disks:
+        audited = _Audit(settings, disks, made, running)
+        rows = audited.run(data, exchange, symbol)
+    show(rows, audited.not_audited, as_json, made is not None)
+    if audited.not_audited or not all(row.whole for row in rows):
         raise typer.Exit(1)
 
 
-def _row(
-    stored: ColumnReader,
-    made: ColumnReader | None,
-    name: tuple[str, str],
-    ledger: Known,
-    until: Place | None,
-    running: bool,
-    progress: audit_files.Progress,
-) -> Row:
-    row = Row(*name, ledger.proof, gaps_open=len(ledger.open_gaps), gaps_closed=ledger.gaps_closed)
-    row.gaps = [_gap(gap) for gap in ledger.open_gaps[:_TOLD]]
-    try:
-        if ledger.proof == "ids":
-            found = audit_files.count_ids(stored, *name, ledger.first_id, ledger.through_id, ledger.fills, progress)
-            row.stored, row.first_id, row.last_id = found.rows, found.first_id, found.last_id
-            row.expected, row.missing, row.doubled = found.expected, found.missing, found.doubled
-            row.earlier = found.earlier
-            row.ranges = [f"{hole} ({hole.size:,})" for hole in found.holes[:_TOLD]]
-            if len(found.holes) > _TOLD:
-                row.ranges.append(f"{len(found.holes) - _TOLD:,} more ranges")
+@contextmanager
+def _disks(settings: Settings, data: Path) -> Iterator[_Disks]:
+    """Those to audit; one whose host does not answer too."""
+    with disks_beside(settings, data) as beside:
+        placement = placed(settings) if beside.disks else None
+        if placement is None:
+            yield _Disks(settings)
         else:
-            counted = audit_files.count_rows(stored, *name, progress)
-            row.stored, row.doubled = counted.rows, counted.doubled
-            ends = (audit_files.oldest(stored, *name), audit_files.newest(stored, *name))
-            row.first_id, row.last_id = (end.id if end else None for end in ends)
-        since = audit_files.oldest(stored, *name)
-        if made is not None and since is not None and until is not None:
-            if ledger.first_id is not None:
-                # What is older was asked for later.
-                since = audit_files.place_of(made, *name, ledger.first_id) or since
-            if not running:
-                until = min(until, audit_files.newest(stored, *name) or until)
-            row.against = audit_files.compare(stored, made, *name, since, until, progress)
-    except (BeingRewritten, MissingColumn, OSError) as error:
-        row.failure = f"cannot be read: {error}"
-    return row
+            others = {one.disk: one for one in beside.disks}
+            yield _Disks(settings, disk_of(settings.data), beside.host, others, placement.away, beside.ask)
 
 
-def _wanted(reader: ColumnReader, exchange: str | None, symbol: str | None) -> list[tuple[str, str]]:
+class _Audit:
+    """Of all disks; `not_audited` says which are not in it, and why."""
+
+    def __init__(self, settings: Settings, disks: _Disks, made: ColumnReader | None, running: bool) -> None:
+        self._settings = settings
+        self._disks = disks
+        self._made = made
+        self._running = running
+        self._stored = ColumnReader(settings.columns)
+        self._known: dict[Series, Known] = {}
+        self._until: dict[Series, Place | None] = {}
+        self._away: set[str] = set()
+        self.not_audited: list[str] = []
+
+    def run(self, data: Path, exchange: str | None, symbol: str | None) -> list[Row]:
+        """A row for each symbol that has trades, by exchange and symbol. SettingsError when none is meant."""
+        counts, records = self._ask_all()
+        wanted = _wanted(counts, exchange, symbol)
+        if self._made is not None:
+            self._until = {name: audit_files.newest(self._made, *name) for name in wanted}
+            if self._running:
+                time.sleep(SETTLE_S)
+        self._known = _known(data, self._running, records, self._disks.ask)
+        rows: dict[Series, Row] = {}
+        with _progress() as progress:
+            # Each symbol is read once to count and, where it is compared, once more beside what was made.
+            total = sum(counts[name] for name in wanted)
+            if self._made is not None:
+                total += total + sum(audit_files.stored_rows(self._made, *name) for name in wanted)
+            task = progress.add_task("", total=total)
+            for _ in range(_ROUNDS):
+                owner = self._disks.now()
+                rows |= self._round(wanted, owner, partial(progress.update, task))
+                after = self._disks.now()
+                # Whoever moved meanwhile may have been read where half of it was gone.
+                wanted = [name for name in wanted if _disk(owner(name)) != _disk(after(name))]
+                if not wanted:
+                    break
+        for name in wanted:
+            rows[name].failure = "it went from disk to disk meanwhile: audit again once rayfeed scale is done"
+        rows |= {name: self._missed(name, host) for name, host in self._silent(exchange, symbol) if name not in rows}
+        return [rows[name] for name in sorted(rows)]
+
+    def _ask_all(self) -> tuple[dict[Series, int], list[Record]]:
+        """How many trades there are of which symbol, where it belongs now, and what other hosts' ledgers say."""
+        owner = self._disks.now()
+        here = [(exchange, one) for exchange, symbols in self._stored.symbols().items() for one in symbols]
+        counts = {name: audit_files.stored_rows(self._stored, *name) for name in here if owner(name) is None}
+        strays = [(name, self._disks.host) for name in here if owner(name) is not None]
+        records: list[Record] = []
+        for one in self._disks.others.values():
+            try:
+                stored = one.trade_counts()
+                there = {name: trades for name, trades in stored.items() if _disk(owner(name)) == one.disk}
+                records += one.ledger(list(there))
+                counts |= there
+                strays += [(name, one.host) for name, trades in stored.items() if trades and name not in there]
+                if one.disk in self._disks.lost and len(stored) > len(there):
+                    self.not_audited.append(f"{one.host} was lost, and what it has goes to the others now")
+            except HostAway as error:
+                self._is_away(one, error)
+        for name, host in strays:
+            # Copies that are left behind are with their owner too; while that is away its symbols are named anyway.
+            if name not in counts and _disk(owner(name)) not in self._away:
+                self.not_audited.append(f"{host} has trades of {' '.join(name)}, which belongs elsewhere")
+        return counts, records
+
+    def _round(
+        self, names: Sequence[Series], owner: Callable[[Series], OtherDisk | None], told: Callable[..., None]
+    ) -> dict[Series, Row]:
+        """Every disk by itself: here one symbol after another, and at the same time so on each other host."""
+        here: list[Series] = []
+        there: dict[str, list[tuple[OtherDisk, Series]]] = {}
+        for name in names:
+            if (other := owner(name)) is None:
+                here.append(name)
+            else:
+                there.setdefault(other.disk, []).append((other, name))
+
+        def all_of(those: Sequence[tuple[OtherDisk, Series]]) -> list[tuple[Series, Row]]:
+            return [(name, self._row_there(other, name, lambda rows: told(advance=rows))) for other, name in those]
+
+        with ThreadPoolExecutor(_HOSTS_AT_ONCE, thread_name_prefix="audit") as pool:
+            far = [pool.submit(all_of, those) for those in there.values()]
+            rows = {}
+            for name in here:
+                told(description=" ".join(name))
+                rows[name] = self._row_here(name, lambda read: told(advance=read))
+            for one in far:
+                rows.update(one.result())
+        return rows
+
+    def _row_here(self, name: Series, progress: audit_files.Progress) -> Row:
+        ledger = self._ledger(name)
+        row = count(self._stored, *name, ledger, progress)
+        return self._finished(row, OnDisk(self._stored), name, ledger, self._disks.host, progress)
+
+    def _row_there(self, other: OtherDisk, name: Series, progress: audit_files.Progress) -> Row:
+        if other.disk in self._away:
+            # To find that out again takes a while, for each symbol.
+            return self._missed(name, other.host)
+        ledger = self._ledger(name)
+        try:
+            row = other.count(*name, ledger)
+            progress(row.stored)
+            return self._finished(row, other, name, ledger, other.host, progress)
+        except HostAway as error:
+            self._is_away(other, error)
+            return self._missed(name, other.host)
+
+    def _finished(
+        self, row: Row, side: Side, name: Series, ledger: Known, host: str | None, progress: audit_files.Progress
+    ) -> Row:
+        row.host = host
+        row.gaps = [gap_line(gap) for gap in ledger.open_gaps[:TOLD]]
+        until = self._until.get(name)
+        if self._made is None or until is None or row.failure:
+            return row
+        try:
+            since = side.oldest(*name)
+            if since is not None:
+                if ledger.first_id is not None:
+                    # What is older was asked for later.
+                    since = audit_files.place_of(self._made, *name, ledger.first_id) or since
+                if not self._running:
+                    until = min(until, side.newest(*name) or until)
+                row.against = audit_files.compare_sides(side, OnDisk(self._made), *name, since, until, progress)
+        except (BeingRewritten, MissingColumn, OSError) as error:
+            # What another host says has its trace before it.
+            row.failure = f"cannot be read: {getattr(error, 'cause', error)}"
+        return row
+
+    def _is_away(self, other: OtherDisk, error: HostAway) -> None:
+        if other.disk not in self._away:
+            self._away.add(other.disk)
+            self.not_audited.append(str(error))
+
+    def _ledger(self, name: Series) -> Known:
+        ledger = self._known.get(name) or Known()
+        ledger.proof = ledger.proof or _proof(self._settings, *name)
+        return ledger
+
+    def _silent(self, exchange: str | None, symbol: str | None) -> Iterator[tuple[Series, str]]:
+        """The symbols, as far as anybody knows them, of hosts that do not answer."""
+        owner = self._disks.now()
+        for name in self._known:
+            other = owner(name)
+            if other is not None and other.disk in self._away and _is_meant(name, exchange, symbol):
+                yield name, other.host
+
+    def _missed(self, name: Series, host: str) -> Row:
+        return Row(*name, self._ledger(name).proof, failure=f"not audited: {host} does not answer", host=host)
+
+
+def _disk(other: OtherDisk | None) -> str | None:
+    return None if other is None else other.disk
+
+
+def _wanted(counts: Mapping[Series, int], exchange: str | None, symbol: str | None) -> list[Series]:
     """The symbols to audit, and only those with trades. SettingsError when there are none."""
-    found = [(name, one) for name, symbols in reader.symbols().items() for one in symbols]
-    wanted = [one for one in found if exchange in (None, one[0]) and symbol in (None, one[1], one[1].replace("/", "_"))]
-    if found and not wanted:
+    wanted = [name for name in sorted(counts) if _is_meant(name, exchange, symbol)]
+    if counts and not wanted:
         named = " ".join(part for part in (exchange, symbol) if part)
-        raise SettingsError(f"nothing is stored of {named}; there are {', '.join(sorted({one[0] for one in found}))}")
-    return [one for one in wanted if audit_files.stored_rows(reader, *one)]
+        raise SettingsError(f"nothing is stored of {named}; there are {', '.join(sorted({one for one, _ in counts}))}")
+    return [name for name in wanted if counts[name]]
+
+
+def _is_meant(name: Series, exchange: str | None, symbol: str | None) -> bool:
+    return exchange in (None, name[0]) and symbol in (None, name[1], name[1].replace("/", "_"))
 
 
 def _runs(data: Path) -> bool:
@@ -189,13 +283,19 @@ def _runs(data: Path) -> bool:
     return running is not None and running.details is not None
 
 
-def _known(data: Path, running: bool) -> dict[tuple[str, str], Known]:
-    """What the logs of the ledger say, and where it runs, what it knows now."""
-    known = {name: _of_log(logged) for name, logged in read_ledgers(data / "ledger").items()}
+def _known(data: Path, running: bool, records: Sequence[Record], connected: Ask | None) -> dict[Series, Known]:
+    """What the logs of the ledger say, those `records` of other hosts too, and where it runs, what it knows now."""
+    here = read_ledgers(data / "ledger")
+    logs = (
+        here
+        if not records
+        else together([*(record for name, logged in here.items() for record in records_of(*name, logged)), *records])
+    )
+    known = {name: Known.of_log(logged) for name, logged in logs.items()}
     if not running:
         return known
     try:
-        with supervisor(data) as ask:
+        with supervisor(data) if connected is None else nullcontext(connected) as ask:
             states, gaps = ask("integrity"), ask("gaps")
     except InstanceError as error:
         typer.echo(f"rayfeed: {error}; gaps are as the files have them", err=True)
@@ -213,14 +313,6 @@ def _known(data: Path, running: bool) -> dict[tuple[str, str], Known]:
     return known
 
 
-def _of_log(logged: Logged) -> Known:
-    known = Known(open_gaps=logged.open_gaps, gaps_closed=logged.gaps_closed, fills=logged.fills)
-    if (checkpoint := logged.checkpoint) is not None:
-        known.proof, known.first_id = checkpoint.proof, checkpoint.first_id
-        known.through_id = checkpoint.through_id
-    return known
-
-
 def _proof(settings: Settings, exchange: str, symbol: str) -> str:
     """What the feed of the settings would say, where no ledger was written down yet; "" for no exchange of ours."""
     from actors.feeds.registry import FEEDS
@@ -228,80 +320,6 @@ def _proof(settings: Settings, exchange: str, symbol: str) -> str:
     if exchange not in FEEDS:
         return ""
     return FEEDS[exchange]((symbol,), settings.exchange(exchange).websocket).proof
-
-
-def _gap(gap: Gap) -> str:
-    ids = "" if gap.first_id is None else f"ids {gap.first_id}..{gap.last_id}, "
-    tried = f", tried {gap.attempts} times" if gap.attempts else ""
-    said = f" ({gap.evidence})" if gap.evidence else ""
-    return f"{ids}{text_of(gap.from_ns)} to {text_of(gap.to_ns)}: {gap.reason}{tried}{said}"
-
-
-def _show(rows: Sequence[Row], as_json: bool, compared: bool) -> None:
-    if as_json:
-        said = [{**asdict(row), "whole": row.whole} for row in rows]
-        typer.echo(json.dumps({"whole": all(row.whole for row in rows), "symbols": said}))
-        return
-    if not rows:
-        typer.echo("no trades are stored")
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE
-    console.print(_counts(rows, console.width >= _ROOM))
-    if compared:
-        console.print()
-        console.print(_comparisons(rows))
-    for row in rows:
-        for line in _told(row):
-            typer.echo(f"{row.exchange} {row.symbol}: {line}")
-
-
-def _counts(rows: Sequence[Row], with_ids: bool) -> Table:
-    ids = ["first id", "last id"] if with_ids else []
-    table = _table([*ids, "expected", "stored", "missing", "doubled", "open", "closed"])
-    table.add_column("how it is known" if with_ids else "proof", no_wrap=True)
-    for row in rows:
-        counts = [row.expected, row.stored, row.missing, row.doubled, row.gaps_open, row.gaps_closed]
-        cells = [str(end) if end is not None else "" for end in (row.first_id, row.last_id)] if with_ids else []
-        cells += ["" if count is None else f"{count:,}" for count in counts]
-        how = PROOFS.get(row.proof, "no ledger") if with_ids else row.proof
-        table.add_row(row.exchange, row.symbol, *cells, how, style=None if row.whole else "red")
-    return table
-
-
-def _comparisons(rows: Sequence[Row]) -> Table:
-    table = _table(["made", "not stored", "doubled", "different", "made up", "not judged"])
-    for row in rows:
-        if (one := row.against) is not None:
-            counts = (one.made, one.missing, one.doubled, one.different, one.made_up, one.not_judged)
-            style = None if one.equal else "red"
-            table.add_row(row.exchange, row.symbol, *(f"{count:,}" for count in counts), style=style)
-    return table
-
-
-def _table(numbers: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for heading in ("exchange", "symbol"):
-        table.add_column(heading, no_wrap=True)
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def _told(row: Row) -> Iterator[str]:
-    """What is wrong, a line each."""
-    if row.failure:
-        yield row.failure
-    if row.ranges:
-        yield f"missing ids {', '.join(row.ranges)}"
-    for gap in row.gaps:
-        yield f"open gap, {gap}"
-    if row.gaps_open > len(row.gaps):
-        yield f"{row.gaps_open - len(row.gaps):,} more open gaps"
-    if row.against:
-        for what, ids in row.against.first_ids.items():
-            yield f"{_WRONG[what]}: ids {', '.join(map(str, ids))}{' and more' if len(ids) == MOST_EXAMPLES else ''}"
 
 
 def _progress() -> Progress:

@@ -45,7 +45,8 @@ def backup(
     data: Data = Path("data"),
     as_json: AsJson = False,
 ) -> None:
-    """Copy what has changed since the last backup; Ctrl-C leaves it to a running instance."""
+    """Copy what has changed since the last backup; Ctrl-C leaves it to a running instance. Exit status 1 when the data
+    of a host is not in it."""
     if context.invoked_subcommand is not None:
         return
     if not data.is_dir():
@@ -59,8 +60,12 @@ def backup(
     else:
         new = decimal(made["written"])
         typer.echo(f"backup {made['backup']} in {made['to']}: {_summary(made)}; {new} had to be written")
+    for line in made["lacks"]:
+        typer.echo(f"rayfeed: NOT in it: {line}", err=True)
     if with_secrets:
         typer.echo("secrets are in it: keep it where nobody else can read it", err=True)
+    if made["lacks"]:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -89,7 +94,13 @@ def listed(to: To = None, data: Data = Path("data"), as_json: AsJson = False) ->
             table.add_row(row["backup"], "", "", "", "", row["failure"], style="red")
         else:
             sizes = (decimal(row[what]) for what in ("size", "written"))
-            table.add_row(row["backup"], f"{row['files']:,}", f"{row['rows']:,}", *sizes, "")
+            table.add_row(
+                row["backup"],
+                f"{row['files']:,}",
+                f"{row['rows']:,}",
+                *sizes,
+                "; ".join(["lacks: " + line for line in row["lacks"]]),
+            )
     Console().print(table)
 
 
@@ -154,6 +165,8 @@ def restore(
     with _bar(lambda: restoring.progress):
         manifest = restoring.run()
     restored = described(name, manifest)
+    for line in manifest.lacks:
+        typer.echo(f"rayfeed: was not in the backup: {line}", err=True)
     if as_json:
         typer.echo(json.dumps({**restored, "data": str(data.absolute())}))
     else:
@@ -161,33 +174,51 @@ def restore(
 
 
 def _verify_live(data: Path, as_json: bool) -> None:
-    """The column files of the data folder itself."""
-    from storage.column_verify import Verified, verify
+    """The column files of the data folder itself, and of a running instance's other hosts."""
+    from cluster.other_disks import HostAway, disks_beside
+    from storage.column_verify import Summary, Verified, summary
 
     if not data.is_dir():
         raise SettingsError(f"there is no data folder {data}; say which with --data")
-    progress, found = _Days(), list[Verified]()
-    with _bar(lambda: progress):
-        for one in verify(load(data).columns):
-            found.append(one)
-            progress.doing = f"{one.exchange} {one.symbol} {one.day}"
-            progress.done, progress.read = len(found), progress.read + one.size
-    wrong = [one for one in found if one.wrong]
-    sealed, rows = sum(one.sealed for one in found), sum(one.rows for one in found)
+    settings, progress = load(data), _Days()
+
+    def told(one: Verified) -> None:
+        progress.doing = f"{one.exchange} {one.symbol} {one.day}"
+        progress.done, progress.read = progress.done + 1, progress.read + one.size
+
+    found: list[tuple[str, Summary]] = []
+    not_verified: list[str] = []
+    with _bar(lambda: progress), disks_beside(settings, data) as beside:
+        others = beside.disks
+        found.append((beside.host, summary(settings.columns, told)))
+        for other in others:
+            progress.doing = other.host
+            try:
+                found.append((other.host, other.verify()))
+            except HostAway as error:
+                not_verified.append(str(error))
+    wrong = [(host, one) for host, its in found for one in its.wrong]
+    days, sealed = sum(its.days for _, its in found), sum(its.sealed for _, its in found)
+    rows, size = sum(its.rows for _, its in found), sum(its.size for _, its in found)
+    whole = not wrong and not not_verified
     if as_json:
-        days = [asdict(one) for one in wrong]
-        said = {"whole": not wrong, "days": len(found), "sealed": sealed, "rows": rows, "wrong": days}
-        typer.echo(json.dumps(said))
+        told_days = [{**asdict(one), "host": host} for host, one in wrong]
+        counts = {"days": days, "sealed": sealed, "rows": rows}
+        typer.echo(json.dumps({"whole": whole, **counts, "wrong": told_days, "not_verified": not_verified}))
     else:
-        for one in wrong:
+        for line in not_verified:
+            typer.echo(f"not verified: {line}")
+        for host, one in wrong:
+            where = f"{host}: " if others else ""
             for what in one.wrong:
-                typer.echo(f"{one.exchange} {one.symbol} {one.row_type} {one.day}: {what}")
-        if not wrong:
+                typer.echo(f"{where}{one.exchange} {one.symbol} {one.row_type} {one.day}: {what}")
+        if whole:
+            hosts = f" on {len(found)} disks" if others else ""
             typer.echo(
-                f"{len(found):,} days with {rows:,} rows are whole: {sealed:,} sealed ones byte by byte, "
-                f"the others in their order ({decimal(progress.read)})"
+                f"{days:,} days with {rows:,} rows{hosts} are whole: {sealed:,} sealed ones byte by byte, "
+                f"the others in their order ({decimal(size)})"
             )
-    if wrong:
+    if not whole:
         raise typer.Exit(1)
 
 
@@ -234,6 +265,7 @@ def _watched(ask: Ask, number: int) -> dict[str, Any]:
 
 def _made_here(data: Path, target: str | None, journal: bool, secrets: bool) -> Made:
     """With the data folder to ourselves."""
+    from actors.other_disks import lacking
     from storage.backup import Copying, Extras
     from storage.backup_sources import finish_merges
     from storage.backup_store import open_store
@@ -250,7 +282,8 @@ def _made_here(data: Path, target: str | None, journal: bool, secrets: bool) -> 
             )
         try:
             store = open_store(target or settings.backups)
-            copying = Copying(store, settings.data, database.query if database else None, Extras(journal, secrets))
+            query, extras = database.query if database else None, Extras(journal, secrets)
+            copying = Copying(store, settings.data, query, extras, disks=lacking(settings))
             with _bar(lambda: copying.progress):
                 return described(*copying.run(time.time_ns)) | {"to": store.shown}
         finally:

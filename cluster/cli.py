@@ -27,6 +27,7 @@ from cluster import (
     simulating,
     status_command,
     symbols,
+    upgrading,
     users,
 )
 from cluster.instance import InstanceError, stop_running
@@ -60,6 +61,7 @@ app.command()(backfilling.backfill)
 app.command()(backing_up.verify)
 app.command()(backing_up.restore)
 app.command()(scaling.scale)
+app.command()(upgrading.upgrade)
 
 
 def main() -> None:

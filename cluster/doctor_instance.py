@@ -8,6 +8,7 @@ from typing import Any, Final
 from cluster.doctor_findings import Finding, limited, ok, warning, wrong
 from cluster.doctor_machine import MAKE_ROOM, size
 from cluster.moments import text_of
+from cluster.serving import works
 from config import Settings
 
 #: What heals by itself has so long to do so.
@@ -200,7 +201,7 @@ def replicas(running: Mapping[str, Mapping[str, Any]] | None) -> Iterator[Findin
         return
     for name, one in sorted(running.items()):
         told = f"{one['status'].lower()}, {one['run']} replicas"
-        if one["status"] != "RUNNING" or not one["run"]:
+        if not works(name, one):
             remedy = "Serve starts replicas again by itself; if this stays, the Serve tab of the Ray dashboard says why"
             yield wrong("serving", name, f"{told} {one['message']}".strip(), remedy)
         else:

@@ -204,6 +204,8 @@ def _backend(name: str, route: Route) -> str:
     ]
     text = Template(_BACKEND).substitute(name=name, health_path=route.health_path)
     text += _THROUGH_SERVE if route.through_serve else ""
+    # Requests of several hosts take unlike long.
+    text += "    balance leastconn\n" if len(route.servers) > 1 else ""
     return text + "".join(servers)
 
 

@@ -67,7 +67,9 @@ class Recording:
         #: What each journal said last; one that is off begins from nothing.
         self._before = {name: said[name] if said[name]["on"] else {} for name in self.taken}
         self._began = self._looked = clock()
-        self._switch(True, list(self.taken))
+        said = self._switch(True, list(self.taken))
+        for name, taken in self.taken.items():
+            taken.on = said[name]["on"]
 
     @property
     def seconds(self) -> float:
@@ -76,11 +78,14 @@ class Recording:
     def look(self) -> None:
         """Ask what was taken meanwhile."""
         said = self._ask("journals")
+        was_on = {name for name, taken in self.taken.items() if taken.on}
         self._add(said)
         if off := [name for name in self.taken if not said[name]["on"]]:
-            for name in off:
+            for name in was_on.intersection(off):
                 self.taken[name].interruptions += 1
-            self._switch(True, off)
+            again = self._switch(True, off)
+            for name in off:
+                self.taken[name].on, self.taken[name].failure = again[name]["on"], again[name].get("failure", "")
 
     def end(self) -> None:
         """Switch the journals off and note what they took to the last; rates are those of the whole recording now."""

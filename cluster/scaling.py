@@ -43,14 +43,20 @@ def _shown(ask: Ask, said: dict[str, Any]) -> dict[str, Any]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("symbols", total=said["symbols"])
-        return _followed(ask, said, lambda now: bar.update(task, completed=now["moved"]))
+
+        def show(now: dict[str, Any]) -> None:
+            # One that is older knows nothing of them.
+            left = now.get("collectors")
+            bar.update(task, completed=now["moved"], description=f"symbols, {left} collectors" if left else "symbols")
+
+        return _followed(ask, said, show)
 
 
 def _followed(ask: Ask, said: dict[str, Any], show: Any = lambda _: None) -> dict[str, Any]:
-    moved, since = -1, time.monotonic()
+    seen, since = None, time.monotonic()
     while not said["done"]:
-        if said["moved"] != moved:
-            moved, since = said["moved"], time.monotonic()
+        if (said["moved"], said.get("collectors")) != seen:
+            seen, since = (said["moved"], said.get("collectors")), time.monotonic()
         if time.monotonic() - since > _STUCK_S:
             raise InstanceError(f"symbols do not move: {said['error'] or 'a shard does not answer'}")
         time.sleep(_LOOK_S)

@@ -17,24 +17,24 @@ MOST_SYMBOLS: Final = 20
 
 
 def table(details: Details, said: dict[str, dict[str, Any]], integrity: list[dict[str, Any]]) -> Group:
-    rows = Table(box=None, pad_edge=False)
-    for heading in ("actor", "state", "symbols", "rows", "lag", "remarks"):
+    rows, remarks = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
+    for heading in ("actor", "state", "symbols", "rows", "lag"):
         right = heading in ("symbols", "rows", "lag")
-        rows.add_column(heading, justify="right" if right else "left", no_wrap=heading != "remarks")
+        rows.add_column(heading, justify="right" if right else "left", no_wrap=heading != "rows")
+    remarks.add_column("actor", no_wrap=True)
+    remarks.add_column("remarks")
+    hosts = {actor["host"] for actor in said.values() if "host" in actor}
     for name, actor in sorted(said.items()):
+        on = f"on {actor['host']}" if len(hosts) > 1 and "host" in actor else ""
         state = actor.get("state", "running") if actor["answers"] else "not answering"
         lag = actor.get("lag_ms")
-        rows.add_row(
-            name,
-            state,
-            _symbols(actor),
-            _rows(actor),
-            "" if lag is None else f"{lag:,.0f} ms",
-            _remarks(actor),
-            style=None if actor["answers"] and not actor.get("failure") else "red",
-        )
+        style = None if actor["answers"] and not actor.get("failure") else "red"
+        rows.add_row(name, state, _symbols(actor), _rows(actor), "" if lag is None else f"{lag:,.0f} ms", style=style)
+        if remark := "; ".join(filter(None, (on, _remarks(actor)))):
+            remarks.add_row(name, remark, style=style)
     heading = f"{details.url}  source {details.source}  Ray dashboard {details.ray_dashboard or 'of the cluster'}"
-    return Group(heading, rows, "", *_integrity(integrity))
+    said_of_some: list[Table | str] = [remarks, ""] if remarks.row_count else []
+    return Group(heading, rows, "", *said_of_some, *_integrity(integrity))
 
 
 def _integrity(symbols: list[dict[str, Any]]) -> Iterator[Table]:

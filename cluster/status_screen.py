@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cluster.doctor_machine import size
 from cluster.moments import text_of
+from cluster.serving import works
 
 #: What is counted, and shown per second.
 COUNTED: Final = ("frames", "trades", "quotes", "TRADES", "MD", "rows_written", "written", "batches_written")
@@ -163,7 +164,7 @@ def _serving(replicas: Mapping[str, Mapping[str, Any]] | None) -> Text:
     if replicas is None:
         return told.append("does not answer", "yellow")
     for name, one in sorted(replicas.items()):
-        good = one["status"] == "RUNNING" and one["run"]
+        good = works(name, one)
         told.append(f"{name} {one['run']}  " if good else f"{name} {one['status'].lower()}  ", "" if good else "red")
     return told
 

@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,21 @@ import ray
 import redis.asyncio
 import redis.exceptions
 from ray import serve
-from ray.serve.api import RunTarget
-from ray.serve.schema import ApplicationStatus
 
 from actors import tracing
 from actors.directory import SIMULATOR, SUPERVISOR
 from actors.simulator.captures import CaptureError, read_captures
-from actors.supervisor import Supervisor, start_actor
+from actors.starting import start_actor
+from actors.supervisor import Supervisor
 from cluster import ray_head
 from cluster.child import Child
+from cluster.deploying import APPLICATIONS, NAMES, deploy, replicas_run
 from cluster.edge import edge_child
 from cluster.front_door import front_door
 from cluster.instance import Details, Instance, InstanceError, check_port_free, free_ports
 from cluster.metering import telling
+from cluster.other_lanes import following
 from config import Settings, SettingsError
-from serve_apps import applications
 from storage import redis as redis_storage
 from storage.redis_connection import RedisRefused, check
 
@@ -44,8 +44,6 @@ READY_TIMEOUT_S = 60.0
 #: Ray has ended when nobody listens at its address at so many looks, one each so many seconds.
 RAY_ENDED = 3
 RAY_LOOK_S = 1.0
-#: Serve application -> the part of the site it answers.
-APPLICATIONS = {"data": "/api", "market": "/api/v1", "live": "/api/v1/stream", "pages": "/"}
 Progress = Callable[[str], None]
 
 
@@ -129,9 +127,9 @@ async def _bring_up(
     if settings.ray.serve:
         if ray_head.is_joined(settings):
             started.push_async_callback(_undeploy)
-        deploying = _in_daemon_thread(lambda: _deploy(settings, ports, redis_url))
+        deploying = _in_daemon_thread(lambda: deploy(settings, ports, redis_url))
         await step(f"actors ({settings.source}) and serve", asyncio.gather(_start_actors(supervisor), deploying))
-        await step("serve's replicas", _replicas_run())
+        await step("serve's replicas", replicas_run())
     else:
         await step(f"actors ({settings.source})", _start_actors(supervisor))
     if skipped := (await supervisor.status.remote()).get(SIMULATOR, {}).get("skipped"):
@@ -144,6 +142,8 @@ async def _bring_up(
         children.append(("edge", door))
         await step("edge", started.enter_async_context(_running(door)))
         await started.enter_async_context(telling(edge, children, settings.metrics.interval_s))
+        if settings.scaling.on_all_hosts:
+            await started.enter_async_context(following(settings, ports, runtime / "edge"))
     token = ray_head.token_file(settings)
     details = Details(
         host=settings.host,
@@ -325,39 +325,9 @@ async def _first_answer(supervisor: Any, settings: Settings) -> None:
         await asyncio.sleep(0.2)
 
 
-def _deploy(settings: Settings, ports: Mapping[str, int], redis_url: str) -> None:
-    """Tell Serve, on loopback, which applications to run."""
-    serve.start(http_options={"host": "127.0.0.1", "port": ports["serve"]})
-    built = {
-        "data": applications.data_application(settings, ports["data"]),
-        "market": applications.market_application(settings, redis_url, ports["market"]),
-        "live": applications.live_application(settings, ports["live"]),
-        "pages": applications.pages_application(settings, redis_url, ports["pages"]),
-    }
-    serve.run_many(
-        [RunTarget(target=built[name], name=name, route_prefix=prefix) for name, prefix in APPLICATIONS.items()],
-        wait_for_ingress_deployment_creation=False,
-        wait_for_applications_running=False,
-    )
-
-
-async def _replicas_run() -> None:
-    """Wait until every application runs."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        known = (await asyncio.to_thread(serve.status)).applications
-        mine = {name: known[name] for name in APPLICATIONS if name in known}
-        if [application.status for application in mine.values()] == [ApplicationStatus.RUNNING] * len(APPLICATIONS):
-            return
-        for name, application in mine.items():
-            if application.status == ApplicationStatus.DEPLOY_FAILED or time.monotonic() > deadline:
-                raise InstanceError(f"Serve application {name} is {application.status}: {application.message}")
-        await asyncio.sleep(0.1)
-
-
 async def _undeploy() -> None:
     """Take our applications out of a Serve that stays; each drains for seconds, so all at once."""
-    await asyncio.gather(*(asyncio.to_thread(serve.delete, name) for name in APPLICATIONS))
+    await asyncio.gather(*(asyncio.to_thread(serve.delete, name) for name in NAMES))
 
 
 async def _answers(url: str) -> None:

@@ -35,6 +35,8 @@ class ScalingSettings(Part):
     market: DeploymentScaling = DeploymentScaling()
     pages: DeploymentScaling = DeploymentScaling()
     live: DeploymentScaling = DeploymentScaling(ongoing=None, streams=2000)
+    #: The data API and the live feed have replicas on the other hosts too, `min_replicas` on each.
+    on_all_hosts: bool = False
     #: The need must last so long before a replica is started or stopped.
     up_after_s: Annotated[float, Field(ge=0, le=3600)] = 10
     down_after_s: Annotated[float, Field(ge=0, le=86400)] = 120

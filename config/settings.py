@@ -38,7 +38,7 @@ from config.log_settings import LogSettings
 from config.metrics_settings import MetricsSettings
 from config.overview_settings import OverviewSettings
 from config.pages_settings import PagesSettings
-from config.part import Part, Positive
+from config.part import Part, Positive, is_whole, make_whole
 from config.placement_settings import PlacementSettings
 from config.scaling_settings import ScalingSettings
 from config.security_settings import SecuritySettings, check_production
@@ -355,6 +355,13 @@ class Settings(BaseSettings):
         """The folder of the raw journals."""
         return self.data / "journal"
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """What was set travels to other processes, which may run newer code than the one that sent it: there, what
+        this code knows of it counts, and today's default of what the other did not know."""
+        super().__setstate__(state)
+        if not is_whole(self):
+            make_whole(self, _defaults(self.data))
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -386,6 +393,15 @@ def load(data: Path | str = "data", overrides: Mapping[str, Any] | None = None) 
         raise SettingsError(_one_line(error)) from None
     except UnreadableVariable as error:
         raise SettingsError(f"{error}: not valid JSON") from None
+    finally:
+        _files.reset(token)
+
+
+def _defaults(data: Path) -> Settings:
+    """What nobody has set anything of, the environment neither."""
+    token = _files.set({})
+    try:
+        return Settings(data=data, **_read_yaml(Path(__file__).with_name("defaults.yaml")))
     finally:
         _files.reset(token)
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from actors import logs, tracing
+from actors.nodes import address_here, this_node
 from actors.own_process import keep_what_there_is
 from config import Settings, load
 from config.node_folder import on_this_node
@@ -39,7 +40,7 @@ from serve_apps.cache_redis import Shelf
 from serve_apps.cache_routes import CacheRoutes
 from serve_apps.compressed import Compressed
 from serve_apps.data import build as build_data
-from serve_apps.fast_lane import FastLane
+from serve_apps.fast_lane import LOOPBACK, FastLane
 from serve_apps.guard import Guard, Rules, api_rules, data_rules, page_rules
 from serve_apps.live import LiveApp
 from serve_apps.live_session import Refused
@@ -57,7 +58,7 @@ from serve_apps.reports import ReportsApp
 from serve_apps.reports_frame import frame_secret
 from serve_apps.reports_source import ReportSource, ask_reports
 from serve_apps.reports_views import Assets, Views, base_url
-from serve_apps.scaling import Measured, Replica, replica_options
+from serve_apps.scaling import Measured, Replica, replica_options, replica_options_elsewhere
 from serve_apps.token import api_token
 from storage.column_reader import ColumnReader
 
@@ -90,17 +91,19 @@ def pages(instance: Instance) -> Any:
     return pages_application(load(instance.data))
 
 
-def data_application(settings: Settings, lane_port: int | None = None) -> Any:
-    """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`."""
+def data_application(settings: Settings, lane_port: int | None = None, elsewhere: str | None = None) -> Any:
+    """With `lane_port`, replicas on this node also answer there, see `serve_apps.fast_lane`. `elsewhere` makes it that
+    of the other hosts, each of which answers at that port of its address: it is the token of the instance, which is in
+    a file on this one."""
 
     def build() -> Measured | FastLane:
         data = build_data(settings, listed_by(_enabled(settings)), OtherNodes(settings))
-        guard = _guarded(_with_overview(data, settings), data_rules(settings), settings)
+        guard = _guarded(_with_overview(data, settings), data_rules(settings), settings, elsewhere)
         metered = _metered(guard, "data", settings)
         options = {"http": protocol(metered.at_once(data.at_once))} if guard.passes_plain_reads else None
-        return _on_lane(Measured(metered), lane_port, settings, options)
+        return _on_lane(Measured(metered), lane_port, settings, options, elsewhere is not None)
 
-    return _application("DataApi", build, settings.scaling, settings.scaling.data, lane_port)
+    return _application("DataApi", build, settings.scaling, settings.scaling.data, lane_port, elsewhere is not None)
 
 
 def market_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
@@ -128,9 +131,9 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
     return _application("MarketApi", build, settings.scaling, settings.scaling.market, lane_port)
 
 
-def live_application(settings: Settings, lane_port: int | None = None) -> Any:
+def live_application(settings: Settings, lane_port: int | None = None, elsewhere: str | None = None) -> Any:
     """WebSockets need the lane: with `lane_port`, replicas on this node also answer there. Its own clients say who they
-    are in the address or a message, so nobody stands before it."""
+    are in the address or a message, so nobody stands before it. `elsewhere` as of `data_application`."""
 
     def build() -> Measured | FastLane:
         stored, others = ColumnReader(on_this_node(settings).columns).symbols, OtherNodes(settings)
@@ -138,7 +141,7 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
         def symbols() -> dict[str, list[str]]:
             return both(stored(), others.symbols())
 
-        identities = _identities(settings)
+        identities = _identities(settings, elsewhere)
 
         async def authenticate(token: str | None) -> float | None:
             try:
@@ -156,9 +159,9 @@ def live_application(settings: Settings, lane_port: int | None = None) -> Any:
             "limit_concurrency": None,
             "log_level": "warning",
         }
-        return _on_lane(app, lane_port, settings, options)
+        return _on_lane(app, lane_port, settings, options, elsewhere is not None)
 
-    return _application("LiveFeed", build, settings.scaling, settings.scaling.live, lane_port)
+    return _application("LiveFeed", build, settings.scaling, settings.scaling.live, lane_port, elsewhere is not None)
 
 
 def pages_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
@@ -195,8 +198,8 @@ def _enabled(settings: Settings) -> list[str]:
     return [name for name, exchange in settings.exchanges.items() if exchange.enabled]
 
 
-def _guarded(app: Asgi, rules: Rules, settings: Settings) -> Guard:
-    return Guard(app, rules, _identities(settings), settings.redis.prefix)
+def _guarded(app: Asgi, rules: Rules, settings: Settings, token: str | None = None) -> Guard:
+    return Guard(app, rules, _identities(settings, token), settings.redis.prefix)
 
 
 def _metered(app: Asgi, application: str, settings: Settings) -> Metered:
@@ -207,18 +210,30 @@ def _metered(app: Asgi, application: str, settings: Settings) -> Metered:
 
 
 def _on_lane(
-    app: Measured, lane_port: int | None, settings: Settings, options: Mapping[str, Any] | None = None
+    app: Measured,
+    lane_port: int | None,
+    settings: Settings,
+    options: Mapping[str, Any] | None = None,
+    elsewhere: bool = False,
 ) -> Measured | FastLane:
-    return app if lane_port is None else FastLane(app, lane_port, settings.scaling.drain_s, options)
+    if lane_port is None:
+        return app
+    host = address_here() if elsewhere else LOOPBACK
+    return FastLane(app, lane_port, settings.scaling.drain_s, options, host)
 
 
 def beside_the_edge() -> dict[str, Any]:
     """Options of an actor that has to run on the node of this process: lanes listen on loopback, where the edge is."""
-    return {"label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
+    return {"label_selector": {"ray.io/node-id": this_node()}}
 
 
-def _identities(settings: Settings) -> Identities:
-    return Identities(known, api_token(settings), time.time_ns)
+def not_here() -> dict[str, Any]:
+    """Options of an actor that has to run on any other node than this process."""
+    return {"label_selector": {"ray.io/node-id": f"!{this_node()}"}}
+
+
+def _identities(settings: Settings, token: str | None = None) -> Identities:
+    return Identities(known, token or api_token(settings), time.time_ns)
 
 
 def cache_of(settings: Settings, redis_url: str | None) -> Cache:
@@ -234,22 +249,22 @@ def _application(
     scaling: ScalingSettings,
     own: DeploymentScaling,
     lane_port: int | None,
+    elsewhere: bool = False,
 ) -> Any:
     def build_and_keep() -> Measured | FastLane:
         app = build()
         keep_what_there_is()
         return app
 
+    where = not_here() if elsewhere else beside_the_edge() if lane_port is not None else {}
     deployment = serve.deployment(
         serve.ingress(build_and_keep)(Replica),
         name=name,
         max_ongoing_requests=1000,
-        # An update starts the successors first: with one replica nobody would answer for seconds.
-        max_surge_percent=100,
         # A killed replica is noticed at the next check: with Serve's ten seconds its clients wait as long.
         health_check_period_s=1,
-        ray_actor_options={"num_cpus": 0, **(beside_the_edge() if lane_port is not None else {})},
+        ray_actor_options={"num_cpus": 0, **where},
         logging_config={"enable_access_log": False},
-        **replica_options(scaling, own),
+        **(replica_options_elsewhere(scaling, own, this_node()) if elsewhere else replica_options(scaling, own)),
     )
     return deployment.bind()

@@ -1,7 +1,6 @@
 """What applications ask of the actors: each question bounded in time, and what goes wrong said as they know it."""
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -11,7 +10,7 @@ import ray
 
 from actors.alerting.definitions import AlertError
 from actors.configuration import OutdatedVersion, UnknownVersion
-from actors.directory import DATABASE, MARKET_WATCH, METRICS, SUPERVISOR, collector_name, find_actor, owner
+from actors.directory import DATABASE, MARKET_WATCH, METRICS, SUPERVISOR, Handles, collector_name, owner
 from config import SettingsError
 from serve_apps.shared_answer import NoAnswer
 from storage.clickhouse import DatabaseUnavailable, Parameter
@@ -25,10 +24,12 @@ READ_TIMEOUT_S: Final = 60.0
 _AWAY: Final = "The actors that know do not answer now; ask again in a moment."
 
 
-@functools.cache
+_actors: Final = Handles()
+
+
 def actor(name: str) -> Any:
-    """See `find_actor`, which waits for Ray each time. Actors keep their names for as long as there are replicas."""
-    return find_actor(name)
+    """Its handle, kept for as long as there is this process; see `Handles`."""
+    return _actors[name]
 
 
 class Supervised:
@@ -122,19 +123,15 @@ async def told(name: str, method: str, *arguments: Any, within_s: float = READ_T
     """What an actor says; ValueError, KeyError and `DatabaseUnavailable` of it as themselves, `NoAnswer` when it does
     not say anything in time."""
     try:
-        asked = getattr(actor(name), method).remote(*arguments)
+        actor(name)
     except ValueError:
         raise NoAnswer(_AWAY) from None
     try:
-        return await asyncio.wait_for(asked, within_s)
+        return await asyncio.wait_for(_actors.ask(name, method, *arguments), within_s)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ValueError | KeyError | DatabaseUnavailable):
             raise error.cause from None
         raise
-    except ray.exceptions.ActorDiedError:
-        # A shard that ended; there may be another one of that name.
-        actor.cache_clear()
-        raise NoAnswer(_AWAY) from None
     except (TimeoutError, ray.exceptions.RayError):
         raise NoAnswer(_AWAY) from None
 

@@ -14,7 +14,7 @@ from serve_apps.bodies import send_json
 from serve_apps.parameters import Parameter, Route, choice, moment, number, text
 from serve_apps.token import check_token
 from storage.clickhouse import Parameter as Bound
-from storage.schema import AUDIT_LOG
+from storage.record_schema import AUDIT_LOG
 
 AUDIT: Final = "/api/v1/audit"
 MOST: Final = 1000

@@ -16,6 +16,8 @@ import uvicorn
 from serve_apps.asgi import Message, Receive, Scope, Send
 from serve_apps.scaling import Load, Measured
 
+#: Where the edge is.
+LOOPBACK = "127.0.0.1"
 #: Connections one replica takes; the edge keeps few and uses them again.
 MAX_CONNECTIONS = 2000
 #: When the lane closes, whoever asks within this time is told to come on another connection.
@@ -44,11 +46,19 @@ class _Server(uvicorn.Server):
 
 
 class FastLane:
-    """`app` as it is, which also listens on `port` of the loopback interface while its life cycle lasts. Requests on
-    their way when the replica stops may take `drain_s`. `options` are further ones of uvicorn."""
+    """`app` as it is, which also listens on `port` of `host` while its life cycle lasts. Requests on their way when the
+    replica stops may take `drain_s`. `options` are further ones of uvicorn."""
 
-    def __init__(self, app: Measured, port: int, drain_s: float, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        app: Measured,
+        port: int,
+        drain_s: float,
+        options: Mapping[str, Any] | None = None,
+        host: str = LOOPBACK,
+    ) -> None:
         self._app = app
+        self._host = host
         self._port = port
         self._drain_s = drain_s
         self._options: dict[str, Any] = {"http": "httptools", "limit_concurrency": MAX_CONNECTIONS, **(options or {})}
@@ -80,7 +90,7 @@ class FastLane:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MS)
-        listener.bind(("127.0.0.1", self._port))
+        listener.bind((self._host, self._port))
         config = uvicorn.Config(
             self._app,
             interface="asgi3",

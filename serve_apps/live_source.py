@@ -7,10 +7,9 @@ from typing import Any, Final
 import pyarrow as pa
 import ray
 
-from actors.directory import LIVE_HUB, MARKET_WATCH, SUPERVISOR, collector_name, owner
+from actors.directory import LIVE_HUB, MARKET_WATCH, SUPERVISOR, Handles, collector_name, owner
 from actors.live_hub import Wanted
 from actors.live_log import Entry
-from serve_apps.asked_actors import actor
 from serve_apps.live_feed import Away, Rows
 from serve_apps.live_topics import Channel, Topic
 from serve_apps.live_updates import candle, rows_of
@@ -29,6 +28,7 @@ class Actors:
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols = symbols
+        self._actors = Handles()
 
     async def follow(self, follower: str, wanted: frozenset[Wanted]) -> int:
         seq: int = await self._ask(LIVE_HUB, "follow", follower, wanted)
@@ -43,7 +43,7 @@ class Actors:
         return found
 
     async def snapshot(self, topic: Topic) -> Rows:
-        """Of one symbol its newest trades, bars or book; of patterns the books, integrity, what
+        """Of one symbol its newest trades, quote, bars or book; of patterns the books, integrity, what
         fired lately and the dashboard."""
         # Names that nobody knows are not passed on.
         known = self._symbols()
@@ -52,6 +52,9 @@ class Actors:
             case "trades" if one:
                 (reference,) = await self._ask_shard(topic, "last_trades", topic.exchange, topic.symbol, TRADES)
                 return _one(topic, rows_of("trades", await reference))
+            case "quotes" if one:
+                quote: pa.RecordBatch = await self._ask_shard(topic, "last_quote", topic.exchange, topic.symbol)
+                return _one(topic, rows_of("quotes", quote))
             case "bars" | "indicators" if one and topic.timeframe != "*":
                 return _one(topic, rows_of(topic.topic, await self._bars(topic, topic.topic)))
             case "chart" if one:
@@ -89,11 +92,8 @@ class Actors:
 
     async def _ask(self, name: str, method: str, *arguments: Any) -> Any:
         try:
-            return await asyncio.wait_for(getattr(actor(name), method).remote(*arguments), ANSWER_S)
+            return await asyncio.wait_for(self._actors.ask(name, method, *arguments), ANSWER_S)
         except (TimeoutError, ValueError, ray.exceptions.RayError) as error:
-            if isinstance(error, ray.exceptions.ActorDiedError):
-                # A shard that ended; there may be another one of that name.
-                actor.cache_clear()
             raise Away(name) from error
 
 

@@ -4,7 +4,7 @@ beside a writer, as every reader does.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +28,50 @@ class Place(NamedTuple):
 
     ns: int
     id: int
+
+
+class Side(Protocol):
+    """The trades of one disk, as `compare` reads them."""
+
+    def begins(self, exchange: str, symbol: str) -> set[int]:
+        """Seconds since the epoch: from one to the next are about `PIECE` trades."""
+        ...
+
+    def trades(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> Trades:
+        """Those of a span of time, both ends included."""
+        ...
+
+    def oldest(self, exchange: str, symbol: str) -> Place | None: ...
+
+    def newest(self, exchange: str, symbol: str) -> Place | None: ...
+
+
+class OnDisk:
+    """That of column files here."""
+
+    def __init__(self, reader: ColumnReader) -> None:
+        self._reader = reader
+
+    def begins(self, exchange: str, symbol: str) -> set[int]:
+        parts = _select(self._reader, exchange, symbol, ("time",)).parts("time")
+        return {second for times in parts for second in times[::PIECE].tolist()}
+
+    def trades(self, exchange: str, symbol: str, from_ns: int, to_ns: int) -> Trades:
+        selection = _patiently(lambda: self._reader.select(exchange, symbol, "TRADES", from_ns, to_ns, _COMPARED))
+        columns = {name: selection.column(name) for name in _COMPARED}
+        return Trades(
+            join_time(columns["time"], columns["nanos"]),
+            columns["id"],
+            columns["price64"],
+            columns["size64"],
+            columns["side"],
+        )
+
+    def oldest(self, exchange: str, symbol: str) -> Place | None:
+        return oldest(self._reader, exchange, symbol)
+
+    def newest(self, exchange: str, symbol: str) -> Place | None:
+        return newest(self._reader, exchange, symbol)
 
 
 def stored_rows(reader: ColumnReader, exchange: str, symbol: str) -> int:
@@ -98,10 +142,17 @@ def compare(
 
     Trades made from `since` to `until` have to be stored, those outside may be; ids of what is made rise with time.
     """
+    return compare_sides(OnDisk(stored), OnDisk(made), exchange, symbol, since, until, progress)
+
+
+def compare_sides(
+    stored: Side, made: Side, exchange: str, symbol: str, since: Place, until: Place, progress: Progress
+) -> Verdict:
+    """The same, wherever the trades are."""
     comparison = Comparison()
     for from_ns, to_ns in _spans(stored, made, exchange, symbol):
         # What was made is read later: it is written before it is sent, so that nothing stored can be newer.
-        here, there = (_trades(reader, exchange, symbol, from_ns, to_ns) for reader in (stored, made))
+        here, there = (side.trades(exchange, symbol, from_ns, to_ns) for side in (stored, made))
         after = (there.ns > since.ns) | (there.ns == since.ns) & (there.id >= since.id)
         before = (there.ns < until.ns) | (there.ns == until.ns) & (there.id <= until.id)
         comparison.add(here, there, after & before)
@@ -109,27 +160,11 @@ def compare(
     return comparison.result()
 
 
-def _spans(stored: ColumnReader, made: ColumnReader, exchange: str, symbol: str) -> Iterator[tuple[int, int]]:
+def _spans(stored: Side, made: Side, exchange: str, symbol: str) -> Iterator[tuple[int, int]]:
     """Spans of time, one behind the other, that hold everything there is, none of them much more than a piece."""
-    begins: set[int] = set()
-    for reader in (stored, made):
-        for times in _select(reader, exchange, symbol, ("time",)).parts("time"):
-            begins.update(times[::PIECE].tolist())
-    ordered = sorted(begins)
+    ordered = sorted(stored.begins(exchange, symbol) | made.begins(exchange, symbol))
     for begin, end in zip(ordered, [*ordered[1:], None], strict=True):
         yield begin * NANOS_PER_SECOND, _ALWAYS if end is None else end * NANOS_PER_SECOND - 1
-
-
-def _trades(reader: ColumnReader, exchange: str, symbol: str, from_ns: int, to_ns: int) -> Trades:
-    selection = _patiently(lambda: reader.select(exchange, symbol, "TRADES", from_ns, to_ns, _COMPARED))
-    columns = {name: selection.column(name) for name in _COMPARED}
-    return Trades(
-        join_time(columns["time"], columns["nanos"]),
-        columns["id"],
-        columns["price64"],
-        columns["size64"],
-        columns["side"],
-    )
 
 
 def _fills(ids: Column, merged: Column, fills: Mapping[int, int]) -> Column | None:

@@ -4,16 +4,28 @@ The order is that of a crash: ledgers come before column files, and those before
 claims to have a trade that it has not; what is newer in a later part is found again as after a killed process.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
+from storage.backup_disks import (
+    FIRST,
+    LAST,
+    Disks,
+    Elsewhere,
+    Foreign,
+    Named,
+    SymbolsMoved,
+    own_groups,
+    section_name,
+)
 from storage.backup_manifest import (
     FILES,
     FOLDERS,
@@ -29,16 +41,15 @@ from storage.backup_manifest import (
     encoded_listing,
 )
 from storage.backup_retention import kept, name_at
-from storage.backup_sources import Opened, Source, column_sources, files_source, folder_source
+from storage.backup_sources import Begun, Source, column_sources, copied, files_source, folder_source, key_of
 from storage.backup_store import BackupStore
 from storage.backup_tables import Query, Table, migrations_of, partitions, pieces, tables_of, to_parquet
 from storage.clickhouse import DatabaseUnavailable, QueryFailed
+from storage.column_reader import ColumnReader
 from storage.in_threads import in_threads
 
 #: Written as memory is: their times do not always say that they have changed.
 _MAPPED: Final = "quality"
-#: Where days go whose column files are removed then.
-_ARCHIVE: Final = "archive"
 
 
 class BackupCancelled(Exception):
@@ -65,9 +76,16 @@ class Extras:
     secrets: bool = False
 
 
+class _Part(NamedTuple):
+    """What becomes a section. `stream` gives its files, told those that were copied before by `key_of`."""
+
+    name: str
+    stream: Callable[[Mapping[tuple[str, ...], Files]], Iterator[Begun | bytes | bytearray]]
+
+
 class Copying:
     """One backup of the folder `data` to `store`, read by threads; `progress` says how far it is. With `query`, of a
-    database too. `cancelled` is asked again and again."""
+    database too, and with `disks` of those of other hosts. `cancelled` is asked again and again."""
 
     def __init__(
         self,
@@ -76,31 +94,41 @@ class Copying:
         query: Query | None,
         extras: Extras = Extras(),
         cancelled: Callable[[], bool] = lambda: False,
+        disks: Disks | None = None,
     ) -> None:
         self._store = store
         self._data = data
         self._query = query
         self._extras = extras
         self._cancelled = cancelled
+        self._disks = disks or Disks()
         self._lock = Lock()
         self.progress = Progress()
 
     def run(self, clock: Callable[[], int]) -> tuple[str, Manifest]:
-        """The name of the backup and what is in it, once it is whole. BackupError, `BackupCancelled`."""
+        """The name of the backup and what is in it, once it is whole. BackupError, `BackupCancelled`; `SymbolsMoved`
+        when symbols went from disk to disk meanwhile: the next one goes on from there."""
         began = clock()
         before = self._newest()
         self._store.find_objects()
-        first = list(self._first())
-        columns = list(column_sources(self._data))
-        tables = self._tables()
+        columns, foreign = list(column_sources(self._data)), self._disks.foreign(self._symbols)
+        mine = foreign[self._disks.mine]
+        first = [self._local(source, mine) for source in self._first()]
+        all_columns = [self._local(source, mine) for source in columns]
         # A day that is archived meanwhile is still in one of them.
-        archive = folder_source(self._data, _ARCHIVE)
-        self.progress.sections = len(first) + len(columns) + 1 + len(tables)
+        last = [self._local(folder_source(self._data, LAST), mine)]
+        for other in self._disks.others:
+            far = partial(self._far, other, foreign[other.disk])
+            first += map(far, FIRST)
+            all_columns += map(far, other.sections())
+            last.append(far(LAST))
+        tables = self._tables()
+        self.progress.sections = len(first) + len(all_columns) + len(last) + len(tables)
         known = {section.name: section for section in before.files} if before else {}
         files = [
-            *(self._files(source, known.get(source.name)) for source in first),
-            *in_threads(lambda source: self._files(source, known.get(source.name)), columns),
-            self._files(archive, known.get(archive.name)),
+            *(self._files(part, known.get(part.name)) for part in first),
+            *in_threads(lambda part: self._files(part, known.get(part.name)), all_columns),
+            *(self._files(part, known.get(part.name)) for part in last),
         ]
         known = {section.name: section for section in before.tables} if before else {}
         manifest = Manifest(
@@ -111,7 +139,10 @@ class Copying:
             tables=[self._table(table, known.get(table.name)) for table in tables],
             ended=clock(),
             written=self.progress.written,
+            lacks=self._disks.lacks,
         )
+        if self._disks.version() != self._disks.began:
+            raise SymbolsMoved("symbols went from disk to disk meanwhile; try again, it goes on from there")
         name = self._name(began)
         self._store.write_manifest(name, manifest)
         return name, manifest
@@ -119,26 +150,35 @@ class Copying:
     def _first(self) -> Iterator[Source]:
         yield files_source(self._data, FILES)
         folders = [*FOLDERS, *([JOURNAL] if self._extras.journal else []), *(SECRETS if self._extras.secrets else ())]
-        yield from (folder_source(self._data, name) for name in folders if name not in ("columns", _ARCHIVE))
+        yield from (folder_source(self._data, name) for name in folders if name not in ("columns", LAST))
 
-    def _files(self, source: Source, before: Section | None) -> Section:
-        self.progress.doing = source.name
-        copied = {} if source.name == _MAPPED else {_key(one): one for one in self._listing(before).files}
-        found = []
-        for group in source.groups():
-            with group.opened() as opened:
-                if opened.files:
-                    found.append(self._group(opened, copied))
+    def _symbols(self) -> list[Named]:
+        stored = ColumnReader(self._data / "columns").symbols()
+        return [(exchange, symbol) for exchange, symbols in stored.items() for symbol in symbols]
+
+    def _local(self, source: Source, foreign: Foreign) -> "_Part":
+        return _Part(source.name, lambda known: copied(own_groups(source, foreign), known))
+
+    def _far(self, other: Elsewhere, foreign: Foreign, section: str) -> "_Part":
+        return _Part(
+            section_name(section, other.disk), lambda known: other.copied(section, foreign, list(known.values()))
+        )
+
+    def _files(self, part: "_Part", before: Section | None) -> Section:
+        self.progress.doing = part.name
+        listed = [] if part.name.startswith(_MAPPED) else self._listing(before).files
+        known = {key_of(one.folder, one.files): one for one in listed if all(map(self._store.has, one.objects))}
+        found: list[Files] = []
+        for one in part.stream(known):
+            if not isinstance(one, Begun):
+                found[-1].objects.append(self._put(one, True))
+            elif one.same:
+                found.append(known[key_of(one.folder, one.files)])
+                self._count(sum(file.size for file in one.files), 0)
+            else:
+                found.append(Files(one.folder, one.files, []))
         size = sum(file.size for one in found for file in one.files)
-        return self._section(source.name, Listing(files=found), sum(len(one.files) for one in found), None, size)
-
-    def _group(self, opened: Opened, copied: dict[tuple[str, ...], Files]) -> Files:
-        files = [file for _, file in opened.files]
-        before = copied.get((opened.folder, *(file.name for file in files)))
-        if before is not None and before.files == files and all(map(self._store.has, before.objects)):
-            self._count(sum(file.size for file in files), 0)
-            return before
-        return Files(opened.folder, files, [self._put(piece, True) for piece in opened.pieces()])
+        return self._section(part.name, Listing(files=found), sum(len(one.files) for one in found), None, size)
 
     def _tables(self) -> list[Table]:
         return self._asked(tables_of) or []
@@ -171,7 +211,7 @@ class Copying:
             self.progress.written += written
         return Section(name, packed, files, rows, size)
 
-    def _put(self, content: bytearray | pa.Buffer, pack: bool) -> Packed:
+    def _put(self, content: bytes | bytearray | pa.Buffer, pack: bool) -> Packed:
         if self._cancelled():
             raise BackupCancelled
         packed, written = self._store.put(content, pack)
@@ -213,10 +253,13 @@ class Copying:
 
 
 def prune(store: BackupStore, daily: int, weekly: int, monthly: int) -> list[str]:
-    """Remove the backups that need not be kept, then the objects that no other names; which backups those were. Nobody
-    may make one there meanwhile. BackupError; when a manifest cannot be read, no object is removed."""
+    """Remove the backups that need not be kept, then the objects that no other names; which backups those were. The
+    newest that lacks no host's data stays. Nobody may make one there meanwhile. BackupError; when a manifest cannot be
+    read, no object is removed."""
     names = store.names()
     keep = kept(names, daily, weekly, monthly)
+    # What a host has that was lost since may be nowhere else.
+    keep.update(next(([name] for name in sorted(names, reverse=True) if not store.manifest(name).lacks), []))
     gone = [name for name in names if name not in keep]
     for name in gone:
         store.remove_manifest(name)
@@ -241,7 +284,3 @@ def found_backup(store: BackupStore, name: str) -> str:
     if not names:
         raise BackupError(f"there are no backups in {store.shown}")
     return names[-1] if name == "latest" else name
-
-
-def _key(one: Files) -> tuple[str, ...]:
-    return (one.folder, *(file.name for file in one.files))

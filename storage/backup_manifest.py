@@ -108,6 +108,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     migrations: list[str]
     #: Bytes written for this backup, those of others not counted.
     written: int
+    #: Whose data is not in it though it should be, a line each.
+    lacks: list[str] = []
 
     @property
     def sections(self) -> list[Section]:
@@ -175,6 +177,7 @@ def described(name: str, manifest: Manifest) -> dict[str, Any]:
         "rows": manifest.rows,
         "size": manifest.size,
         "written": manifest.written,
+        "lacks": manifest.lacks,
     }
 
 

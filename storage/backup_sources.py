@@ -4,7 +4,7 @@ ends where it ended when it was opened.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +60,6 @@ class Opened:
     folder: str
     files: Sequence[tuple[int, File]]
 
-    def same(self, before: Files | None) -> bool:
-        """Whether nothing has changed since those were copied."""
-        return before is not None and before.files == [file for _, file in self.files]
-
     def pieces(self) -> Iterator[bytearray]:
         """Their bytes, one file behind the other, in pieces of `OBJECT_BYTES`. BackupError where one became shorter."""
         left = sum(file.size for _, file in self.files)
@@ -80,6 +76,33 @@ class Opened:
                     yield piece
                     left -= filled
                     piece, filled = bytearray(min(OBJECT_BYTES, left)), 0
+
+
+class Begun(NamedTuple):
+    """Files of a folder, whose bytes follow in pieces; but none where they are the `same` as were copied before."""
+
+    folder: str
+    files: list[File]
+    same: bool
+
+
+def copied(groups: Iterable[Group], before: Mapping[tuple[str, ...], Files]) -> Generator[Begun | bytearray]:
+    """All files, `before` being what was copied last by `key_of`. BackupError as `Group.opened`."""
+    for group in groups:
+        with group.opened() as opened:
+            files = [file for _, file in opened.files]
+            if not files:
+                continue
+            known = before.get(key_of(opened.folder, files))
+            same = known is not None and known.files == files
+            yield Begun(opened.folder, files, same)
+            if not same:
+                yield from opened.pieces()
+
+
+def key_of(folder: str, files: Iterable[File]) -> tuple[str, ...]:
+    """What stays the same of files while their contents change."""
+    return (folder, *(file.name for file in files))
 
 
 def folder_source(data: Path, name: str) -> Source:

@@ -28,6 +28,7 @@ class Verifying:
             return [str(error)]
         self.progress.sections += len(manifest.sections)
         wrong = [f"table {table} is missing" for table in sorted(missing_tables(manifest))]
+        wrong += [f"not in it: {line}" for line in manifest.lacks]
         wrong += [f"{name} is named twice" for name in _doubled(manifest.files)]
         wrong += [f"table {name} is named twice" for name in _doubled(manifest.tables)]
         for found in in_threads(self._section, manifest.sections):

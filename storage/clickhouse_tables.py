@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from storage.record_schema import ALERTS, AUDIT_LOG, REPORTS, USERS
 from storage.schema import (
-    ALERTS,
     ARBITRAGE,
-    AUDIT_LOG,
     BARS,
     DERIVATIVES,
     FEATURES,
@@ -20,11 +19,9 @@ from storage.schema import (
     ORDER_ID,
     QUALITY,
     QUOTES,
-    REPORTS,
     SYMBOL,
     SYMBOLS,
     TRADES,
-    USERS,
 )
 
 _TYPES: Final[dict[Any, str]] = {

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.schema import COLUMNS, TRADES, UNKNOWN_SIDE, RowType
+from storage.schema import COLUMNS, QUOTES, TRADES, UNKNOWN_SIDE, RowType
 
 SECONDS_PER_DAY: Final = 86_400
 NANOS_PER_SECOND: Final = 1_000_000_000
@@ -218,6 +218,28 @@ def from_columns(symbol: str, columns: Mapping[str, Column]) -> pa.Table:
             _arrow_order_ids(columns["taker_order_id"]),
         ],
         schema=TRADES,
+    )
+
+
+def quotes_of_columns(symbol: str, columns: Mapping[str, Column]) -> pa.Table:
+    """The `QUOTES` table of one symbol's stored columns (all of `COLUMNS["MD"]` but the f32 ones).
+
+    `ts_recv` is not stored and comes back as `ts_event`; what is not known comes back as null.
+    """
+    ts_event = pa.array(join_time(columns["time"], columns["nanos"]))
+    codes = np.zeros(len(ts_event), np.int32)
+    side = columns["side"].astype(np.uint8)
+    stored = ("best_bid64", "best_bid_size64", "best_ask64", "best_ask_size64", "price64", "size64")
+    return pa.Table.from_arrays(
+        [
+            pa.DictionaryArray.from_arrays(codes, pa.array([symbol], pa.string())),
+            ts_event,
+            ts_event,
+            pa.array(columns["sequence"].view(np.int64)),
+            *(pa.array(columns[name], from_pandas=True) for name in stored),
+            pa.array(side, mask=side == UNKNOWN_SIDE),
+        ],
+        schema=QUOTES,
     )
 
 

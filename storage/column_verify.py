@@ -2,8 +2,8 @@
 once. Reads everything; a writer may go on meanwhile.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,34 @@ class Verified:
     size: int
     sealed: bool
     wrong: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Summary:
+    """So many days and rows, of which so many days are sealed; bytes that were read; and the days that are wrong."""
+
+    days: int = 0
+    sealed: int = 0
+    rows: int = 0
+    size: int = 0
+    wrong: list[Verified] = field(default_factory=list)
+
+    def add(self, one: Verified) -> None:
+        self.days += 1
+        self.sealed += one.sealed
+        self.rows += one.rows
+        self.size += one.size
+        if one.wrong:
+            self.wrong.append(one)
+
+
+def summary(columns: Path, told: Callable[[Verified], None] = lambda _: None) -> Summary:
+    """What `verify` finds; `told` of each day."""
+    found = Summary()
+    for one in verify(columns):
+        found.add(one)
+        told(one)
+    return found
 
 
 def verify(columns: Path) -> Iterator[Verified]:

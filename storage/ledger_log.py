@@ -45,7 +45,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 class Checkpoint(msgspec.Struct, frozen=True):
     """What the files of a symbol held at `at_ns` (wall clock, ns): days that did not change since `changed_ns` need no
-    reading.
+    reading, unless there are other than `rows` in all and no day says so: clocks are set back.
 
     Stored are the ids `first_id..through_id` but for `missing` (first and last of each range, one after another);
     `surplus` of them are in the files only as part of a merged trade. Both ids are null before the first live trade,
@@ -68,6 +68,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     gaps_closed: int
     doubled: int
     since: int
+    rows: int | None = None
 
 
 Record = Gap | Merged | Checkpoint

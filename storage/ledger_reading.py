@@ -1,6 +1,6 @@
 """What the logs of all shards say of every symbol, for those who look on while shards may write them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,20 +30,24 @@ class Logged:
 
 def read_ledgers(folder: Path) -> Mapping[tuple[str, str], Logged]:
     """By (exchange, symbol) what the logs in `folder` hold; a symbol that moved to another shard is in several."""
+    return together(record for path in sorted(folder.glob("*.log")) for record in read_log(path))
+
+
+def together(records: Iterable[Record]) -> dict[tuple[str, str], Logged]:
+    """The same of the records of any logs, in any order."""
     found: dict[tuple[str, str], Logged] = {}
-    for path in sorted(folder.glob("*.log")):
-        for record in read_log(path):
-            logged = found.setdefault((record.exchange, record.symbol), Logged())
-            match record:
-                case Checkpoint():
-                    if logged.checkpoint is None or logged.checkpoint.at_ns <= record.at_ns:
-                        logged.checkpoint = record
-                case Gap():
-                    known = logged.gaps.get(record.gap_id)
-                    if known is None or known.revision <= record.revision:
-                        logged.gaps[record.gap_id] = record
-                case Merged():
-                    logged.fills.update(zip(record.ids, record.fills, strict=True))
+    for record in records:
+        logged = found.setdefault((record.exchange, record.symbol), Logged())
+        match record:
+            case Checkpoint():
+                if logged.checkpoint is None or logged.checkpoint.at_ns <= record.at_ns:
+                    logged.checkpoint = record
+            case Gap():
+                known = logged.gaps.get(record.gap_id)
+                if known is None or known.revision <= record.revision:
+                    logged.gaps[record.gap_id] = record
+            case Merged():
+                logged.fills.update(zip(record.ids, record.fills, strict=True))
     return found
 
 

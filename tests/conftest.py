@@ -10,8 +10,11 @@ import hypothesis
 import psutil
 import pytest
 
-# How long an example takes says more about the machine (a first compilation, a busy core) than about the code.
-hypothesis.settings.register_profile("rayfeed", deadline=None, print_blob=True)
+# How long an example takes says more about the machine (a first compilation, a busy core) than about the code. What the
+# tests say of a commit is the same each time; `make explore` draws examples that nobody has seen.
+hypothesis.settings.register_profile(
+    "rayfeed", deadline=None, print_blob=True, derandomize="HYPOTHESIS_EXPLORE" not in os.environ
+)
 hypothesis.settings.load_profile("rayfeed")
 
 LEAK_PATIENCE_S = 5.0

@@ -34,9 +34,10 @@ class Server:
 
     stop_signal = signal.SIGTERM
 
-    def __init__(self, command: Sequence[str], folder: Path, port: int) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, port: int, address: str = "127.0.0.1") -> None:
         self._command = command
         self._log = folder / "log"
+        self._address = address
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,7 +68,7 @@ class Server:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text(errors="replace")[-2000:]
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection((self._address, self.port), 1).close()
         except OSError:
             return False
         return True
@@ -98,14 +99,15 @@ class ClickHouseServer(Server):
     # Told to terminate, this version waits ten seconds for its clients.
     stop_signal = signal.SIGKILL
 
-    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
-        """With `certificate` (key and certificate in one file) it speaks TLS too, at `secure_url`."""
+    def __init__(self, folder: Path, certificate: Path | None = None, address: str = "127.0.0.1") -> None:
+        """With `certificate` (key and certificate in one file) it speaks TLS too, at `secure_url`. It listens at
+        `address`, for its whole /24."""
         assert CLICKHOUSE_SERVER is not None
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
         (folder / "users.xml").write_text(
             f"""<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default>
-            <password>{PASSWORD}</password><networks><ip>127.0.0.1</ip></networks>
+            <password>{PASSWORD}</password><networks><ip>{address}/24</ip></networks>
             <profile>default</profile><quota>default</quota></default></users></yandex>"""
         )
         secure_port = free_port()
@@ -118,7 +120,7 @@ class ClickHouseServer(Server):
         )
         (folder / "config.xml").write_text(
             f"""<yandex>{secure}<logger><level>warning</level><console>1</console></logger>
-            <tcp_port>{port}</tcp_port><http_port>{free_port()}</http_port><listen_host>127.0.0.1</listen_host>
+            <tcp_port>{port}</tcp_port><http_port>{free_port()}</http_port><listen_host>{address}</listen_host>
             <path>{folder}/data/</path><tmp_path>{folder}/data/tmp/</tmp_path>
             <users_config>{folder}/users.xml</users_config><mark_cache_size>67108864</mark_cache_size>
             <default_profile>default</default_profile><default_database>default</default_database></yandex>"""
@@ -126,6 +128,6 @@ class ClickHouseServer(Server):
         (folder / "data").mkdir(exist_ok=True)
         # The port of TLS is opened last.
         last = secure_port if certificate else port
-        super().__init__([CLICKHOUSE_SERVER, f"--config-file={folder}/config.xml"], folder, last)
-        self.url = f"clickhouse://default:{PASSWORD}@127.0.0.1:{port}/rayfeed"
-        self.secure_url = f"clickhouses://default:{PASSWORD}@127.0.0.1:{secure_port}/rayfeed"
+        super().__init__([CLICKHOUSE_SERVER, f"--config-file={folder}/config.xml"], folder, last, address)
+        self.url = f"clickhouse://default:{PASSWORD}@{address}:{port}/rayfeed"
+        self.secure_url = f"clickhouses://default:{PASSWORD}@{address}:{secure_port}/rayfeed"

@@ -12,8 +12,8 @@ from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.deployment import Application
 from ray.serve.schema import ServeDeploySchema
 
+from cluster.deploying import APPLICATIONS
 from cluster.ray_environment import CLUSTER
-from cluster.up import APPLICATIONS
 
 PROJECT = Path(__file__).parents[1]
 STARTED = "head_start_ray_commands"

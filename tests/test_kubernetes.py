@@ -8,8 +8,8 @@ import kubernetes_validate
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from cluster.deploying import APPLICATIONS
 from cluster.ray_environment import RAY, SERVE
-from cluster.up import APPLICATIONS
 from config import load
 
 PROJECT = Path(__file__).parents[1]

@@ -4,7 +4,6 @@ asked for. They share one breaker and what live calls leave of the budget."""
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,9 +12,10 @@ import structlog
 from actors.backfill.jobs import Jobs
 from actors.backfill.pages import Deliver, Pages
 from actors.backfill.recent import RecentTrades
-from actors.backfill.records import Records
+from actors.backfill.records import Notes, Records
 from actors.backfill.repair import Repair
 from actors.feeds.history import TradeHistory, Wanted
+from actors.metering.breakers import changes_of
 from actors.polling.breaker import Breaker
 from actors.rest_client import RestClient
 from actors.routes import Routes
@@ -28,7 +28,7 @@ class Backfill:
 
     `history` gives past trades, or None where they cannot be told from live ones. `deliver` brings batches to the
     shards; `received` says which symbols want a second look at their trades, and since when
-    (ns on the exchange's clock); `lag_ns` how far that clock is behind ours. How far it is, `folder` knows after a
+    (ns on the exchange's clock); `lag_ns` how far that clock is behind ours. How far it is, `notes` have after a
     kill.
     """
 
@@ -37,7 +37,7 @@ class Backfill:
         exchange: str,
         routes: Routes,
         history: Callable[[], TradeHistory | None],
-        folder: Path,
+        notes: Notes,
         deliver: Deliver,
         received: Callable[[], Mapping[str, int]],
         lag_ns: Callable[[], int],
@@ -45,17 +45,29 @@ class Backfill:
         self._exchange = exchange
         self._history = history
         self._deliver = deliver
-        self._records = Records(folder / f"{exchange}.json")
-        self._breaker = Breaker(f"REST of {exchange}", successes=1, first_wait_s=2.0, longest_wait_s=60.0)
+        self._records = Records(notes)
+        self._breaker = Breaker(
+            f"REST of {exchange}",
+            successes=1,
+            first_wait_s=2.0,
+            longest_wait_s=60.0,
+            changed=changes_of(f"rest:{exchange}"),
+        )
         self._repair = Repair(exchange, routes, self._records, lag_ns, self._fail)
         self._recent = RecentTrades(received, self._fail)
         self._jobs = Jobs(exchange, routes, self._records)
         self._pages: Pages | None = None
-        self._error = self._records.failure
+        self._error = ""
         self.acknowledged = self._repair.acknowledged
 
+    async def read(self) -> None:
+        """Know what another process knew."""
+        await self._records.read()
+        self._error = self._records.failure or self._error
+
     async def run(self, rest: RestClient) -> None:
-        """Until cancelled."""
+        """Until cancelled; goes on where whoever did this before has ended."""
+        await self.read()
         if (history := self._history()) is None:
             await self._repair.run(None)
             return
@@ -65,7 +77,7 @@ class Backfill:
             tasks.create_task(self._recent.run(pages))
             tasks.create_task(self._jobs.run(pages))
 
-    def begin(self, symbol: str, from_ns: int, to_ns: int) -> int:
+    async def begin(self, symbol: str, from_ns: int, to_ns: int) -> int:
         """Fetch the past trades of a time (both ends included); the number of the job. ValueError, in one line, when
         that cannot be; OSError when it cannot be written down."""
         to_ns = min(to_ns, time.time_ns())
@@ -74,7 +86,13 @@ class Backfill:
         history = self._history()
         if history is None or history.request(Wanted(symbol, from_ns, to_ns)) is None:
             raise ValueError(f"{self._exchange} does not offer past trades of {symbol}")
-        return self._records.add(symbol, from_ns, to_ns).job
+        job = self._records.add(symbol, from_ns, to_ns).job
+        await self._records.saved()
+        return job
+
+    async def finish(self) -> None:
+        """Returns once another process can go on from here."""
+        await self._records.saved()
 
     def cancel(self, job: int) -> bool:
         """End a job; False when it does not run."""

@@ -1,9 +1,9 @@
 """What of an exchange's backfills has to survive a kill: the jobs somebody asked for, and how far long gaps are. Both
-say what is left to ask for; what was fetched again is dropped by the shards. Kept in one small file."""
+say what is left to ask for; what was fetched again is dropped by the shards. Kept as one small text."""
 
 from collections.abc import Container
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -48,21 +48,60 @@ class _Kept(msgspec.Struct):
     gaps: dict[str, dict[int, Wanted]] = {}
 
 
-class Records:
-    """The file `path`; one process writes it."""
+class Notes(Protocol):
+    """Where records are kept; one process writes them at a time."""
+
+    async def read(self) -> bytes | None:
+        """None while there are none. OSError."""
+
+    def write(self, content: bytes) -> None:
+        """OSError when it cannot be kept; what was there before is whole then."""
+
+    async def written(self) -> None:
+        """Returns once everything is kept."""
+
+
+class NotesInFile:
+    """On this disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept = _Kept()
-        #: Why the file that was there could not be used.
-        self.failure = ""
+
+    async def read(self) -> bytes | None:
+        """See `Notes`."""
         try:
-            self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            return self._path.read_bytes()
         except FileNotFoundError:
-            pass
+            return None
+
+    def write(self, content: bytes) -> None:
+        """See `Notes`."""
+        written = self._path.with_suffix(".new")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_new_file(written, np.frombuffer(content, np.uint8))
+        written.replace(self._path)
+
+    async def written(self) -> None:
+        """It is when `write` returns."""
+
+
+class Records:
+    """What is kept of an exchange; nothing before it was read."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._kept = _Kept()
+        #: Why what was there could not be used.
+        self.failure = ""
+
+    async def read(self) -> None:
+        """Go on from what is kept, which another process may have written meanwhile."""
+        try:
+            if (content := await self._notes.read()) is not None:
+                self._kept = msgspec.json.decode(content, type=_Kept)
         except (OSError, msgspec.DecodeError) as error:
             # It saves requests and holds nothing that cannot be asked for again.
-            self.failure = f"{path.name} cannot be read: {error}"
+            self.failure = f"what was known of backfills cannot be read: {error}"
 
     @property
     def jobs(self) -> list[Job]:
@@ -107,8 +146,9 @@ class Records:
             self.save()
 
     def save(self) -> None:
-        """OSError when the disk does not take it; the file is whole then, and older."""
-        written = self._path.with_suffix(".new")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_new_file(written, np.frombuffer(msgspec.json.format(msgspec.json.encode(self._kept)), np.uint8))
-        written.replace(self._path)
+        """OSError when it cannot be kept."""
+        self._notes.write(msgspec.json.format(msgspec.json.encode(self._kept)))
+
+    async def saved(self) -> None:
+        """Returns once everything is kept."""
+        await self._notes.written()

@@ -217,6 +217,7 @@ class Account:
             gaps_closed=self._closed,
             doubled=self._doubled,
             since=self._since,
+            rows=self.rows,
         )
 
     # ---- after a crash

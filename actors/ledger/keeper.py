@@ -23,7 +23,7 @@ from actors.ledger.origin import Origin
 from actors.ledger.ranges import Ids
 from actors.ledger.series import Run
 from actors.placement import Series
-from storage.column_days import stored_days
+from storage.column_days import Stamp, stored_days
 from storage.column_layout import NANOS_PER_DAY, join_time
 from storage.column_reader import ColumnReader
 from storage.ledger_log import Checkpoint, Gap, LedgerLog, Merged, Record, read_log
@@ -289,8 +289,7 @@ class Keeper:
         account.restore(checkpoint, gaps)
         self.ledger.remember(gaps)
         account.rows = sum(stamp.rows for stamp in days.values())
-        since = 0 if checkpoint is None else checkpoint.changed_ns - _SLACK_NS
-        changed = [day for day, stamp in days.items() if stamp.changed_ns >= since]
+        changed = _changed(days, checkpoint, account.rows, self._clock())
         account.recover(self._stored(exchange, symbol, changed, merged, proof), self._clock())
         if checkpoint is None:
             self._begun.append(account)
@@ -308,6 +307,15 @@ class Keeper:
             if rows.rows:
                 ids = rows.column("id").view(np.int64)
                 yield _starts(ids, fills), ids, join_time(rows.column("time"), rows.column("nanos"))
+
+
+def _changed(days: Mapping[int, Stamp], known: Checkpoint | None, rows: int, now_ns: int) -> list[int]:
+    """The days that may be others than they were when the checkpoint was made."""
+    if known is None or known.changed_ns > now_ns:
+        return [*days]
+    changed = [day for day, stamp in days.items() if stamp.changed_ns >= known.changed_ns - _SLACK_NS]
+    # The clock was ahead then, and was set back.
+    return changed if changed or known.rows in (None, rows) else [*days]
 
 
 def _beginning(known: Checkpoint) -> Checkpoint:

@@ -83,6 +83,10 @@ METRICS: Final = (
     _histogram("step_duration", "step", "Steps of shards: commit, close_bars, make_features, share_new and so on."),
     _counter("batches_repeated", "shard", "Batches that came a second time and were dropped."),
     _counter("rows_unshared", "shard", "Rows that no sink took when they were new; told again later where it matters."),
+    _counter("bars_closed", "timeframe", "Bars that closed, those made of past trades too; revisions are not counted."),
+    _histogram(
+        "bar_close_delay", "timeframe", "From a bar's end until it is told as closed; not of bars made of past trades."
+    ),
     _gauge("day_files", "shard state", "Days of column files: open, sealed, archived, removed, failed."),
     _gauge("unequal_parts", "shard", "Hours of trades that ClickHouse has less of than the files."),
     # What waits, and how much of it may.
@@ -109,6 +113,7 @@ METRICS: Final = (
     _gauge(
         "breaker_open", "component", "1 while the component is left alone because it failed too often, 0.5 on trial."
     ),
+    _counter("breaker_changes", "component state", "Times a breaker went to a state: open, half_open (tries), closed."),
     _counter("poller_requests", "provider result", "Requests to a provider: answered, refused, limited, failed."),
     _gauge("reports", "", "Reports that are published."),
     _counter("sign_in_failures", "", "Sign-ins that were refused."),

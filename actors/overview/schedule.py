@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from actors.metering.breakers import changes_of
 from actors.overview.question import Question
 from actors.polling.breaker import Breaker
 from actors.request_budget import RequestBudget
@@ -64,7 +65,7 @@ class Schedule:
         breaker = settings.breaker
         limits = (breaker.failures, breaker.successes, breaker.first_wait_s, breaker.longest_wait_s)
         self._providers = {
-            name: _Provider(Breaker(name, *limits), RequestBudget(per_minute(name)))
+            name: _Provider(Breaker(name, *limits, changes_of(f"overview:{name}")), RequestBudget(per_minute(name)))
             for name in dict.fromkeys(asking.question.provider for asking in self._asking.values())
         }
 

@@ -3,6 +3,7 @@ probe at a time until enough of them succeeded. The waits double from the second
 steady clock) is passed in.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,12 +47,15 @@ class Breaker:
         successes: int = 2,
         first_wait_s: float = 60.0,
         longest_wait_s: float = 300.0,
+        changed: Callable[[State], None] = lambda _: None,
     ) -> None:
+        """`changed` is told each new state."""
         self._component = component
         self._failures_to_open = failures
         self._successes_to_close = successes
         self._first_wait = min(first_wait_s, longest_wait_s)
         self._longest_wait = longest_wait_s
+        self._changed = changed
         self._state: State = "closed"
         self._failures = self._successes = 0
         self._wait = self._first_wait
@@ -132,3 +136,4 @@ class Breaker:
         self._state = state
         self._successes = 0
         self._end_probe()
+        self._changed(state)

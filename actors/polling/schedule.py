@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from actors.metering.breakers import changes_of
 from actors.polling.bars import Series
 from actors.polling.breaker import Breaker
 from actors.polling.market_hours import SECOND_NS, MarketHours
@@ -49,7 +50,8 @@ class Plan:
         breaker = settings.breaker
         self.tasks = tasks
         self.hours = hours
-        self.breaker = Breaker(name, breaker.failures, breaker.successes, breaker.first_wait_s, breaker.longest_wait_s)
+        waits = (breaker.first_wait_s, breaker.longest_wait_s)
+        self.breaker = Breaker(name, breaker.failures, breaker.successes, *waits, changes_of(f"poller:{name}"))
         self._settings = settings
         self._budget = RequestBudget(settings.requests_per_minute)
         self._limits = 0

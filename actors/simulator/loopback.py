@@ -1,4 +1,4 @@
-"""One simulated exchange's WebSocket and REST servers, on free ports of the loopback interface."""
+"""One simulated exchange's WebSocket and REST servers, on free ports of one address."""
 
 import asyncio
 import http
@@ -14,7 +14,8 @@ from actors.simulator.faults import Faults
 from actors.simulator.session import UnknownTarget
 from actors.simulator.sessions import session_at
 
-_HOST: Final = "127.0.0.1"
+#: Nobody on another host reaches it.
+LOOPBACK: Final = "127.0.0.1"
 #: What a client may send at once, and how long a polite good-bye may take (seconds).
 _MAX_MESSAGE: Final = 64 * 1024
 _CLOSE_TIMEOUT: Final = 1.0
@@ -44,11 +45,11 @@ class LoopbackServers:
         #: Above 0 nobody is let in, over WebSocket or REST.
         self.down = 0
 
-    async def open(self) -> tuple[str, str]:
+    async def open(self, host: str = LOOPBACK) -> tuple[str, str]:
         """Start both and return their addresses, WebSocket and REST: scheme, host and port."""
         self._websocket = await serve(
             self._serve,
-            _HOST,
+            host,
             0,
             process_request=self._check_target,
             select_subprotocol=self._select_subprotocol,
@@ -62,11 +63,11 @@ class LoopbackServers:
             ping_timeout=None,
         )
         await self._rest.setup()
-        site = aiohttp.web.TCPSite(self._rest, _HOST, 0)
+        site = aiohttp.web.TCPSite(self._rest, host, 0)
         await site.start()
         websocket_port = next(iter(self._websocket.sockets)).getsockname()[1]
         rest_port = self._rest.addresses[0][1]
-        return f"ws://{_HOST}:{websocket_port}", f"http://{_HOST}:{rest_port}"
+        return f"ws://{host}:{websocket_port}", f"http://{host}:{rest_port}"
 
     async def close(self) -> None:
         """Close both and wait for every connection's handler to end. Does no harm when not open."""

@@ -21,7 +21,7 @@ from yarl import URL
 from actors import recorded_clock
 from actors.simulator.captures import Recording
 from actors.simulator.faults import Faults
-from actors.simulator.loopback import LoopbackServers
+from actors.simulator.loopback import LOOPBACK, LoopbackServers
 from actors.simulator.player import Player
 from actors.simulator.replay_clock import ReplayClock
 from actors.simulator.session import HangUp, Known, Session
@@ -58,9 +58,9 @@ class ReplayServer:
         sent, total = self._furthest
         return f"<ReplayServer {self._exchange} {sent}/{total} frames, {len(self._players)} connections>"
 
-    async def start(self) -> tuple[str, str]:
-        """Listen; returns the addresses, WebSocket (with the path of the recorded protocol) and REST."""
-        websocket, rest = await self._servers.open()
+    async def start(self, host: str = LOOPBACK) -> tuple[str, str]:
+        """Listen there; returns the addresses, WebSocket (with the path of the recorded protocol) and REST."""
+        websocket, rest = await self._servers.open(host)
         return websocket + self._endpoint, rest
 
     async def stop(self) -> None:

@@ -183,15 +183,24 @@ EXCHANGES: Final = Dashboard(
             bad=0.1,
         ),
         Panel("Connections", ((total("exchange_connections", "exchange", over=OF), "{{exchange}}"),)),
-        Panel(
-            "Symbols", ((total("exchange_symbols", "exchange, state", over=OF), "{{exchange}} {{state}}"),), width=12
-        ),
+        Panel("Symbols", ((total("exchange_symbols", "exchange, state", over=OF), "{{exchange}} {{state}}"),), width=8),
         Panel(
             "REST left alone",
             ((f'rayfeed_breaker_open{{{ALL}, component=~"rest:.*"}}', "{{component}}"),),
-            width=12,
+            width=8,
             most=1,
             about="1: it failed too often and is not asked for a while. 0.5: it is tried.",
+        ),
+        Panel(
+            "Changes of breakers in 10 minutes",
+            (
+                (
+                    "sum by (component, state) (increase("
+                    f'rayfeed_breaker_changes_total{{{ALL}, component=~"rest:.*"}}[10m]))',
+                    "{{component}} {{state}}",
+                ),
+            ),
+            width=8,
         ),
     ),
     by_exchange=True,
@@ -318,6 +327,18 @@ PIPELINE: Final = Dashboard(
             ),
             "s",
             doubtful=0.5,
+            bad=1,
+        ),
+        Panel("Bars closed", ((rate("bars_closed_total", "timeframe"), "{{timeframe}}"),), "ops", width=12),
+        Panel(
+            "From a bar's end until it is told as closed",
+            (
+                (quantile(0.5, "bar_close_delay_seconds", "timeframe"), "{{timeframe}} median"),
+                (quantile(0.99, "bar_close_delay_seconds", "timeframe"), "{{timeframe}} 99 %"),
+            ),
+            "s",
+            width=12,
+            doubtful=0.25,
             bad=1,
         ),
         Row("What waits"),

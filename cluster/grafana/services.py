@@ -202,20 +202,30 @@ STORAGE: Final = Dashboard(
         Panel(
             "Opportunities",
             ((total("arbitrage_open"), "open"), (rate("arbitrage_total") + " * 60", "new in a minute")),
-            width=6,
+            width=4,
         ),
         Panel(
             "Alerts of users",
             ((total("alerts", "state"), "{{state}}"), (rate("alerts_fired_total") + " * 60", "fired in a minute")),
-            width=6,
+            width=5,
         ),
-        Panel("Messages about alerts", ((rate("notifications_total", "result"), "{{result}}"),), "ops", width=6),
+        Panel("Messages about alerts", ((rate("notifications_total", "result"), "{{result}}"),), "ops", width=5),
         Panel(
             "Left alone",
             ((f"rayfeed_breaker_open{{{ALL}}}", "{{component}}"),),
-            width=6,
+            width=5,
             most=1,
             about="1: it failed too often and is not asked for a while. 0.5: it is tried.",
+        ),
+        Panel(
+            "Changes of breakers in 10 minutes",
+            (
+                (
+                    f"sum by (component, state) (increase(rayfeed_breaker_changes_total{{{ALL}}}[10m]))",
+                    "{{component}} {{state}}",
+                ),
+            ),
+            width=5,
         ),
     ),
 )

@@ -179,8 +179,8 @@ async def test_of_a_gap_the_newest_revision_stays_whatever_came_last(database: D
     for rows in (newer, older):
         await database.insert("gaps", "binance", pa.Table.from_pylist(rows).cast(GAPS))
     await database.flush()
-    rows = await database.query("SELECT gap_id, first_id, closed, revision FROM gaps FINAL ORDER BY gap_id")
-    assert rows.to_pydict() == {"gap_id": [1, 2], "first_id": [5, None], "closed": [START, None], "revision": [4, 0]}
+    found = await database.query("SELECT gap_id, first_id, closed, revision FROM gaps FINAL ORDER BY gap_id")
+    assert found.to_pydict() == {"gap_id": [1, 2], "first_id": [5, None], "closed": [START, None], "revision": [4, 0]}
 
 
 async def test_an_episode_of_arbitrage_is_open_until_its_end_is_written(database: Database) -> None:
@@ -191,8 +191,8 @@ async def test_an_episode_of_arbitrage_is_open_until_its_end_is_written(database
     for rows in ([closed, opened | {"sell_symbol": "y"}], [opened]):
         await database.insert("arbitrage", None, pa.Table.from_pylist(rows, schema=ARBITRAGE))
     await database.flush()
-    rows = await database.query("SELECT sell_symbol, closed, ended FROM arbitrage FINAL ORDER BY sell_symbol")
-    assert rows.to_pydict() == {"sell_symbol": ["x", "y"], "closed": [START + 5, None], "ended": ["prices", ""]}
+    found = await database.query("SELECT sell_symbol, closed, ended FROM arbitrage FINAL ORDER BY sell_symbol")
+    assert found.to_pydict() == {"sell_symbol": ["x", "y"], "closed": [START + 5, None], "ended": ["prices", ""]}
 
 
 async def test_a_hostile_symbol_is_data(database: Database) -> None:

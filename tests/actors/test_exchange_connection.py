@@ -113,7 +113,7 @@ async def test_what_was_refused_on_one_connection_is_asked_for_again_on_the_next
         await until(lambda: synced(collector, *SYMBOLS))
         server.refused.add("SOLUSDT")
         server.list("SOLUSDT")
-        await collector._read_list(["SOLUSDT"])
+        await collector._list.read(["SOLUSDT"])
         assert await collector.add(["SOLUSDT"]) == {"SOLUSDT": "Too many requests. (code 3)"}
         assert (await collector.status())["book_states"] == {"synced": 2}
         server.refused.clear()

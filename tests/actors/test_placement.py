@@ -109,3 +109,12 @@ def test_there_are_no_more_shards_than_there_may_be_and_none_without_a_disk() ->
 def test_what_is_no_placement_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError):
         decoded(content)
+
+
+def test_a_lost_disk_is_remembered_whatever_moves_until_it_has_come_home() -> None:
+    lost = Placement.first(2, ["old", "lost"]).without([1])
+    assert (lost.shards, lost.away) == ((0,), ("lost",))
+    later = lost.towards({0: "old", 2: "new"}, SYMBOLS).moved(SYMBOLS)
+    assert decoded(encoded(later)).away == ("lost",)
+    home = later.without_away("lost")
+    assert (home.away, home.version) == ((), later.version + 1)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -229,6 +230,29 @@ async def test_a_start_with_a_checkpoint_reads_no_day_that_did_not_change(settin
     assert ((await row(second))["first_id"], (await row(second))["last_id"]) == (1, 5)
     assert await open_ids(second) == [(3, 4)]
     second.kill()
+
+
+@pytest.mark.parametrize("ahead_s", [20, 86_400])
+async def test_a_clock_that_was_ahead_and_is_set_back_makes_no_trade_come_twice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + ahead_s * SECOND)
+    shard = Shard(settings)
+    await shard.send("okx", {"trades": ids(1, 2, 3)}, NOON)
+    await shard.stop()
+    monkeypatch.setattr(time, "time_ns", now_ns)
+    shard = Shard(settings)
+    await shard.send("okx", {"trades": ids(4, 5, 6)}, NOON)
+    shard.kill()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + (ahead_s + 1) * SECOND)
+
+    shard = Shard(settings)
+    await shard.send("okx", {"trades": ids(5, 6, 7)}, NOON, epoch=2)
+    assert await open_ids(shard) == []
+    await shard.send("okx", {"backfill": ids(3, 4, 5)}, NOON, epoch=2)
+    assert stored_ids(settings, "okx", BTC) == [1, 2, 3, 4, 5, 6, 7]
+    await shard.stop()
 
 
 @pytest.mark.parametrize("stopped", [True, False])

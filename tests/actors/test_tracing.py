@@ -2,13 +2,9 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from actors import tracing as ours
 from actors.ledger.origin import Origin
@@ -18,42 +14,13 @@ from config.tracing_settings import TracingSettings
 from serve_apps.asgi import Receive, Scope, Send, send_whole
 from serve_apps.metering import Metered
 from tests.serve_apps.asgi_client import ask
-
-
-class Receiver(ThreadingHTTPServer):
-    """Takes spans by OTLP over HTTP."""
-
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        spans = self.spans
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    for scope in resource.scope_spans:
-                        spans.extend(scope.spans)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def settings(self, sample: float) -> TracingSettings:
-        return TracingSettings(endpoint=f"http://127.0.0.1:{self.server_port}/v1/traces", sample=sample)
+from tests.span_receiver import Receiver, receiving
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with receiving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_collector_and_shard_tell_of_the_same_batches_in_one_trace_each(receiver: Receiver) -> None:

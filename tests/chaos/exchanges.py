@@ -11,6 +11,7 @@ from actors.endpoint import Endpoint
 from actors.feeds.registry import FEEDS
 from actors.simulator.dialects import DIALECTS
 from actors.simulator.exchange_server import ExchangeServer
+from actors.simulator.loopback import LOOPBACK
 
 SYMBOLS: Final[Mapping[str, tuple[str, ...]]] = {
     "binance": ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
@@ -27,7 +28,7 @@ UNREPAIRABLE: Final = frozenset(("bybit",))
 
 class Exchanges:
     """Use as an async context manager. The truth lies below `folder`; those of `UNREPAIRABLE` make `few_trades` a
-    second."""
+    second. They listen on `host`."""
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class Exchanges:
         trades_per_second: float,
         few_trades: float,
         symbols: Mapping[str, tuple[str, ...]] = SYMBOLS,
+        host: str = LOOPBACK,
     ) -> None:
+        self._host = host
         self.truth = folder
         self.symbols = symbols
         self.endpoints: dict[str, Endpoint] = {}
@@ -52,7 +55,7 @@ class Exchanges:
 
     async def __aenter__(self) -> "Exchanges":
         for exchange, server in self.servers.items():
-            self.endpoints[exchange] = Endpoint(*await server.start(), self.symbols[exchange])
+            self.endpoints[exchange] = Endpoint(*await server.start(self._host), self.symbols[exchange])
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -194,9 +194,11 @@ class Instance(FrontDoor):
 
 
 @contextmanager
-def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Instance]:
+def rayfeed_up(
+    data: Path, *options: str, environment: Mapping[str, str] | None = None, installed: Path | None = None
+) -> Iterator[Instance]:
     """An instance that has said it is ready; ended at the end, if the test has not done it. Where nothing is chosen it
-    has Binance alone: seven exchanges take longer to start."""
+    has Binance alone: seven exchanges take longer to start. `installed` is where its code is, here if not said."""
     if not {"--source", "--exchanges"} & set(options):
         options = (*options, "--exchanges", "binance")
     port, tls_port = free_ports(2)
@@ -209,7 +211,7 @@ def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None 
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, **(environment or {})},
+            **_code(installed, environment),
         )
     assert process.stdout is not None
     instance = Instance(process=process, data=data, port=port, tls_port=tls_port, errors=errors)
@@ -222,15 +224,26 @@ def rayfeed_up(data: Path, *options: str, environment: Mapping[str, str] | None 
         process.stdout.close()
 
 
-def command(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    installed: Path | None = None,
+    within_s: float = START_TIMEOUT_S,
+) -> subprocess.CompletedProcess[str]:
     """Run `rayfeed` to its end."""
     return subprocess.run(
         [RAYFEED, *arguments],
         capture_output=True,
         text=True,
-        timeout=START_TIMEOUT_S,
-        env={**os.environ, **(environment or {})},
+        timeout=within_s,
+        **_code(installed, environment),
     )
+
+
+def _code(installed: Path | None, environment: Mapping[str, str] | None) -> dict[str, Any]:
+    """Ray's workers look for code in the folder of who has started them, and then along the path."""
+    path = {} if installed is None else {"PYTHONPATH": str(installed)}
+    return {"env": {**os.environ, **path, **(environment or {})}, "cwd": installed}
 
 
 def _first_line(stream: IO[str], within_s: float) -> str:

@@ -10,8 +10,9 @@ from tests.cluster.running import Instance
 from tests.cluster_parts.test_commands import WITH_AN_INSTANCE
 
 PROJECT = Path(__file__).parents[2]
-#: Tried elsewhere: `restore` needs a folder of its own (test_backup.py), `replay` plays until nobody listens.
-ELSEWHERE = {"up", "restore", "replay"}
+#: Tried elsewhere: `restore` needs a folder of its own (test_backup.py), `replay` plays until nobody listens, `upgrade`
+#: gives every actor another process (test_front_door.py).
+ELSEWHERE = {"up", "restore", "replay", "upgrade"}
 #: Runs each list of words of a JSON file, in one process; Ray is imported once.
 _RUN = """
 import json, sys

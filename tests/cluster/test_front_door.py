@@ -3,6 +3,8 @@ replicas come and go with the load."""
 
 import json
 import os
+import re
+import shutil
 import signal
 import ssl
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from actors.contract import PACKAGES, ROOT
 from cluster.certificate import self_signed
 from tests.cluster.running import Instance, command, command_line, rayfeed_up
 from tests.polling import wait_until
@@ -41,10 +44,21 @@ def write_settings(data: Path, **edge: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code, which the instance runs."""
+    folder = tmp_path_factory.mktemp("installed")
+    for package in PACKAGES:
+        # With the kernels that are compiled.
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("node_modules"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def instance(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     data = tmp_path_factory.mktemp("door") / "data"
     write_settings(data)
-    with rayfeed_up(data) as running:
+    quick = {"RAYFEED_SIMULATOR__TRADES_PER_SECOND": "200"}
+    with rayfeed_up(data, "--exchanges", "binance,kraken", environment=quick, installed=installed) as running:
         wait_until(lambda: all(running.get(path)[0] == 200 for path in PATHS))
         yield running
 
@@ -152,32 +166,6 @@ def test_a_killed_replica_fails_no_request(instance: Instance) -> None:
     assert not asking.failed
 
 
-def test_a_rolling_update_fails_no_request(instance: Instance) -> None:
-    before = {name: replicas(instance, name) for name in ("MarketApi", "DataApi", "Pages")}
-    ports = json.loads(command("status", "--json", "--data", str(instance.data)).stdout)["ports"]
-    with asked(instance) as asking:
-        instance.inside(
-            "from ray import serve\nfrom ray.serve.api import RunTarget\nfrom serve_apps import applications\n"
-            "from pathlib import Path\nfrom cluster.instance import Instance\nfrom config import load\n"
-            f"settings = load({str(instance.data)!r})\n"
-            "redis_url = Instance.read(settings.data).details.redis_url\n"
-            f"ports = {ports!r}\n"
-            "built = {'market': applications.market_application(settings, redis_url, ports['market']),"
-            " 'data': applications.data_application(settings, ports['data']),"
-            " 'pages': applications.pages_application(settings, redis_url, ports['pages'])}\n"
-            "prefixes = {'data': '/api', 'market': '/api/v1', 'pages': '/'}\n"
-            "serve.run_many([RunTarget(target=built[n], name=n, route_prefix=p) for n, p in prefixes.items()],"
-            " wait_for_applications_running=False)\nanswer = None"
-        )
-        wait_until(
-            lambda: all(
-                (now := replicas(instance, name)) and not now.keys() & old.keys() for name, old in before.items()
-            ),
-            within_s=90,
-        )
-    assert not asking.failed
-
-
 @pytest.mark.parametrize("title", ["redis-server", "ray::Database"])
 def test_a_killed_store_fails_no_request(instance: Instance, title: str) -> None:
     family = psutil.Process(instance.process.pid).children(recursive=True)
@@ -227,3 +215,63 @@ def test_a_certificate_of_yours_is_served_after_a_reload(instance: Instance, tmp
     assert command("edge", "reload", "--data", str(instance.data)).returncode == 0
     served = ssl.get_server_certificate(("127.0.0.1", instance.tls_port))
     assert served.strip() in own.read_text()
+
+
+def changed(path: Path, pattern: str, by: str) -> None:
+    text, count = re.subn(pattern, by, path.read_text())
+    assert count
+    path.write_text(text)
+
+
+def all_trades(instance: Instance) -> dict[str, list[int]]:
+    rows = instance.json("/api/v1/integrity")
+    return {
+        f"{row['exchange']} {row['symbol']}": instance.rows(row["exchange"], row["symbol"], "TRADES", "id")[
+            "id"
+        ].tolist()
+        for row in rows
+    }
+
+
+def test_code_that_does_not_fit_what_runs_is_refused_before_anything_is_touched(
+    instance: Instance, installed: Path
+) -> None:
+    path = installed / "actors" / "reports.py"
+    before, text = instance.actors(), path.read_text()
+    changed(path, "    async def stop\\(self", "    async def forget(self) -> None: ...\n\n    async def stop(self")
+    said = command("upgrade", "--data", str(instance.data), installed=installed)
+    path.write_text(text)
+    assert said.returncode == 1
+    assert "does not work together with what runs (Reports.forget is new); stop and start it" in said.stderr
+    assert {name: one["pid"] for name, one in instance.actors().items()} == {
+        name: one["pid"] for name, one in before.items()
+    }
+
+
+def test_an_upgrade_of_the_code_fails_no_request_and_misses_no_trade(instance: Instance, installed: Path) -> None:
+    wait_until(lambda: {row["state"] for row in instance.json("/api/v1/integrity")} == {"synced"}, within_s=60)
+    for path in (installed / "actors").glob("*.py"):
+        path.write_text(re.sub(r'return f"([A-Z]\w+)\(', r'return f"Newer \1(', path.read_text()))
+    changed(
+        installed / "serve_apps" / "health.py", r'\(b"cache-control", b"no-store"\)', r'\g<0>, (b"x-code", b"newer")'
+    )
+    gaps = len(instance.json("/api/v1/gaps?limit=5000"))
+    before = all_trades(instance)
+    with asked(instance, "/", "/api/v1/books/BTCUSDT?exchange=binance&levels=5") as asking:
+        said = command("upgrade", "--data", str(instance.data), "--json", installed=installed, within_s=300)
+        assert said.returncode == 0, said.stderr
+        wait_until(lambda: all(len(ids) > len(before[name]) for name, ids in all_trades(instance).items()))
+    print(f"\n{said.stdout}", file=sys.stderr)
+    assert not asking.failed
+    actors = instance.actors()
+    older = {name for name, one in actors.items() if not one["actor"].startswith("Newer ")}
+    assert older == {"simulator"}
+    assert instance.get("/api/v1/health")[1]["x-code"] == "newer"
+    # Both what has ids without holes, and what has not.
+    for name, ids in all_trades(instance).items():
+        assert sorted(set(ids)) == sorted(ids), f"a trade of {name} is there twice"
+        if name.startswith("binance"):
+            assert sorted(ids) == list(range(min(ids), max(ids) + 1))
+    wait_until(lambda: {row["state"] for row in instance.json("/api/v1/integrity")} == {"synced"})
+    # A shard that was restarted got what came meanwhile again: nothing was missing for a moment.
+    assert len(instance.json("/api/v1/gaps?limit=5000")) == gaps

@@ -34,6 +34,11 @@ def test_trades_books_and_bars_come_as_they_happen_and_are_resumed(simulated: In
         while (update := read(client, "update"))["topic"] != "trades":
             pass
         assert update["data"][-1]["trade_id"] > trade["trade_id"]
+        client.send(json.dumps({"type": "subscribe", "topics": ["quotes:binance:ETHUSDT"]}))
+        while (snapshot := read(client, "snapshot"))["topic"] != "quotes":
+            pass
+        (quote,) = snapshot["data"]
+        assert 0 < quote["bid_price"] < quote["ask_price"]
     with connect(url) as client:
         client.send(json.dumps({"type": "subscribe", "topics": topics[:1], "since": seen["trades"]["seq"]}))
         again = read(client, "update")

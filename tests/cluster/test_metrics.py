@@ -1,4 +1,5 @@
-"""The metrics of a running system: at the front door, in Prometheus, in Ray, and in every panel and rule."""
+"""What can be seen of a running system: metrics at the front door, in Prometheus, in Ray, and in every panel and rule;
+logs; spans."""
 
 import asyncio
 import json
@@ -22,17 +23,35 @@ from cluster.ray_head import runtime_folder, session_folder
 from tests.cluster.running import Instance, rayfeed_up
 from tests.polling import wait_until
 from tests.promql import exported, filled_in, selected
+from tests.span_receiver import Receiver, receiving
 
 RULES = FOLDER.parent / "prometheus" / "rules.yaml"
 Sample = tuple[str, dict[str, str], float]
+
+#: All lines of all replicas, as the state API of Ray, which its dashboard asks too, tells them.
+LINES_OF_REPLICAS = """
+from ray.util.state import get_log, list_actors
+alive = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+replicas = [one.actor_id for one in alive if one.class_name.startswith("ServeReplica")]
+answer = [line for one in replicas for text in get_log(actor_id=one) for line in text.splitlines()]
+"""
 
 #: Expressions that rightly find nothing where nothing is wrong.
 _QUIET = ("overview: Restarts",)
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with rayfeed_up(tmp_path_factory.mktemp("metrics") / "data", "--exchanges", "binance,kraken") as running:
+def receiver() -> Iterator[Receiver]:
+    with receiving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Instance]:
+    settings = receiver.settings(0.05)
+    traced = {"RAYFEED_TRACING__ENDPOINT": str(settings.endpoint), "RAYFEED_TRACING__SAMPLE": str(settings.sample)}
+    data = tmp_path_factory.mktemp("metrics") / "data"
+    with rayfeed_up(data, "--exchanges", "binance,kraken", environment=traced) as running:
         yield running
 
 
@@ -120,6 +139,18 @@ def test_ray_tells_the_same_on_its_own_port(instance: Instance) -> None:
     wait_until(lambda: all(name in told() for name in names), within_s=40)
 
 
+def test_what_a_replica_logs_is_read_through_the_dashboard_of_ray(instance: Instance) -> None:
+    assert instance.get("/api/v1/stream?topics=trades:binance:BTCUSDT&token=wrong")[0] == 401
+
+    def said() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in instance.inside(LINES_OF_REPLICAS) if line.startswith("{")]
+        return [line for line in lines if line["event"] == "refused on the live feed"]
+
+    wait_until(said, within_s=20)
+    (line, *_) = said()
+    assert line["actor"] == "live" and line["level"] == "info" and line["reason"]
+
+
 def test_every_panel_and_rule_finds_what_it_asks_for(instance: Instance, tmp_path: Path) -> None:
     panels = [
         (f"{dashboard.name}: {part.title}", expression)
@@ -196,3 +227,17 @@ def prometheus(instance: Instance, folder: Path) -> Iterator[Any]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_a_batch_and_a_request_are_followed_through_the_system(instance: Instance, receiver: Receiver) -> None:
+    def told(name: str) -> dict[bytes, bytes]:
+        """By trace, the span that was before the one of this name."""
+        return {one.trace_id: one.parent_span_id for one in list(receiver.spans) if one.name == name}
+
+    wait_until(lambda: bool(told("deliver").keys() & told("store").keys()), within_s=60)
+    assert all(parent for parent in told("store").values()), "the shard's is within the collector's"
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    asked = urllib.request.Request(f"{instance.url}/api/symbols", headers={"traceparent": f"00-{trace}-{span}-01"})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert answer.status == 200
+    wait_until(lambda: told("GET /api/symbols").get(bytes.fromhex(trace)) == bytes.fromhex(span), within_s=30)

@@ -17,7 +17,8 @@ import pytest
 
 from cluster.instance import Instance as Running
 from config.node_folder import VARIABLE
-from tests.cluster.running import Instance, command, rayfeed_up
+from storage.column_reader import ColumnReader
+from tests.cluster.running import RAYFEED, Instance, command, rayfeed_up
 from tests.polling import wait_until
 
 SYMBOLS = [f"{base}USDT" for base in ("BTC", "ETH", "SOL", "XRP", "ADA", "BNB", "LINK", "DOGE")]
@@ -30,13 +31,29 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     quick = {
         "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "1000",
         "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": json.dumps(SYMBOLS),
+        "RAYFEED_EXCHANGES__COINBASE__SYMBOLS": '["BTC-USD"]',
         "RAYFEED_SHARDS": "1",
         "RAYFEED_PLACEMENT__LOST_AFTER_S": "3",
     }
     data = tmp_path_factory.mktemp("nodes") / "data"
-    with rayfeed_up(data, environment=quick) as instance:
-        wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == len(SYMBOLS))
+    with rayfeed_up(data, "--exchanges", "binance,coinbase", environment=quick) as instance:
+        wait_until(lambda: len(instance.json("/api/symbols")["symbols"]) == len(SYMBOLS) + 1)
         yield instance
+
+
+@pytest.fixture(scope="module")
+def two(lively: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Another node with its data folder, until a test cuts it off; it has some of the symbols, and each is whole."""
+    firsts = {symbol: int(ids(lively, symbol)[0]) for symbol in SYMBOLS}
+    other = tmp_path_factory.mktemp("two") / "other"
+    with joined(lively, other) as node:
+        wait_until(lambda: nodes(lively) == 2, WITHIN_S)
+        assert 0 < scaled(lively, "2") <= len(SYMBOLS)
+        wait_until(lambda: sorted([*folders(lively.data), *folders(other)]) == sorted(SYMBOLS), WITHIN_S)
+        assert folders(lively.data)
+        assert folders(other)
+        wait_until(lambda: is_whole(lively, firsts), WITHIN_S)
+        yield node, other
 
 
 @contextmanager
@@ -115,6 +132,22 @@ def joiner(instance: Instance) -> str:
     return str(found)
 
 
+def first_node(instance: Instance) -> str:
+    return str(instance.inside("answer = ray.get_runtime_context().get_node_id()"))
+
+
+def collectors(instance: Instance) -> list[dict[str, Any]]:
+    """What each said last."""
+    return [one for name, one in instance.actors().items() if name.startswith("collector:")]
+
+
+def collected_on(instance: Instance) -> set[str]:
+    """The nodes that have collectors, all of which work."""
+    return {
+        one["node"] if one["answers"] and one["state"] == "streaming" else "nowhere" for one in collectors(instance)
+    }
+
+
 def scaled(instance: Instance, shards: str, *more: str) -> int:
     """How many symbols have moved."""
     done = command("scale", "--shards", shards, *more, "--data", str(instance.data), "--json")
@@ -122,37 +155,92 @@ def scaled(instance: Instance, shards: str, *more: str) -> int:
     return int(json.loads(done.stdout)["moved"])
 
 
-def test_a_node_joins_takes_symbols_is_lost_and_comes_back(lively: Instance, tmp_path: Path) -> None:
+def audited(instance: Instance) -> tuple[int, dict[str, Any]]:
+    """Exit status and answer of an audit that holds every trade against the one that was made."""
+    done = command("audit", "--against", "sim", "--data", str(instance.data), "--json")
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def is_restored(instance: Instance, place: Path, restored: Path, later: dict[str, int]) -> None:
+    """A backup has what both disks have, whole, and comes back in one folder."""
+    made = command("backup", "--to", str(place), "--data", str(instance.data), "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["lacks"] == []
+    again = command("restore", "latest", "--from", str(place), "--data", str(restored))
+    assert again.returncode == 0, again.stderr
+    reader = ColumnReader(restored / "columns")
+    for symbol, last in later.items():
+        found = reader.select("binance", symbol, "TRADES", 0, 2**62, ["id"]).column("id")
+        assert np.array_equal(found, np.arange(found[0], found[0] + len(found), dtype="u8")), symbol
+        assert found[-1] >= last, f"{symbol}: what was stored before the backup is not in it"
+
+
+def is_recorded_on_the_first(instance: Instance) -> None:
+    """Wherever a collector is, its journal is where the instance was started."""
+    arguments = ["record", "--exchanges", "coinbase", "--data", str(instance.data), "--json"]
+    recording = subprocess.Popen([RAYFEED, *arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        journal = instance.data / "journal"
+        # More than a connection's beginning.
+        wait_until(lambda: sum(file.stat().st_size for file in journal.glob("*-coinbase.journal")) > 20_000, WITHIN_S)
+        recording.send_signal(signal.SIGINT)
+        said, _ = recording.communicate(timeout=WITHIN_S)
+    finally:
+        recording.kill()
+    assert recording.returncode == 0
+    taken = json.loads(said)["exchanges"]["coinbase"]
+    assert (taken["frames"] > 0, taken["failure"]) == (True, ""), taken
+
+
+def test_the_node_that_joined_has_symbols_with_all_their_rows_and_collectors(
+    two: tuple[subprocess.Popen[bytes], Path], lively: Instance, tmp_path: Path
+) -> None:
+    _, other = two
+    nodes_now = {first_node(lively), joiner(lively)}
+    assert {one["node"] for one in collectors(lively)} == nodes_now, "collectors go where shards are"
+    is_recorded_on_the_first(lively)
+    wait_until(lambda: collected_on(lively) == nodes_now, WITHIN_S)
+    assert sorted(lively.json("/api/symbols")["exchanges"]["binance"]) == sorted(SYMBOLS)
+    grows(lively)
+    status, said = audited(lively)
+    assert (status, said["whole"], said["not_audited"]) == (0, True, []), said
+    hosts = {row["symbol"]: row["host"] for row in said["symbols"]}
+    assert hosts.keys() == {*SYMBOLS, "BTC-USD"}, "those of both disks"
+    assert len({hosts[symbol] for symbol in folders(other)}) == 1 and len(set(hosts.values())) == 2
+    assert all(row["against"]["made"] > 0 for row in said["symbols"])
+    verified = command("verify", "--data", str(lively.data), "--json")
+    assert json.loads(verified.stdout)["days"] >= 2 * len(SYMBOLS), verified.stdout
+    is_restored(lively, tmp_path / "place", tmp_path / "restored", {one: int(ids(lively, one)[-1]) for one in SYMBOLS})
+
+
+def test_the_node_is_lost_with_its_power_comes_back_and_is_taken_away(
+    two: tuple[subprocess.Popen[bytes], Path], lively: Instance, tmp_path: Path
+) -> None:
+    node, other = two
     firsts = {symbol: int(ids(lively, symbol)[0]) for symbol in SYMBOLS}
-    other = tmp_path / "other"
-    with joined(lively, other) as node:
-        wait_until(lambda: nodes(lively) == 2, WITHIN_S)
-        moved = scaled(lively, "2")
-        assert 0 < moved < len(SYMBOLS)
-        wait_until(lambda: len(folders(other)) == moved, WITHIN_S)
-        wait_until(lambda: len(folders(lively.data)) == len(SYMBOLS) - moved, WITHIN_S)
-        assert folders(lively.data) | folders(other) == set(SYMBOLS)
-        assert sorted(lively.json("/api/symbols")["exchanges"]["binance"]) == sorted(SYMBOLS)
-        wait_until(lambda: is_whole(lively, firsts), WITHIN_S)
-        grows(lively)
-        gone = folders(other)
-        cut(node)
-
-    def others_have_them() -> bool:
-        return gone <= folders(lively.data)
-
-    wait_until(others_have_them, WITHIN_S)
+    first, gone = first_node(lively), folders(other)
+    cut(node)
+    status, said = audited(lively)
+    assert (status, said["whole"], len(said["not_audited"])) == (1, False, 1), said
+    assert command("verify", "--data", str(lively.data)).returncode == 1
+    lacking = command("backup", "--to", str(tmp_path / "place"), "--data", str(lively.data))
+    assert (lacking.returncode, "NOT in it: the host with disk" in lacking.stderr) == (1, True), lacking.stderr
+    wait_until(lambda: gone <= folders(lively.data), WITHIN_S)
+    wait_until(lambda: collected_on(lively) == {first}, WITHIN_S)
     grows(lively)
     with joined(lively, other):
         wait_until(lambda: is_whole(lively, firsts), WITHIN_S)
         wait_until(lambda: folders(other) == set(), WITHIN_S)
         grows(lively)
         assert is_whole(lively, firsts)
+        wait_until(lambda: audited(lively)[0] == 0, WITHIN_S)
         scaled(lively, "2")
         wait_until(lambda: folders(other), WITHIN_S)
         # Before it is taken away for good.
         scaled(lively, "2", "--without", joiner(lively))
         wait_until(lambda: folders(other) == set(), WITHIN_S)
+        assert {one["node"] for one in collectors(lively)} == {first}
         wait_until(lambda: is_whole(lively, firsts), WITHIN_S)
     grows(lively)
     refused = command("scale", "--shards", "1", "--without", "192.0.2.1", "--data", str(lively.data))

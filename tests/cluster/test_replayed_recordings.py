@@ -315,7 +315,8 @@ def test_the_table_of_status_says_what_runs(complete: Instance) -> None:
     table = command("status", "--data", str(complete.data))
     assert table.returncode == 0, table.stderr
     assert complete.url in table.stdout
-    rows = {line.split()[0]: line for line in table.stdout.splitlines() if line.strip()}
+    # What there is to remark comes below.
+    rows = {line.split()[0]: line for line in reversed(table.stdout.splitlines()) if line.strip()}
     for exchange in EXCHANGES:
         row = rows[f"collector:{exchange}"]
         for what in ("streaming", f"{BOOKS[exchange]} synced", f"{LIVE_TRADES[exchange]} trades, {QUOTES[exchange]} "):

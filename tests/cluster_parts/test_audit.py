@@ -1,5 +1,6 @@
 """`rayfeed audit` over real column files and logs, with no instance and with a stand-in for one."""
 
+import asyncio
 import json
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -12,11 +13,15 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from actors.data_node import DataNode
 from actors.feeds.feed import Proof
+from actors.placement import Placement, encoded
 from cluster import audit
 from cluster.cli import app
 from cluster.instance import InstanceError
-from config import SettingsError
+from cluster.other_disks import Beside, HostAway, OtherDisk, away
+from config import SettingsError, load
+from config.node_folder import disk_of
 from storage.column_writer import ColumnWriter
 from storage.ledger_log import Checkpoint, Gap, LedgerLog, Merged
 from storage.schema import COLUMNS
@@ -98,6 +103,7 @@ def test_what_is_whole_is_counted_and_exits_with_0(tmp_path: Path) -> None:
         "gaps": [],
         "against": None,
         "failure": "",
+        "host": None,
         "whole": True,
     }
 
@@ -295,3 +301,107 @@ def test_an_instance_that_does_not_answer_is_audited_by_its_files(
     done = run(tmp_path, "--json")
     assert "rayfeed: the instance on data has stopped; gaps are as the files have them" in done.stderr
     assert json.loads(done.stdout)["symbols"][0]["gaps_open"] == 1
+
+
+class Asked(OtherDisk):
+    """A disk whose reader is in this process; it may fall silent."""
+
+    def __init__(self, data: Path, host: str) -> None:
+        super().__init__(disk_of(data), host, None)
+        self.node = DataNode(load(data))
+        self.silent_for = ""
+        self.silences = 0
+
+    def _answer(self, method: str, *arguments: Any) -> Any:
+        if method == self.silent_for:
+            self.silences += 1
+            raise HostAway(self.host)
+        return asyncio.run(getattr(self.node, method)(*arguments))
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """BTCUSDT is on the second host, and was on the first; ETHUSDT is on the first."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    write(here / "columns", "binance", "ETHUSDT", range(1, 51))
+    write(here / "columns", "binance", "BTCUSDT", range(1, 11))
+    write(there / "columns", "binance", "BTCUSDT", set(range(1, 101)) - {30})
+    write(there / "columns", "binance", "SOLUSDT", range(1, 11))
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        write(here / "simulator" / "columns", "binance", symbol, range(1, 101 if symbol == "BTCUSDT" else 51))
+    log(here, checkpoint("binance", "BTCUSDT", "ids", 1, 10), checkpoint("binance", "ETHUSDT", "ids", 1, 50))
+    log(there, replace(GAP, first_id=30, last_id=30, missing=1), checkpoint("binance", "BTCUSDT", "ids", 1, 100))
+    places = {"BTCUSDT": 1, "ETHUSDT": 0, "SOLUSDT": 1}
+    placement = Placement(2, 2, (0, 1), {0: disk_of(here), 1: disk_of(there)}, {"binance": places})
+    (here / "placement.json").write_bytes(encoded(placement))
+    other = Asked(there, "10.0.0.7")
+    monkeypatch.setattr(audit, "_runs", lambda _data: True)
+    monkeypatch.setattr(audit, "SETTLE_S", 0.0)
+
+    def silent(_method: str) -> Any:
+        raise InstanceError("nobody asks the supervisor here")
+
+    monkeypatch.setattr(audit, "disks_beside", lambda *_: nullcontext(Beside("10.0.0.1", [other], silent)))
+    return other
+
+
+def test_every_symbol_is_audited_on_the_host_that_has_it(tmp_path: Path, two_hosts: Asked) -> None:
+    code, [btc, eth, _] = said(tmp_path / "here")
+    assert (code, btc["host"], btc["stored"], btc["missing"], btc["ranges"]) == (1, "10.0.0.7", 99, 1, ["30 (1)"])
+    assert (btc["gaps_open"], len(btc["gaps"])) == (1, 1), "as the ledger there has it"
+    assert (eth["host"], eth["stored"], eth["whole"]) == ("10.0.0.1", 50, True)
+    code, [btc, eth, _] = said(tmp_path / "here", "--against", "sim")
+    assert btc["against"]["first_ids"] == {"missing": [30]}
+    assert (btc["against"]["made"], eth["against"]["made"]) == (100, 50)
+    shown = run(tmp_path / "here").stdout.splitlines()
+    assert [line.split()[-1] for line in shown[:3]] == ["host", "10.0.0.7", "10.0.0.1"]
+
+
+def test_trades_that_are_where_nobody_looks_for_them_are_named(tmp_path: Path, two_hosts: Asked) -> None:
+    disks = {0: disk_of(tmp_path / "here"), 1: two_hosts.disk}
+    placement = Placement(3, 2, (0, 1), disks, {"binance": {"BTCUSDT": 1, "ETHUSDT": 0, "SOLUSDT": 0}})
+    (tmp_path / "here" / "placement.json").write_bytes(encoded(placement))
+    answer = json.loads(run(tmp_path / "here", "--json").stdout)
+    assert answer["not_audited"] == ["10.0.0.7 has trades of binance SOLUSDT, which belongs elsewhere"]
+    assert not answer["whole"]
+
+
+@pytest.mark.parametrize("silent_for", ["trade_counts", "audit", "trades"])
+def test_a_host_that_does_not_answer_is_named_and_nothing_is_whole(
+    tmp_path: Path, two_hosts: Asked, silent_for: str
+) -> None:
+    two_hosts.silent_for = silent_for
+    done = run(tmp_path / "here", "--against", "sim", "--json")
+    answer = json.loads(done.stdout)
+    assert (done.exit_code, answer["whole"], answer["not_audited"]) == (1, False, ["10.0.0.7 does not answer"])
+    btc, eth, *_ = answer["symbols"]
+    assert (btc["symbol"], btc["failure"]) == ("BTCUSDT", "not audited: 10.0.0.7 does not answer")
+    assert eth["whole"]
+    assert two_hosts.silences == 1, "to wait for it takes a while"
+    assert "not audited: 10.0.0.7 does not answer" in run(tmp_path / "here", "--against", "sim").stdout
+
+
+def test_a_lost_disk_is_not_forgotten_before_it_has_come_home(
+    tmp_path: Path, two_hosts: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    lost = Placement(2, 2, (0, 1), {0: disk_of(here), 1: two_hosts.disk}).without([1])
+    assert lost.away == (two_hosts.disk,)
+    (here / "placement.json").write_bytes(encoded(lost))
+    done = run(here, "--json")
+    answer = json.loads(done.stdout)
+    assert (done.exit_code, answer["whole"]) == (1, False)
+    assert answer["not_audited"][0] == "10.0.0.7 was lost, and what it has goes to the others now"
+    monkeypatch.setattr(audit, "disks_beside", lambda *_: nullcontext(Beside("10.0.0.1", [away(two_hosts.disk)])))
+    answer = json.loads(run(here, "--json").stdout)
+    assert answer["not_audited"] == [f"the host with disk {two_hosts.disk[:8]} does not answer"]
+    (here / "placement.json").write_bytes(encoded(lost.without_away(two_hosts.disk)))
+    monkeypatch.setattr(audit, "disks_beside", lambda *_: nullcontext(Beside("", [])))
+    assert json.loads(run(here, "--json").stdout)["not_audited"] == []
+
+
+def test_a_folder_whose_other_hosts_nobody_can_ask_says_so(tmp_path: Path, two_hosts: Asked) -> None:
+    from cluster.other_disks import disks_beside
+
+    with disks_beside(load(tmp_path / "here"), tmp_path / "here") as beside:
+        assert beside == Beside("", [])

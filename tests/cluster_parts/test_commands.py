@@ -39,7 +39,7 @@ ALONE = {
 #: Those that ask a running instance (tests/cluster/test_commands_in_json.py) or play for as long as somebody listens
 #: (test_replaying.py); what they print without one is a line on stderr.
 WITH_AN_INSTANCE = {
-    *("up", "record", "backfill", "restore", "replay", "edge reload", "key remove", "scale"),
+    *("up", "record", "backfill", "restore", "replay", "edge reload", "key remove", "scale", "upgrade"),
     *("symbols list", "symbols add", "symbols remove", "alerts list", "alerts add", "alerts remove", "alerts log"),
     *("sim fault", "sim faults", "sim halt", "sim go", "sim list"),
     *("report publish", "report remove", "report generate"),

@@ -345,6 +345,9 @@ def test_actors_breakers_days_replicas_and_hosts_are_looked_at() -> None:
         "live": {"status": "DEPLOY_FAILED", "run": 0, "message": "no port"},
     }
     assert states(doctor_instance.replicas(serving)) == {"data": "ok", "live": "wrong"}
+    # There may be no other hosts.
+    elsewhere = {"data-elsewhere": {"status": "RUNNING", "run": 0, "message": ""}}
+    assert states(doctor_instance.replicas(elsewhere)) == {"data-elsewhere": "ok"}
     nodes = [{"NodeManagerAddress": f"10.0.0.{n}", "Alive": n < 3} for n in (1, 2, 3)]
     assert states(doctor_instance.hosts(nodes, {"10.0.0.2": -350.0})) == {"hosts": "ok", "host 10.0.0.2": "wrong"}
     assert states(doctor_instance.hosts(nodes, {"10.0.0.2": 3.0})) == {"hosts": "ok", "between hosts": "ok"}

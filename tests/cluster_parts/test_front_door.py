@@ -11,6 +11,7 @@ from cluster.front_door import front_door
 from cluster.instance import Instance, InstanceError
 from config import load
 
+HOSTS = ("127.0.0.1", "10.0.0.7", "10.0.0.8")
 PORTS = {"edge metrics": 21001, "serve": 21002, "data": 21003, "market": 21004, "live": 21005, "pages": 21006}
 
 
@@ -21,6 +22,15 @@ def test_replicas_are_asked_on_their_own_ports_and_serve_behind_them(tmp_path: P
         assert f"server s0 127.0.0.1:{lane} check\n    server b0 127.0.0.1:21002 check backup\n" in text
     assert "path_beg /api/v1/" in text
     assert edge.certificate == tmp_path / "tls" / "edge.pem"
+
+
+def test_other_hosts_answer_for_data_and_the_live_feed(tmp_path: Path) -> None:
+    text = configuration(front_door(load(tmp_path), PORTS, ["10.0.0.7", "10.0.0.8"]), 1, 100)
+    for lane in (PORTS["data"], PORTS["live"]):
+        servers = [f"    server s{number} {host}:{lane} check\n" for number, host in enumerate(HOSTS)]
+        assert "balance leastconn\n" + "".join(servers) in text
+    for lane in (PORTS["pages"], PORTS["market"]):
+        assert f"10.0.0.7:{lane}" not in text
 
 
 def test_without_tls_there_is_no_certificate(tmp_path: Path) -> None:

@@ -70,6 +70,28 @@ def test_what_the_server_lacks_how_long_rows_are_kept_and_hours_that_are_short_a
     assert capture.get().count("ClickHouse") == capture.get().count("keeps") == 1
 
 
+def test_a_narrow_terminal_cuts_nothing_off_and_shows_remarks_in_whole_lines() -> None:
+    console = Console(width=80)
+    remark = "newest backup has everything, next 2026-11-24 02:00 UTC"
+    streaming = {"state": "streaming", "book_states": {"synced": 7}, "trades": 1_234_567, "quotes": 1_234_567}
+    said: dict[str, dict[str, Any]] = {
+        "backups": {"answers": True, "remark": remark},
+        "collector:bitfinex": {"answers": True, "lag_ms": 1234.0, **streaming},
+    }
+    with console.capture() as capture:
+        console.print(table(Details("127.0.0.1", 1, 2), said, []))
+    assert "…" not in capture.get()
+    assert f"backups {remark}" in [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+def test_where_each_is_is_said_where_there_are_several_hosts() -> None:
+    console = Console(width=200)
+    said = {name: {"answers": True, "host": host} for name, host in (("shard:0", "one"), ("shard:1", "two"))}
+    with console.capture() as capture:
+        console.print(table(Details("127.0.0.1", 1, 2), said, []))
+    assert "on one" in capture.get() and "on two" in capture.get()
+
+
 def test_of_many_only_the_newest_are_named() -> None:
     lines = shown([row("okx", f"S{number}", "gapped", since=number) for number in range(MOST_SYMBOLS + 5)])
     assert len(lines) == 3 + MOST_SYMBOLS + 1

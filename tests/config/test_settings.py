@@ -7,6 +7,7 @@ import pytest
 
 from config import SettingsError, load
 from config.overview_settings import OverviewSettings
+from config.part import make_whole
 
 
 def test_defaults_alone_make_complete_settings(tmp_path: Path) -> None:
@@ -163,6 +164,28 @@ def test_the_password_of_the_mail_server_is_never_shown(tmp_path: Path, monkeypa
 def test_settings_travel_to_other_processes(tmp_path: Path) -> None:
     settings = load(tmp_path, {"shards": 5})
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_settings_of_other_code_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(tmp_path, {"shards": 7, "collector": {"flush_interval_ms": 77}})
+    sent = load(tmp_path, {"shards": 7, "collector": {"flush_interval_ms": 77}})
+    for part, name in ((sent, "edge"), (sent.shard, "max_open_files"), (sent.exchange("okx"), "channels")):
+        del part.__dict__[name]
+    for part in (sent, sent.shard):
+        part.__dict__["of_yesterday"] = 1
+    # What the environment says now was not said when the settings were made.
+    monkeypatch.setenv("RAYFEED_EDGE__COMPRESSION", "false")
+    received = pickle.loads(pickle.dumps(sent))
+    assert received == settings
+    assert received.edge.compression
+
+
+def test_an_exchange_without_a_default_gets_what_its_class_says(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    part = settings.exchange("okx").model_copy()
+    del part.__dict__["channels"]
+    make_whole(part, None)
+    assert part == settings.exchange("okx")
 
 
 def test_keys_of_providers_keep_their_usual_names_and_are_not_shown(

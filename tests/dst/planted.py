@@ -14,11 +14,11 @@ from actors.aggregation import book_sync
 from actors.collector import Collector
 from actors.connection import Connection
 from actors.durability import Durability
+from actors.intake import Intake
 from actors.ledger import keeper
 from actors.ledger.account import Account
 from actors.ledger.keeper import Keeper
 from actors.ledger.sequences import Sequences
-from actors.symbol_shard import SymbolShard
 from actors.waiting_rows import WaitingRows
 from storage import column_writer, day_commits, day_files
 from storage.file_operations import write_at
@@ -52,7 +52,7 @@ def _late_trades_ignored() -> AbstractContextManager[Any]:
 
 
 def _acknowledged_though_not_written() -> AbstractContextManager[Any]:
-    real = SymbolShard._store
+    real = Intake.store
 
     def store(self: Any, *arguments: Any) -> None:
         try:
@@ -60,7 +60,7 @@ def _acknowledged_though_not_written() -> AbstractContextManager[Any]:
         except OSError:
             return
 
-    return patch.object(SymbolShard, "_store", store)
+    return patch.object(Intake, "store", store)
 
 
 def _number_used_twice() -> AbstractContextManager[Any]:

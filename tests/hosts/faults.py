@@ -8,22 +8,28 @@ import argparse
 import asyncio
 import json
 import random
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+import psutil
 import structlog
 
 from tests.chaos.campaign import Running, Verdict, held_against_truth, until
 from tests.chaos.exchanges import Exchanges, patient_exchanges
+from tests.chaos.on_ray import NoAnswer
 from tests.hosts.machines import Network, missing
-from tests.hosts.on_hosts import FAULTS, SYMBOLS, OnHosts, exchanges_at
+from tests.hosts.on_hosts import FAULTS, STORED_IN, SYMBOLS, OnHosts
 from tests.hosts.reads import Reads, Waits
+from tests.servers import CLICKHOUSE_SERVER, ClickHouseServer
 
 WORKERS: Final = 2
 RECOVER_S: Final = 300.0
@@ -58,47 +64,91 @@ class Result:
 
 
 async def run(
-    faults: Sequence[str], seconds: float, rate: float, seed: int, folder: Path, shards: int | None = None
+    faults: Sequence[str],
+    seconds: float,
+    rate: float,
+    seed: int,
+    folder: Path,
+    shards: int | None = None,
+    logs: Path | None = None,
 ) -> Result:
     """Go through `faults`, and then again in other orders until `seconds` have passed; with so many `shards`, over all
-    hosts, instead of two on the head."""
+    hosts, instead of two on the head. Ends when something is not well again; what hosts logged is left in `logs`
+    when anything is wrong."""
     began = time.monotonic()
     events: list[Event] = []
     wrong: list[str] = []
-    with Network(folder / "network") as network, exchanges_at(network.address), patient_exchanges():
+    with Network(folder / "network") as network, patient_exchanges(), ExitStack() as own:
+        clickhouse = None
+        if STORED_IN in faults:
+            clickhouse = own.enter_context(ClickHouseServer(folder / "clickhouse", address=network.address))
         async with (
-            Exchanges(folder / "exchanges", seed, rate, rate, SYMBOLS) as exchanges,
-            OnHosts(network, folder, exchanges, WORKERS, spare=1) as system,
+            Exchanges(folder / "exchanges", seed, rate, rate, SYMBOLS, network.address) as exchanges,
+            OnHosts(network, folder, exchanges, WORKERS, 1, clickhouse) as system,
         ):
             running = Running(system, exchanges)
             if not await until(running.all_well, RECOVER_S):
                 raise RuntimeError(f"not well {RECOVER_S:g} s after the start: {await running.illnesses()}")
-            if shards is not None:
-                await asyncio.to_thread(system.cluster.door.rayfeed, "scale", "--shards", str(shards), "--json")
             log.info("all is well", seconds=round(time.monotonic() - began))
             with Reads(system.cluster.head.address, system.cluster.door.port, PATH) as reads:
+                wrong = await _spread(running, system, shards)
                 first = time.monotonic()
                 await asyncio.sleep(CALM_S)
                 calm = reads.between(first, time.monotonic())
                 for fault in _sequence(faults, seed):
-                    if time.monotonic() - began > seconds and len(events) >= len(faults):
+                    if wrong or (time.monotonic() - began > seconds and len(events) >= len(faults)):
                         break
+                    log.info("a fault", fault=fault, number=len(events) + 1, symbols=system.symbols())
                     at = time.monotonic()
-                    log.info("a fault", fault=fault, number=len(events) + 1)
-                    await asyncio.to_thread(FAULTS[fault], system)
+                    try:
+                        await asyncio.to_thread(FAULTS[fault], system)
+                    except (AssertionError, OSError, psutil.Error, subprocess.SubprocessError) as error:
+                        wrong = [f"{fault} did not go as it should: {error}"]
+                        break
                     over = time.monotonic()
                     if not await until(lambda since=over: _well(running, reads, since), RECOVER_S):
-                        wrong += [
-                            f"not well {RECOVER_S:g} s after: {fault}: {one}" for one in await running.illnesses()
-                        ]
+                        wrong = [f"not well {RECOVER_S:g} s after: {fault}: {one}" for one in await _illnesses(running)]
                     well = time.monotonic()
                     events.append(Event(fault, round(over - at, 1), round(well - over, 1), reads.between(at, well)))
-                    log.info("all is well", **asdict(events[-1]))
-                    if wrong:
-                        break
-            verdict = await held_against_truth(running, RECOVER_S)
+                    log.info("all is well", **asdict(events[-1])) if not wrong else log.error("not well", why=wrong)
+                    wrong = wrong or await _spread(running, system, shards)
+            try:
+                verdict = await held_against_truth(running, RECOVER_S)
+            except (AssertionError, OSError, NoAnswer) as error:
+                verdict = Verdict([f"what is stored cannot be held against what was made: {error}"], 0, 0, 0)
+            if (wrong or verdict.wrong) and logs is not None:
+                await asyncio.to_thread(_keep_logs, network, logs)
     verdict = Verdict([*wrong, *verdict.wrong], verdict.trades, verdict.gaps, verdict.still_open)
     return Result(calm, events, verdict, time.monotonic() - began)
+
+
+async def _spread(running: Running, system: OnHosts, shards: int | None) -> list[str]:
+    """Have shards on all hosts that are there; what is wrong when that cannot be."""
+    if shards is None:
+        return []
+    try:
+        await asyncio.to_thread(system.scale, shards)
+    except (AssertionError, subprocess.SubprocessError) as error:
+        return [f"symbols cannot be moved: {error}"]
+    if await until(running.all_well, RECOVER_S):
+        return []
+    return [f"not well {RECOVER_S:g} s after symbols moved: {one}" for one in await _illnesses(running)]
+
+
+async def _illnesses(running: Running) -> list[str]:
+    try:
+        return await running.illnesses() or ["a reader has no answer, or it was well just now"]
+    except NoAnswer as error:
+        return [str(error)]
+
+
+def _keep_logs(network: Network, folder: Path) -> None:
+    """What Ray and rayfeed said on each host."""
+    for host in network.hosts:
+        for logs in (host.disk / "tmp" / "ray").glob("session_2*/logs"):
+            shutil.copytree(
+                logs, folder / host.name / logs.parent.name, dirs_exist_ok=True, ignore_dangling_symlinks=True
+            )
 
 
 async def _well(running: Running, reads: Reads, since: float) -> bool:
@@ -158,9 +208,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if said := missing():
         sys.exit(said)
+    if CLICKHOUSE_SERVER is None and STORED_IN in (given.fault or FAULTS):
+        sys.exit("Debian packages are missing: clickhouse-server")
     with tempfile.TemporaryDirectory() as folder:
         faults = given.fault or list(FAULTS)
-        result = asyncio.run(run(faults, given.seconds, given.rate, given.seed, Path(folder), given.shards))
+        logs = given.out / "logs" if given.out else None
+        result = asyncio.run(run(faults, given.seconds, given.rate, given.seed, Path(folder), given.shards, logs))
     print(report(result))
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)

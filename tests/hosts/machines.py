@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ PACKAGES: Final = {
     "openssh-client": "ssh",
     "rsync": "rsync",
     "util-linux": "unshare",
+    "e2fsprogs": "mke2fs",
+    "gcc": "gcc",
     "procps": "uptime",
 }
 #: Of the range for tests of networks (RFC 2544), a part for each process that has hosts.
@@ -58,6 +61,7 @@ set -e
 mount --bind {disk}/passwd /etc/passwd
 mount --bind {disk}/hosts /etc/hosts
 {binds}
+{volume}
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/sshd {keys}
 cp {secrets}/* {keys}
@@ -71,8 +75,16 @@ cd /
 /usr/sbin/sshd -D -e -f {keys}/sshd_config &
 wait
 """
+#: A file system in a file, which is written to where it is not the root that becomes read-only. The kernel may still be
+#: letting go of what the host had mounted before it was switched off.
+_VOLUME: Final = """\
+mount --rbind {disk} {disk}
+mkdir -p {place}
+until mount -o loop {disk}/volume {place}; do sleep 0.1; done
+"""
 #: Where a host has its keys.
 _KEYS: Final = "/run/keys"
+_CLOCK: Final = "clock.so"
 
 
 def missing() -> str:
@@ -92,7 +104,8 @@ def refused() -> str:
 @dataclass(kw_only=True)
 class Host:
     """A host of `Network`. `disk` is a folder that outlives a loss of power: `home`, `tmp`. `binds` are folders of the
-    machine by where the host sees them, read-only."""
+    machine by where the host sees them, read-only. With `volume` there is a file system of its own in that folder of
+    its home, of `volume_bytes`; with `own_clock`, `set_clock`."""
 
     name: str
     address: str
@@ -100,13 +113,24 @@ class Host:
     network: "Network"
     binds: Mapping[str, Path]
     environment: Mapping[str, str]
+    volume: str = ""
+    volume_bytes: int = 0
+    own_clock: bool = False
     _power: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _first: psutil.Process | None = field(default=None, init=False)
+
+    @property
+    def is_on(self) -> bool:
+        return self._first is not None and self._first.is_running()
 
     @property
     def home(self) -> Path:
         """Its home folder as we see it."""
         return self.disk / "home" / Path(HOME).name
+
+    def seen(self, path: str) -> Path:
+        """What it has there, as we see it while it is on."""
+        return Path(f"/proc/{self.pid}/root{path}")
 
     def power_on(self) -> None:
         """Returns when one can log in. What was in its temporary folder is gone."""
@@ -119,11 +143,21 @@ class Host:
             f"root:x:0:0:root:{HOME}:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
         )
         (self.disk / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
-        environment = " ".join(f'"{name}={value}"' for name, value in self.environment.items())
+        logged_in = dict(self.environment)
+        if self.own_clock:
+            self.set_clock(0.0)
+            self.network.build_clock()
+            logged_in |= {"LD_PRELOAD": f"{_KEYS}/{_CLOCK}", "CLOCK": f"{HOME}/.clock"}
+        environment = " ".join(f'"{name}={value}"' for name, value in logged_in.items())
         (self.network.secrets / "sshd_config").write_text(_SSHD.format(keys=_KEYS, environment=environment))
         binds = [self._bind(target, source) for target, source in self.binds.items()]
         init = _INIT.format(
-            disk=self.disk, secrets=self.network.secrets, keys=_KEYS, binds="\n".join(binds), name=self.name
+            disk=self.disk,
+            secrets=self.network.secrets,
+            keys=_KEYS,
+            binds="\n".join(binds),
+            volume=self._volume(),
+            name=self.name,
         )
         namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child=SIGKILL"]
         with (self.disk / "console.log").open("wb") as console:
@@ -144,7 +178,7 @@ class Host:
         if self._power is None:
             return
         left = self.processes()
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             if self._first is not None:
                 self._first.kill()
             else:
@@ -167,6 +201,12 @@ class Host:
     def speed_up(self) -> None:
         """As before `slow_down`."""
         _run("tc", "qdisc", "del", "dev", self.network.cable(self), "root")
+
+    def set_clock(self, seconds: float) -> None:
+        """What was started by somebody who logged in has the machine's time of day and so many seconds from now on."""
+        clock = self.home / ".clock"
+        with clock.open("r+b" if clock.exists() else "wb") as file:
+            file.write(int(seconds * 1e9).to_bytes(8, sys.byteorder, signed=True))
 
     def processes(self) -> list[psutil.Process]:
         """All that run on it, the first and sshd too."""
@@ -229,6 +269,15 @@ class Host:
         """Of its first process."""
         assert self._first is not None, f"{self.name} is off"
         return self._first.pid
+
+    def _volume(self) -> str:
+        if not self.volume:
+            return ""
+        if not (image := self.disk / "volume").exists():
+            with image.open("wb") as file:
+                file.truncate(self.volume_bytes)
+            _run("mke2fs", "-q", "-t", "ext4", "-m", "0", str(image))
+        return _VOLUME.format(disk=self.disk, place=f"{self.disk}{self.volume}")
 
     def _bind(self, target: str, source: Path) -> str:
         if target.startswith(("/home/", "/tmp/")):
@@ -301,7 +350,13 @@ class Network:
             _run("ip", "link", "del", self._bridge)
 
     def add(
-        self, name: str, binds: Mapping[str, Path] | None = None, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        binds: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
+        volume: str = "",
+        volume_bytes: int = 0,
+        own_clock: bool = False,
     ) -> Host:
         """A further host, switched off."""
         address = _NETWORK.format(part=self._part, number=len(self._hosts) + 2)
@@ -314,9 +369,17 @@ class Network:
             network=self,
             binds=binds or {},
             environment=environment or {"LANG": "C.UTF-8"},
+            volume=volume,
+            volume_bytes=volume_bytes,
+            own_clock=own_clock,
         )
         self._hosts.append(host)
         return host
+
+    def build_clock(self) -> None:
+        """What gives a host a clock of its own is with its keys."""
+        if not (library := self.secrets / _CLOCK).exists():
+            _run("gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(Path(__file__).with_name("clock.c")), "-ldl")
 
     def cable(self, host: Host) -> str:
         """The name of our end of its cable."""

@@ -21,9 +21,14 @@ _INSTALLED: Final = (".venv", ".uv", "serve_apps/web/dist", "serve_apps/web/node
 #: Where a host has the programs and, if it is the head, the data.
 VENV: Final = f"{HOME}/rayfeed/.venv/bin"
 DATA: Final = f"{HOME}/rayfeed-data"
+#: On a worker that is a file system of its own, so that it can be full.
+DATA_BYTES: Final = 512 << 20
 UP_S: Final = 400.0
 DOWN_S: Final = 120.0
 
+
+#: Of what a command that failed said, the end.
+_SAID: Final = 3000
 
 #: Asks the part of Ray that knows all nodes, without becoming a part of the cluster.
 _NODES: Final = """
@@ -46,9 +51,10 @@ class HeadDoor(FrontDoor):
     def url(self) -> str:
         return f"http://{self.head.address}:{self.port}"
 
-    def rayfeed(self, *arguments: str) -> str:
+    def rayfeed(self, *arguments: str, timeout_s: float = 60.0) -> str:
         """What a command says on the head."""
-        return self.head.run(f"{VENV}/rayfeed", *arguments, "--data", DATA, cwd=f"{HOME}/rayfeed").stdout
+        command = (f"{VENV}/rayfeed", *arguments, "--data", DATA)
+        return self.head.run(*command, timeout_s=timeout_s, cwd=f"{HOME}/rayfeed").stdout
 
     def detach(self) -> None:
         """What enters the host has a process there, which would look for its Ray for a minute."""
@@ -72,14 +78,19 @@ class Cluster:
         # What Ray's workers import is what was sent to the host, not what `.venv` was made from.
         environment = {"LANG": "C.UTF-8", "PYTHONPATH": f"{HOME}/rayfeed"}
         made = {f"{HOME}/rayfeed/{name}": (PROJECT / name).resolve() for name in _INSTALLED}
-        # Commands in it begin with the path of the interpreter it was made for.
-        venv = {str((PROJECT / ".venv").resolve()): (PROJECT / ".venv").resolve()}
+        # Commands in it begin with the path of the interpreter it was made for, and ours with where it was last.
+        interpreter = Path((PROJECT / ".venv/bin/rayfeed").read_text().partition("\n")[0].removeprefix("#!"))
+        venv = {
+            str(place): (PROJECT / ".venv").resolve()
+            for place in ((PROJECT / ".venv").resolve(), interpreter.parent.parent)
+        }
         made |= venv
         self.laptop = network.add("laptop", {f"{HOME}/checkout": PROJECT, **venv})
         self.head = network.add("head", made, environment)
-        self.workers = [network.add(f"worker-{number}", made, environment) for number in range(workers)]
+        own = (made, environment, DATA, DATA_BYTES, True)
+        self.workers = [network.add(f"worker-{number}", *own) for number in range(workers)]
         #: Hosts that no cluster file names yet.
-        self.spare = [network.add(f"spare-{number}", made, environment) for number in range(spare)]
+        self.spare = [network.add(f"spare-{number}", *own) for number in range(spare)]
 
     @property
     def door(self) -> HeadDoor:
@@ -107,7 +118,7 @@ class Cluster:
         """What a command of Ray's says at the laptop."""
         ray = f"{HOME}/checkout/.venv/bin/ray"
         done = self.laptop.run(ray, *command, timeout_s=timeout_s, cwd=f"{HOME}/checkout", check=False)
-        assert done.returncode == 0, f"ray {' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"ray {' '.join(command)}\n{done.stdout[-_SAID:]}\n{done.stderr[-_SAID:]}"
         return done.stdout
 
     def up(self, *options: str) -> str:

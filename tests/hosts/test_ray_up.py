@@ -1,5 +1,6 @@
 """`ray up ray_cluster.yaml` on three hosts: from nothing to data on every endpoint, and back to nothing."""
 
+import csv
 import json
 import re
 import time
@@ -8,7 +9,10 @@ from collections.abc import Iterator
 import pytest
 from websockets.sync.client import connect
 
+from cluster.edge_configuration import Route, backend_names
+from serve_apps.live import HEALTH
 from tests.cluster.test_live import read
+from tests.hosts.machines import Host
 from tests.hosts.ray_up import VENV, Cluster, cluster_of
 from tests.polling import wait_until
 
@@ -20,6 +24,7 @@ SETTINGS = {
         for name in ("binance", "bitfinex", "bybit", "coinbase", "deribit", "kraken", "okx")
     },
     "simulator": {"trades_per_second": 40},
+    "scaling": {"on_all_hosts": True},
 }
 
 
@@ -81,6 +86,47 @@ def test_the_instance_of_a_cluster_is_operated_on_its_head(brought_up: tuple[Clu
     assert all(host.address in shown for host in cluster.hosts)
     assert cluster.door.inside("answer = len([node for node in ray.nodes() if node['Alive']])") == 3
     cluster.door.detach()
+
+
+@pytest.mark.timeout(600)
+def test_collectors_shards_and_replicas_are_on_all_hosts(brought_up: tuple[Cluster, str]) -> None:
+    cluster, _ = brought_up
+    door, addresses = cluster.door, {host.address for host in cluster.hosts}
+    done = json.loads(door.rayfeed("scale", "--shards", "3", "--json", timeout_s=300))
+    assert done["done"] and not done["error"]
+
+    def hosts_of(kind: str) -> set[str]:
+        actors = json.loads(door.rayfeed("status", "--json"))["actors"]
+        return {one["host"] for name, one in actors.items() if name.startswith(kind)}
+
+    assert hosts_of("shard:") == addresses
+    assert len(hosts_of("collector:")) == 2, "one for each exchange, beside a shard"
+    before = int(door.rows("binance", "BTCUSDT", "TRADES", "time,price64,id")["id"][-1])
+    wait_until(lambda: door.rows("binance", "BTCUSDT", "TRADES", "time,price64,id")["id"][-1] > before + 50, 60)
+    ports = json.loads((door.data / "instance.json").read_text())["details"]["ports"]
+    own = door.get("/api/symbols")[2]
+
+    def said_on(worker: Host, lane: str, path: str) -> str:
+        asked = f"curl -s --max-time 5 http://{worker.address}:{ports[lane]}{path}"
+        return cluster.laptop.run("sh", "-c", asked, check=False).stdout
+
+    for worker in cluster.workers:
+        wait_until(lambda worker=worker: said_on(worker, "data", "/api/symbols") == own.decode(), 120)
+        wait_until(lambda worker=worker: said_on(worker, "live", f"{HEALTH} -w %{{http_code}}").endswith("200"), 120)
+
+    parts = backend_names([Route([], prefix) for prefix in (None, "/api", "/api/v1", "/api/v1/stream", "/ws")])
+
+    def answered() -> dict[str, int]:
+        """By server of the data API, how many requests it had."""
+        url = f"http://127.0.0.1:{ports['edge metrics']}/stats;csv"
+        rows = csv.DictReader(cluster.head.run("curl", "-s", url).stdout.removeprefix("# ").splitlines())
+        return {row["svname"]: int(row["stot"] or 0) for row in rows if parts.get(row["pxname"]) == "/api"}
+
+    def all_have_answered() -> bool:
+        assert door.get("/api/symbols")[2] == own
+        return all(answered()[f"s{number}"] for number in range(3))
+
+    wait_until(all_have_answered, 60)
 
 
 @pytest.mark.timeout(600)

@@ -149,7 +149,7 @@ def test_a_guard_is_before_every_application(tmp_path: Path, monkeypatch: pytest
     applications.pages_application(settings)
     assert set(built) == {"DataApi", "MarketApi", "Pages"}
     # What only counts is before it.
-    built = {name: app._app._app for name, app in built.items() if isinstance(app, Measured)}
+    built = {name: app._app._app for name, app in built.items() if isinstance(app, Measured)}  # type: ignore[attr-defined]
     assert all(isinstance(app, Guard) for app in built.values())
     for name in ("MarketApi", "DataApi"):
         answer = asyncio.run(ask(built[name], "/api/v1/..%2fx" if name == "MarketApi" else "/api/..%2fx"))

@@ -11,7 +11,7 @@ from ray.serve.config import AutoscalingConfig
 
 from config.scaling_settings import DeploymentScaling, ScalingSettings
 from serve_apps.asgi import Receive, Scope, Send, send_whole
-from serve_apps.scaling import Load, Measured, Policy, replica_options, wanted
+from serve_apps.scaling import Load, Measured, OnOtherHosts, Policy, replica_options, replica_options_elsewhere, wanted
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,21 @@ def test_the_policy_reads_what_serve_gathers() -> None:
     context = SimpleNamespace(aggregated_metrics={"busy": {"one": 0.9, "two": 0.9}, "running_requests": {"one": 5.0}})
     assert Policy({"busy": 0.7, "streams": 10})(context) == (3, {})
     assert Policy({"busy": 0.7})(SimpleNamespace(aggregated_metrics={})) == (1, {})
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_every_other_host_has_as_many_as_are_said(monkeypatch: pytest.MonkeyPatch, others: int) -> None:
+    gone = {"Alive": False, "NodeID": "gone"}
+    nodes = [{"Alive": True, "NodeID": name} for name in ("here", "a", "b", "c")[: others + 1]]
+    monkeypatch.setattr("serve_apps.scaling.ray.nodes", lambda: [gone, *nodes])
+    assert OnOtherHosts("here", each=2)(SimpleNamespace()) == (2 * others, {})
+
+
+def test_no_host_has_more_so_that_none_has_less() -> None:
+    settings = ScalingSettings()
+    options = replica_options_elsewhere(settings, DeploymentScaling(min_replicas=2, max_replicas=4), "here")
+    assert options["max_replicas_per_node"] == 2
+    assert "max_surge_percent" not in options, "a successor would wait for ever for the place of who waits for it"
 
 
 async def test_requests_streams_and_websockets_are_counted_while_they_last() -> None:

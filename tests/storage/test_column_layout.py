@@ -18,6 +18,7 @@ from storage.column_layout import (
     folder_name,
     from_columns,
     join_time,
+    quotes_of_columns,
     split_time,
     to_columns,
 )
@@ -171,3 +172,19 @@ def test_trades_come_back_as_they_were(stored: list[dict[str, object]], skip: in
     assert table.schema == TRADES
     expected = [row | {"ts_recv": row["ts_event"]} for row in batch.to_pylist()]
     assert table.to_pylist() == expected
+
+
+known = st.none() | st.floats(allow_nan=False)
+quote_rows = st.fixed_dictionaries(
+    {"ts_event": times, "sequence": st.integers(0, 2**63 - 1), "last_side": st.none() | st.sampled_from([0, 1])}
+    | dict.fromkeys(("bid_price", "bid_size", "ask_price", "ask_size", "last_price", "last_size"), known)
+)
+
+
+@given(st.lists(quote_rows, max_size=12))
+def test_quotes_come_back_as_they_were(stored: list[dict[str, object]]) -> None:
+    rows = [{"symbol": "BTC-USD", "ts_recv": row["ts_event"], **row} for row in stored]
+    batch = pa.RecordBatch.from_pylist(rows, schema=QUOTES)
+    table = quotes_of_columns("BTC-USD", to_columns("MD", batch))
+    assert table.schema == QUOTES
+    assert table.to_pylist() == batch.to_pylist()

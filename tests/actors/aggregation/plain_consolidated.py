@@ -274,7 +274,7 @@ def _quotes(draw: st.DrawFn, exchange: str, now: int, number: int) -> list[Quote
         said = [bid, bid * (1 + draw(WIDTHS)), draw(SIZES), draw(SIZES)]
         if odd != "":
             said[draw(st.integers(0, 3))] = odd
-        rows.append(Quote(symbol, now - draw(AGES), number + len(rows), *said, now - draw(AGES)))
+        rows.append(Quote(symbol, now - draw(AGES), number + len(rows), *said, now - draw(AGES)))  # type: ignore[call-arg]
     return [*rows, *draw(st.lists(st.sampled_from(rows), max_size=2))]
 
 

@@ -196,10 +196,8 @@ def test_a_constant_price_without_volume(price: float) -> None:
 
 def test_a_jump_of_ten_thousand_percent() -> None:
     series = made(5, 300, 1.0, 1e-3, 0.0, 0.0)
-    jumped = Series(
-        *(np.concatenate([one[:150], one[150:] * 101]) for one in (series.high, series.low, series.close)),
-        series.volume,
-    )
+    high, low, close = (np.concatenate([one[:150], one[150:] * 101]) for one in (series.high, series.low, series.close))
+    jumped = Series(high, low, close, series.volume)
     # pandas' rolling variance still remembers the jump when it has left the window.
     same(values(jumped), jumped, tuple(name for name in FIELDS if not name.startswith("bb_")))
     expected = oracle(jumped)

@@ -13,7 +13,7 @@ import pytest
 
 from actors.backfill import pages as backfill_pages
 from actors.backfill.pages import Pages
-from actors.backfill.records import Records
+from actors.backfill.records import NotesInFile, Records
 from actors.backfill.repair import MARGIN_NS, Repair
 from actors.delivery import Batches
 from actors.feeds.bitfinex import history as bitfinex_history
@@ -140,10 +140,12 @@ async def repairing(
     exchange: Exchange, records: Path, history: TradeHistory, *shards: Ledger
 ) -> AsyncIterator[tuple[Repair, list[str]]]:
     failures: list[str] = []
+    kept = Records(NotesInFile(records))
+    await kept.read()
     repair = Repair(
         "exchange",
         Routes("exchange", [Handle(shard) for shard in shards]),
-        Records(records),
+        kept,
         lambda: 0,
         failures.append,
     )
