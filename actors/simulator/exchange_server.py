@@ -1,12 +1,13 @@
 """A simulated exchange: the made-up market on the wall clock, behind the exchange's own WebSocket and REST protocols.
 
 There is one market; every connection sees the same. Frames are made a block ahead, and a trade is in the truth before
-anybody is told of it. A client too slow to read is cut, as exchanges do, and finds what it missed over REST.
+anybody is told of it: while the disk takes none, nothing happens. A client too slow to read is cut, as exchanges do,
+and finds what it missed over REST.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +23,8 @@ from actors.simulator.dialect import Dialect, Kind, Levels
 from actors.simulator.exchange_client import ExchangeClient
 from actors.simulator.exchange_state import ExchangeState
 from actors.simulator.faults import Faults
-from actors.simulator.loopback import LoopbackServers
-from actors.simulator.market import Market
+from actors.simulator.loopback import LOOPBACK, LoopbackServers
+from actors.simulator.market import Events, Market
 from actors.simulator.request_weight import RequestWeight
 from actors.simulator.session import EVERYBODY, Known, Stream
 from actors.simulator.sessions import session_at
@@ -32,6 +33,8 @@ from actors.simulator.truth import RecentTrades, Truth
 #: Frames that are due within this many seconds go out together.
 _PACE_S: Final = 0.01
 _IDLE_S: Final = 0.1
+#: A disk that took no trades is tried again after so long.
+_RETRY_S: Final = 0.5
 
 
 class ExchangeServer:
@@ -74,6 +77,8 @@ class ExchangeServer:
         self._resumed = asyncio.Event()
         #: What to do to the market before its next block.
         self._changes: list[Callable[[Market], None]] = []
+        #: Why it cannot trade; empty when it can.
+        self.failure = ""
         self._running: asyncio.Task[None] | None = None
         self._interruptions: set[asyncio.Task[None]] = set()
         application = aiohttp.web.Application()
@@ -86,8 +91,8 @@ class ExchangeServer:
             f"{len(self._clients)} connections>"
         )
 
-    async def start(self) -> tuple[str, str]:
-        """Listen and let the market run on from the truth; returns the addresses, WebSocket (with the path of the
+    async def start(self, host: str = LOOPBACK) -> tuple[str, str]:
+        """Listen there and let the market run on from the truth; returns the addresses, WebSocket (with the path of the
         protocol) and REST."""
         last = {}
         if self._truth is not None:
@@ -97,7 +102,7 @@ class ExchangeServer:
         market = Market(self._seed, self.dialect, self._wall_ns(), self._trades_per_second, last)
         for symbol in self._listings:
             self._begin(symbol, market)
-        websocket, rest = await self._servers.open()
+        websocket, rest = await self._servers.open(host)
         self._running = asyncio.create_task(self._run(market), name=f"market of {self.dialect.exchange}")
         return websocket + self.dialect.path, rest
 
@@ -203,10 +208,13 @@ class ExchangeServer:
                 client.look(self._encoder.streams)
 
     async def _run(self, market: Market) -> None:
+        unwritten: Sequence[Events] = ()
         while True:
-            changes, self._changes = self._changes, []
-            for change in changes:
-                change(market)
+            # What is of the symbols before a change is written before it.
+            if not unwritten:
+                changes, self._changes = self._changes, []
+                for change in changes:
+                    change(market)
             if self._halts:
                 self._halted.set()
                 self._resumed.clear()
@@ -215,14 +223,22 @@ class ExchangeServer:
                 continue
             self._halted.clear()
             market.skew_ns = self.faults.skew_ns
-            block = next(market)
+            block = unwritten or next(market)
             if not block:
                 # Nothing is listed.
                 await asyncio.sleep(_IDLE_S)
                 market.skip_to(self._wall_ns())
-            for events in block:
-                if len(events.trades):
-                    self._history.append(market.listed(events.symbol), events.trades)
+            try:
+                for events in block:
+                    if len(events.trades):
+                        self._history.append(market.listed(events.symbol), events.trades)
+            except OSError as error:
+                self.failure = f"cannot write its trades: {error.strerror}"
+                unwritten = block
+                await asyncio.sleep(_RETRY_S)
+                market.skip_to(self._wall_ns())
+                continue
+            self.failure, unwritten = "", ()
             self._state.publishing(block)
             await self._publish(self._encoder.encode(block))
 

@@ -1,6 +1,7 @@
 """The simulated exchanges of an instance: a replay of recorded ones, or made-up markets.
 
-I own their servers on loopback ports and every task behind them. Of a market I keep every trade below
+I own their servers, on ports nobody but this host reaches or, where several have the collectors, on its address among
+them, and every task behind them. Of a market I keep every trade below
 DATA/simulator/columns, and in DATA/simulator/symbols.json what it listed later: started again, it goes on from there. A
 replay plays from the beginning.
 """
@@ -11,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.endpoint import Endpoint
+from actors.nodes import address_here
 from actors.simulator.captures import read_captures, recordings
 from actors.simulator.dialects import DIALECTS
 from actors.simulator.exchange_server import ExchangeServer
 from actors.simulator.fault_kinds import FaultError
+from actors.simulator.loopback import LOOPBACK
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import shared_clocks
 from config import Settings, SettingsError
@@ -44,7 +47,8 @@ class Simulator:
             return self._endpoints
         symbols = await self._prepare()
         try:
-            addresses = {exchange: await server.start() for exchange, server in self._servers.items()}
+            host = _host(self._settings)
+            addresses = {exchange: await server.start(host) for exchange, server in self._servers.items()}
         except BaseException:
             await self.stop()
             raise
@@ -106,13 +110,15 @@ class Simulator:
         return {exchange: server.progress() for exchange, server in self._servers.items()}
 
     async def status(self) -> dict[str, Any]:
-        """`running`, `skipped` (captures of exchanges that cannot be played) and the progress of each exchange."""
+        """`running`, `skipped` (captures of exchanges that cannot be played), `failure` (why one does not trade) and
+        the progress of each exchange."""
         return {
             "actor": repr(self),
             "pid": os.getpid(),
             "running": bool(self._servers),
             "skipped": self._skipped,
             "truth": str(self._truth),
+            "failure": "; ".join(f"{one.dialect.exchange} {one.failure}" for one in self._markets() if one.failure),
             "progress": await self.progress(),
         }
 
@@ -162,3 +168,7 @@ class Simulator:
                     f"setting 'exchanges.{name}.symbols' has what {name} cannot list: {error}"
                 ) from None
         return ExchangeServer(dialect(listings), market.seed, market.trades_per_second, self._truth)
+
+
+def _host(settings: Settings) -> str:
+    return LOOPBACK if settings.ray_address is None else address_here()

@@ -24,14 +24,21 @@ STALE_S = 3
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The data folder, on a disk of its own; the simulated exchanges keep their trades on another, as they are to go on
+    when this one is full."""
     place = tmp_path / "disk"
-    place.mkdir()
+    mounted: list[Path] = []
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(place)], check=True, capture_output=True)
+        for one in (place, place / "data" / "simulator"):
+            one.mkdir(parents=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(one)], check=True, capture_output=True)
+            mounted.append(one)
+        yield place / "data"
     except (subprocess.CalledProcessError, FileNotFoundError):
         pytest.skip("file systems cannot be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    finally:
+        for one in reversed(mounted):
+            subprocess.run(["umount", "-l", str(one)], check=True)
 
 
 def examined(instance: Instance) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -48,12 +55,14 @@ def bad(checks: dict[str, dict[str, Any]]) -> set[str]:
 
 
 def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk: Path) -> None:
-    data = small_disk / "data"
+    data, film = small_disk, small_disk.parent / "film"
     [nobody] = free_ports(1)
     wrong_url = {
         "CLICKHOUSE_URL": f"clickhouse://user:hidden-word@127.0.0.1:{nobody}/rayfeed",
         "RAYFEED_COLLECTOR__STALE_S": str(STALE_S),
         "RAYFEED_EXCHANGES__BINANCE__SYMBOLS": '["BTCUSDT", "ETHUSDT"]',
+        # Files of columns have room for 512 rows in the last page they got: a full disk is met when that is used up.
+        "RAYFEED_SIMULATOR__TRADES_PER_SECOND": "200",
     }
     with rayfeed_up(data, "--exchanges", "binance,kraken", environment=wrong_url) as instance:
         wait_until(lambda: {row["state"] for row in instance.json("/api/v1/integrity")} == {"synced"})
@@ -70,9 +79,9 @@ def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk:
         assert "cannot be reached" in dashboard()
         for fault in (("kraken", "restart"), ("binance", "stall", "--symbol", "ETHUSDT")):
             assert command("sim", "fault", *fault, "--for", "300", "--data", str(data)).returncode == 0
-        with (small_disk / "film").open("wb", buffering=0) as film, pytest.raises(OSError, match="No space left"):
+        with film.open("wb", buffering=0) as filling, pytest.raises(OSError, match="No space left"):
             while True:
-                film.write(bytes(1 << 20))
+                filling.write(bytes(1 << 20))
 
         wait_until(lambda: "cannot write column files: No space left" in dashboard())
         wait_until(lambda: "no message for too long" in dashboard())
@@ -97,5 +106,5 @@ def test_each_of_the_seeded_faults_is_found_and_told_with_its_remedy(small_disk:
             assert words in shown
         assert "hidden-word" not in json.dumps(checks) + said + shown
 
-        (small_disk / "film").unlink()
+        film.unlink()
         wait_until(lambda: "cannot write column files" not in dashboard())

@@ -51,5 +51,6 @@ def test_trades_of_an_exchange_whose_clock_is_wrong_are_flagged_everywhere_and_s
 
 def test_counts_reach_clickhouse_within_a_minute(simulated: Instance) -> None:
     wait_until(lambda: counted(simulated)["hours"][0] >= 4, 90.0)
-    total, passed = (counted(simulated)[name][0] for name in ("total", "passed"))
+    counts = counted(simulated)
+    total, passed = counts["total"][0], counts["passed"][0]
     assert 0 < passed <= total

@@ -32,6 +32,7 @@ SYMBOLS = {
     "kraken": ("BTC/USD", "ETH/USD"),
     "okx": ("BTC-USDT", "BTC-USDT-SWAP"),
 }
+SECOND = 1_000_000_000
 TRADES = "/stream?streams=btcusdt@aggTrade"
 #: Id, ns, price, size, side.
 Row = tuple[int, int, float, float, int]
@@ -386,22 +387,30 @@ async def test_a_client_that_does_not_read_is_cut_and_the_others_go_on(
         other.transport.abort()
 
 
-async def test_a_market_that_cannot_write_its_truth_says_so(serve: Serve, tmp_path: Path) -> None:
+async def test_a_market_that_cannot_write_its_truth_says_so_and_trades_as_soon_as_it_can(
+    serve: Serve, tmp_path: Path
+) -> None:
     (tmp_path / "binance").write_text("in the way")
     server = await serve("binance", 500, tmp_path)
-
-    def ended() -> bool:
-        try:
-            server.progress()
-        except OSError:
-            return True
-        return False
-
-    await until(ended, 5)
+    await until(lambda: server.failure == "cannot write its trades: Not a directory", 5)
+    assert server.progress()["frames"] == 0, "nobody is told of what is not written"
     await asyncio.wait_for(server.halt(), 5)
-    with pytest.raises(OSError, match="binance"):
-        await server.stop()
-    serve.servers.clear()
+    server.delist("ETHUSDT")
+    await server.halt(on=False)
+    made_ns = time.time_ns()
+    await until(lambda: time.time_ns() > made_ns + 3 * SECOND, 5)
+    (tmp_path / "binance").unlink()
+    written_ns = time.time_ns()
+    await until(lambda: server.progress()["frames"] > 100, 5)
+    assert server.failure == ""
+    async with connect(serve.websocket + TRADES) as client:
+        event = json.loads(await client.recv())["data"]
+    rows = truth_of(tmp_path, "binance", "BTCUSDT")
+    ids = [row[0] for row in rows]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert event["a"] in ids
+    made_up = [row for row in rows if made_ns + SECOND < row[1] < written_ns - SECOND]
+    assert not made_up, "there was no trade while none could be written"
 
 
 async def test_a_silent_exchange_can_be_stopped(serve: Serve) -> None:
