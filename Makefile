@@ -49,7 +49,7 @@ explore: install
 
 # The whole system, started as a user would, on this machine and on several hosts.
 test-cluster: install
-	$(BIN)/pytest tests/cluster tests/hosts --durations=20
+	$(BIN)/pytest tests/cluster tests/hosts --durations=20 --timeout=600
 
 # Faults of all kinds at seven simulated exchanges under load, processes killed and sinks stopped meanwhile, and then
 # every trade is accounted for; then an hour of the same on several hosts, which are cut off and switched off too (needs

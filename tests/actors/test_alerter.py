@@ -187,20 +187,20 @@ async def test_who_is_away_is_given_up_after_five_attempts(tmp_path: Path, impat
 async def test_one_that_never_answers_keeps_no_other_channel_waiting(
     tmp_path: Path, server: WebServer, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    monkeypatch.setattr(module, "ATTEMPT_S", 0.3)
+    monkeypatch.setattr(module, "ATTEMPT_S", 3.0)
     server.answers = [slow(60)] * 200
     async with WebServer() as other, running(tmp_path) as alerter:
         targets = {"webhook_url": server.url, "slack_webhook_url": other.url}
         for _ in range(20):
             await add(alerter, {**PRICE, "channels": ["webhook", "slack"], "metadata": targets})
-        before = time.monotonic()
         await trade(alerter, 101)
-        await until(lambda: len(other.posts) == 20)
-        assert time.monotonic() - before < 1.0
-        assert len(server.posts) <= 4 * module.IN_FLIGHT
+        await until(lambda: len(other.posts) >= 20)
+        assert len(server.posts) <= module.IN_FLIGHT, "the first that never answer are still waited for"
+        monkeypatch.setattr(module, "ATTEMPT_S", 0.3)
         await until(lambda: len(server.posts) > 20)
         rows = await alerter.deliveries(None, 100)
-        assert {row["error"] for row in rows if row["channel"] == "webhook"} == {"no answer within 0.3 s"}
+        errors = {row["error"] for row in rows if row["channel"] == "webhook"}
+        assert errors and errors <= {"no answer within 3 s", "no answer within 0.3 s"}
 
 
 async def test_redis_that_was_away_hears_of_it_when_it_is_back(tmp_path: Path, impatient: None) -> None:

@@ -169,7 +169,8 @@ def nothing_is_zero(summary: dict[str, Any]) -> None:
 
 async def test_everything_comes_from_the_best_source_and_says_so(server: MarketServer) -> None:
     told = Told()
-    async with running(server.url, tell=told) as overview:
+    # One that took long to answer would be stood in for.
+    async with running(server.url, tell=told, timeout_s=5) as overview:
         summary = await heard(overview, lambda said: not said["partial_failure"])
     assert {name: one["source"] for name, one in summary["fields"].items()} == {
         **{name: "binance" for coin in COINS for name in (price_of(coin), f"{coin}_change_24h")},
@@ -357,7 +358,7 @@ async def test_a_jump_is_told_only_when_it_is_said_again(
 
 async def test_one_coin_that_costs_nothing_is_asked_for_elsewhere_and_the_others_are_not(server: MarketServer) -> None:
     server.good["/api/v3/ticker/24hr"] = lambda: bodies.binance({**bodies.PRICES, "bnb": 0.0}, time.time())
-    async with running(server.url) as overview:
+    async with running(server.url, timeout_s=5) as overview:
         summary = await heard(overview, by(price_of("bnb"), "coingecko"), by(price_of("btc"), "binance"))
         assert summary["bnb_price_usd"] == pytest.approx(620.7201)
         assert (await overview.limits())["providers"]["binance"]["breaker"]["state"] == "closed"

@@ -378,7 +378,7 @@ async def test_from_real_connections_to_redis_and_clickhouse_and_without_a_dead_
 
             await until(lambda: counting(2))
             lost = time.monotonic()
-            servers["okx"].restart(1.0)
+            servers["okx"].restart(3.0)
             await until(lambda: counting(1))
             took = time.monotonic() - lost
             assert took < ASK_INTERVAL_S + SLACK_S

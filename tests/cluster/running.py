@@ -65,27 +65,30 @@ class FrontDoor:
         """Status, headers (lower case) and body of a GET."""
         base = f"https://127.0.0.1:{self.tls_port}" if tls else self.url
         try:
-            with urllib.request.urlopen(base + path, timeout=10, context=_any_certificate()) as answer:
+            # Longer than a replica waits for another host.
+            with urllib.request.urlopen(base + path, timeout=20, context=_any_certificate()) as answer:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
 
     def json(self, path: str) -> Any:
-        """The answer; asked for again, as it says, while who knows it does not answer."""
+        """The answer."""
+        return json.loads(self.body(path))
+
+    def body(self, path: str) -> bytes:
+        """That of the answer; asked for again, as it says, while who knows it does not answer."""
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while (answer := self.get(path))[0] == 503 and "retry-after" in answer[1]:
             assert time.monotonic() < deadline, answer
             time.sleep(float(answer[1]["retry-after"]))
         status, _, body = answer
         assert status == 200, body
-        return json.loads(body)
+        return body
 
     def rows(self, exchange: str, symbol: str, row_type: RowType, columns: str) -> dict[str, np.ndarray[Any, Any]]:
         """The columns of everything stored, after checking the header against the bytes."""
         query = f"exchange={exchange}&symbol={symbol}&type={row_type}&start=0&end=4294967295&columns={columns}"
-        status, _, body = self.get(f"/api/data?{query}")
-        assert status == 200, body
-        header, _, binary = body.partition(b"\n")
+        header, _, binary = self.body(f"/api/data?{query}").partition(b"\n")
         described = json.loads(header)["columns"]
         assert sum(column["data_length"] for column in described) == len(binary)
         found = {}
@@ -188,7 +191,8 @@ class Instance(FrontDoor):
             self.process.kill()
             self.process.wait()
         wait_until(lambda: not any(child.is_running() for child in family), within_s=5)
-        assert [p for p in psutil.process_iter() if str(self.data) in " ".join(command_line(p))] == []
+        # What was being started when it ended.
+        wait_until(lambda: not any(str(self.data) in " ".join(command_line(p)) for p in psutil.process_iter()), 5)
         assert self.process.stdout is not None
         assert self.process.stdout.read() == "", "nothing but that it is ready"
 

@@ -169,16 +169,24 @@ def test_clickhouse_has_every_trade_once_after_its_actor_and_the_shards_were_kil
         kill_actor(lively, name)
         keeps_growing(lively)
     stored = {symbol: trade_ids(lively, symbol) for symbol in symbols(lively)}
-    sql = "SELECT symbol, trade_id FROM trades FINAL ORDER BY symbol, trade_id"
+    own_rows = sum(map(len, stored.values()))
+
+    def asked(sql: str) -> dict[str, list[Any]]:
+        said: dict[str, list[Any]] = lively.inside(
+            f"answer = ray.get(find_actor('database').query.remote({sql!r})).to_pydict()"
+        )
+        return said
 
     def has_them() -> bool:
-        said = lively.inside(f"answer = ray.get(find_actor('database').query.remote({sql!r})).to_pydict()")
+        if asked("SELECT count() AS rows FROM trades FINAL")["rows"][0] < own_rows:
+            return False
+        said = asked("SELECT symbol, trade_id FROM trades FINAL ORDER BY symbol, trade_id")
         names, ids = np.array(said["symbol"]), np.array(said["trade_id"], np.int64)
         written = {symbol: ids[names == symbol] for symbol in stored}
         # Others have come since the files were read.
         return all(np.array_equal(written[symbol][: len(own)], own) for symbol, own in stored.items())
 
-    wait_until(has_them)
+    wait_until(has_them, 90)
 
 
 def test_a_killed_supervisor_finds_the_others_at_work_and_looks_after_them_again(lively: Instance) -> None:

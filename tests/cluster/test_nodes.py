@@ -198,7 +198,8 @@ def test_the_node_that_joined_has_symbols_with_all_their_rows_and_collectors(
 ) -> None:
     _, other = two
     nodes_now = {first_node(lively), joiner(lively)}
-    assert {one["node"] for one in collectors(lively)} == nodes_now, "collectors go where shards are"
+    # Collectors go where shards are.
+    wait_until(lambda: collected_on(lively) == nodes_now, WITHIN_S)
     is_recorded_on_the_first(lively)
     wait_until(lambda: collected_on(lively) == nodes_now, WITHIN_S)
     assert sorted(lively.json("/api/symbols")["exchanges"]["binance"]) == sorted(SYMBOLS)
@@ -240,7 +241,7 @@ def test_the_node_is_lost_with_its_power_comes_back_and_is_taken_away(
         # Before it is taken away for good.
         scaled(lively, "2", "--without", joiner(lively))
         wait_until(lambda: folders(other) == set(), WITHIN_S)
-        assert {one["node"] for one in collectors(lively)} == {first}
+        wait_until(lambda: collected_on(lively) == {first}, WITHIN_S)
         wait_until(lambda: is_whole(lively, firsts), WITHIN_S)
     grows(lively)
     refused = command("scale", "--shards", "1", "--without", "192.0.2.1", "--data", str(lively.data))

@@ -1,6 +1,7 @@
 """What the front door does about clients that ask too often, too slowly or too much, and whom it believes."""
 
 import asyncio
+import re
 import socket
 from contextlib import suppress
 from ipaddress import ip_network
@@ -11,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.edge_settings import EdgeSettings
-from tests.cluster_parts.doors import TEXT, Door, Open
+from tests.cluster_parts.doors import BODY, TEXT, Door, Open
 from tests.polling import until
 
 EVERYBODY = ip_network("127.0.0.0/8")
@@ -21,10 +22,31 @@ async def connected(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     return await asyncio.open_connection("127.0.0.1", door.edge.port)
 
 
+async def metric(door: Door, name: str) -> int:
+    """What HAProxy counts of its clients."""
+    async with door.client.get(f"http://127.0.0.1:{door.edge.metrics_port}/metrics") as answer:
+        found = re.search(rf'^haproxy_frontend_{name}{{proxy="door"}} (\d+)$', await answer.text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
 async def connections(door: Door, expected: int) -> bool:
     """Whether so many clients are connected."""
-    async with door.client.get(f"http://127.0.0.1:{door.edge.metrics_port}/metrics") as answer:
-        return f'haproxy_frontend_current_sessions{{proxy="door"}} {expected}\n' in await answer.text()
+    return await metric(door, "current_sessions") == expected
+
+
+async def came(door: Door, before: int) -> bool:
+    """Whether another client was connected since there had been so many."""
+    return await metric(door, "connections_total") > before
+
+
+def _taken(client: socket.socket) -> int:
+    """How much of an answer still comes."""
+    taken = 0
+    with suppress(ConnectionResetError):
+        while some := client.recv(1 << 16):
+            taken += len(some)
+    return taken
 
 
 async def seen_headers(door: Door, **headers: str) -> dict[str, str]:
@@ -64,6 +86,7 @@ async def test_by_default_nothing_is_limited_on_loopback(open_door: Open) -> Non
 async def test_one_address_may_have_so_many_connections(open_door: Open) -> None:
     limited = EdgeSettings(connections_per_client=3, requests_per_second=None, unlimited=[ip_network("127.0.0.2/32")])
     door = await open_door(settings=limited)
+    await until(lambda: connections(door, 0))
     held = [await connected(door) for _ in range(3)]
     try:
         await until(lambda: connections(door, 3))
@@ -146,13 +169,16 @@ async def test_a_body_that_is_too_large_is_refused_and_a_whole_one_passes(open_d
 
 async def test_a_client_that_does_not_read_its_answer_is_cut_off(open_door: Open) -> None:
     door = await open_door(settings=EdgeSettings(read_timeout_s=0.3))
+    before = await metric(door, "connections_total")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", door.edge.port))
         client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
-
-        await until(lambda: connections(door, 1))
+        # It may have been cut off before anybody looks.
+        await until(lambda: came(door, before))
         await until(lambda: connections(door, 0))
+        client.settimeout(10)
+        assert await asyncio.to_thread(_taken, client) < len(BODY)
     assert await door.status("/") == 200
 
 

@@ -44,12 +44,12 @@ def door() -> Iterator[int]:
 def test_slow_and_failing_answers_are_counted_in_their_time(door: int) -> None:
     with Reads("127.0.0.1", door, "/since/{since}") as reads:
         began = time.monotonic()
-        wait_until(lambda: len(reads.taken) > 20)
+        wait_until(lambda: reads.between(began, math.inf).reads > 20)
         slow = time.monotonic()
         _Door.wait_s = 0.2
-        wait_until(lambda: sum(took > 0.15 for _, took in reads.taken) > 3)
+        wait_until(lambda: reads.between(slow, math.inf).p99_ms > 150)
         failing, _Door.wait_s, _Door.status = time.monotonic(), 0.0, 503
-        wait_until(lambda: sum(math.isnan(took) for _, took in reads.taken) > 3)
+        wait_until(lambda: reads.between(failing, math.inf).failed > 3)
         over, _Door.status = time.monotonic(), 200
         assert not reads.answered(over + 1000)
         wait_until(lambda: reads.answered(over))
