@@ -1,13 +1,19 @@
 """Which disks an instance has, as the placement's file says: that is what counts, whoever runs. Asks nobody."""
 
+from pathlib import Path
+
 from actors.placement import Placement, decoded
 from config import Settings, SettingsError
 from config.node_folder import disk_of
 
 
+def file_of(settings: Settings) -> Path:
+    return settings.data / "placement.json"
+
+
 def placed(settings: Settings) -> Placement | None:
     """Where symbols are, by the file of the instance; None where it has none yet. `SettingsError`."""
-    path = settings.data / "placement.json"
+    path = file_of(settings)
     try:
         return decoded(path.read_bytes())
     except FileNotFoundError:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +15,8 @@ import structlog
 from actors import directory
 from actors.handover import Bundle, merged
 from actors.nodes import Nodes
-from actors.placement import MOST_SHARDS, Placement, Series, decoded, encoded, spread
+from actors.placed_disks import file_of, placed
+from actors.placement import MOST_SHARDS, Placement, Series, encoded, spread
 from config import Settings, SettingsError
 from storage.file_operations import sync_folder, write_new_file
 
@@ -62,7 +62,7 @@ class Places:
         known: Callable[[], Awaitable[Iterable[Series]]],
     ) -> None:
         self._settings = settings
-        self._path = settings.data / "placement.json"
+        self._path = file_of(settings)
         self._start_shard = start_shard
         self._start_node = start_node
         self._end = end
@@ -96,7 +96,7 @@ class Places:
     async def begin(self) -> None:
         """Have a placement, and the shards that it needs. `SettingsError` for a file that is none."""
         disks = await self._nodes.look()
-        there = _read(self._path)
+        there = placed(self._settings)
         if there is None:
             there = Placement.first(self._settings.shards, [*disks])
         self._decide(there)
@@ -385,12 +385,3 @@ class Places:
 
 async def _answer(answer: Awaitable[Any]) -> Any:
     return await asyncio.wait_for(answer, STEP_S)
-
-
-def _read(path: Path) -> Placement | None:
-    try:
-        return decoded(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise SettingsError(f"{path} is no placement of symbols: {error}") from None
