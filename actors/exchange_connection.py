@@ -9,7 +9,7 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -21,7 +21,7 @@ import structlog
 
 from actors import recorded_clock
 from actors.aggregation.book_resync import Pace
-from actors.aggregation.book_sync import BookEvent, BookSync, RenewSubscription, RequestSnapshot
+from actors.aggregation.book_sync import SILENCE, BookEvent, BookSync, RenewSubscription, RequestSnapshot
 from actors.aggregation.consolidated import Reception
 from actors.connection import Connection, Disconnect, Effect, Ping, Send, Subscribe, Succeed
 from actors.coverage import Break, Coverage
@@ -101,6 +101,10 @@ class ExchangeConnection:
     #: Books that wait for a request to be sent; at most one for each book.
     _snapshots: asyncio.Queue[RequestSnapshot] = field(default_factory=asyncio.Queue)
     _held: bool = False
+    #: When it was held last.
+    _held_at: float = -math.inf
+    #: Symbols whose books had no message for too long, and since when (ns): they may have to be subscribed again.
+    _silent: dict[str, int] = field(default_factory=dict)
     _last_recv_ns: int = 0
     #: Until when we know what the exchange said: when the last frame came, or when we left without hearing more.
     _heard_ns: int = 0
@@ -197,6 +201,8 @@ class ExchangeConnection:
 
     def hold(self, held: bool) -> None:
         """While held the socket is not read: what is behind us is full."""
+        if held or self._held:
+            self._held_at = time.monotonic()
         self._held = held
         if self._receiver is not None:
             self._receiver.hold(held)
@@ -218,10 +224,12 @@ class ExchangeConnection:
     def flush(self) -> None:
         """Decode what was received, hand it over and do what is due."""
         now = time.monotonic()
-        if self._held and self._transport is not None:
-            # The answers to our pings are in what we do not read.
-            self.life.reading_paused(now)
-            self._transport.notify_user_specific_pong_received()
+        if self._held:
+            self._held_at = now
+            if self._transport is not None:
+                # The answers to our pings are in what we do not read.
+                self.life.reading_paused(now)
+                self._transport.notify_user_specific_pong_received()
         if self._receiver is not None:
             frames, times = self._receiver.take()
             _BYTES.add(self.shared.exchange, by=self._receiver.taken_bytes)
@@ -230,6 +238,7 @@ class ExchangeConnection:
         self._act(self.life.tick(now))
         self.books.tick(now)
         self._follow_books()
+        self._ask_the_silent(now)
 
     def _take(self, frames: list[bytes], times: np.ndarray[Any, np.dtype[np.int64]], now: float) -> None:
         public = frames if self.shared.credentials is None else [self._without_secrets(frame) for frame in frames]
@@ -296,7 +305,6 @@ class ExchangeConnection:
                     self.succeed = reason
 
     def _follow_books(self) -> None:
-        silent: dict[str, int] = {}
         for effect in self.books.take_effects():
             match effect:
                 case RequestSnapshot():
@@ -312,17 +320,22 @@ class ExchangeConnection:
                         name = self.shared.exchange
                         log.warning("a book is wrong", exchange=name, symbol=symbol, reason=reason, epoch=effect.epoch)
                     elif state == "stale" and self._connected:
-                        silent[symbol] = effect.ts_recv or 0
-        if silent:
-            self._subscribe_again(silent)
+                        self._silent[symbol] = effect.ts_recv or 0
 
-    def _subscribe_again(self, silent: Mapping[str, int]) -> None:
-        """Nothing has come since then (ns) although the connection lives: subscriptions may have ended without a
-        word. Together, as a quiet market may have thousands of them."""
-        now, symbols = time.monotonic(), tuple(silent)
+    def _ask_the_silent(self, now: float) -> None:
+        """Subscribe again where nothing has come although the connection lives and was read all the time: subscriptions
+        may have ended without a word. What lies unread would be missed by whoever ends his subscription. Together, as
+        a quiet market may have thousands of them."""
+        if not self._silent or now - self._held_at < self.shared.settings.stale_s:
+            return
+        silent, self._silent = self._silent, {}
+        wanted = self.symbols.keys() - self.refused.keys()
+        symbols = tuple(one for one in silent if one in wanted and self._book_states[one][0] == "stale")
+        if not symbols:
+            return
         self.subscribed.difference_update(symbols)
-        for symbol, heard_ns in silent.items():
-            self._break(self.shared.coverage.ended(self.name, heard_ns, "nothing was heard of the symbol", [symbol]))
+        for symbol in symbols:
+            self._break(self.shared.coverage.ended(self.name, silent[symbol], SILENCE, [symbol]))
         self.life.queue(self.feed.unsubscribe(symbols))
         self.books.add(symbols, now)
         self.life.ask(symbols, self.feed.subscribe(symbols), now)
@@ -353,6 +366,7 @@ class ExchangeConnection:
                 # Nobody waits for these any more, and each would cost weight.
                 self._snapshots.get_nowait()
             self.subscribed.clear()
+            self._silent.clear()
             if not self._left:
                 self._event("close", reason.encode())
             # Jitter, not a secret.

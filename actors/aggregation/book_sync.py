@@ -45,6 +45,8 @@ from actors.aggregation.books import STATES, Books, Events, State
 from actors.feeds.feed import BookRules
 from storage.schema import SNAPSHOT
 
+#: Of a book that should have been heard of.
+SILENCE: Final = "no message for too long"
 _REASONS: Final = {
     HOLE: "a hole: {expected} expected, {found} came",
     WRONG_CHECKSUM: "the checksum is not {expected}",
@@ -52,7 +54,7 @@ _REASONS: Final = {
     NO_ROOM: "more levels than a book may have",
     CROSSED: "crossed",
     STAYED_CROSSED: "crossed for too long",
-    SILENT: "no message for too long",
+    SILENT: SILENCE,
     LOST: "connection lost",
 }
 _REFUSALS: Final = {

@@ -163,8 +163,13 @@ def limit(monkeypatch: pytest.MonkeyPatch, exchange: str, **changes: Any) -> Non
 
 async def synced(collector: Collector, *symbols: str) -> bool:
     """Whether the books of all these symbols are good."""
+    return await books_are(collector, "synced", *symbols)
+
+
+async def books_are(collector: Collector, state: str, *symbols: str) -> bool:
+    """Whether the books of all these symbols are in this state."""
     states = {row["symbol"]: row["book"] for row in await collector.symbols()}
-    return all(states.get(symbol) == "synced" for symbol in symbols)
+    return all(states.get(symbol) == state for symbol in symbols)
 
 
 async def epochs(collector: Collector) -> dict[str, int]:

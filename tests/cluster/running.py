@@ -21,12 +21,14 @@ from urllib.parse import quote
 import numpy as np
 import psutil
 
+from cluster.cli import DETACH_TIMEOUT_S
 from cluster.instance import free_ports
 from storage.schema import COLUMNS, RowType
 from tests.polling import wait_until
 
 RAYFEED = Path(sys.executable).with_name("rayfeed")
-START_TIMEOUT_S = 120.0
+#: Longer than a command that starts an instance waits itself: what it says then is worth more than that it took long.
+START_TIMEOUT_S = DETACH_TIMEOUT_S + 20.0
 STOP_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 #: Runs code, a JSON string a line, with `feed` attached to the instance, and writes what it leaves in `answer`.

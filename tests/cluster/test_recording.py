@@ -19,9 +19,6 @@ from tests.cluster.recorded import BOOKS, LIVE_TRADES
 from tests.cluster.running import RAYFEED, FrontDoor, Instance, command
 from tests.polling import wait_until
 
-#: Instances are stopped and started beside two others here, which takes two minutes where two cores are busy.
-pytestmark = pytest.mark.timeout(400)
-
 #: Not collected while it is recorded.
 LEFT_OUT = "XRPUSDT"
 #: Exchanges whose recordings are played beside the journal, which is of Binance.
