@@ -19,7 +19,7 @@ import msgspec
 
 from config.cache_settings import CacheSettings
 from serve_apps.cache_memory import Kept, Memory
-from serve_apps.cache_redis import Away, Forget, Lease, Shelf
+from serve_apps.cache_redis import Away, Lease, Shelf
 
 #: Without Redis nothing is fresh for longer.
 ALONE_S: Final = 10.0
@@ -93,19 +93,11 @@ class Cache:
         self._counts["none"] += kept.body is None
         return kept.body
 
-    async def forget(self, key: str) -> None:
-        """Make an answer invalid in all replicas, also one that is just being made."""
-        self._listen()
-        self._forget(Forget(key=key))
-        if self._shelf is not None:
-            with contextlib.suppress(Away):
-                await self._shelf.forget(key)
-
     async def forget_below(self, prefix: str) -> int | None:
-        """The same for all keys that begin like that, which may take a while; how many there were in Redis, None when
-        it is away."""
+        """Make all answers invalid whose keys begin like that, in all replicas, also those just being made; how many
+        there were in Redis, None when it is away."""
         self._listen()
-        self._forget(Forget(below=prefix))
+        self._forget(prefix)
         if self._shelf is None:
             return None
         try:
@@ -251,8 +243,7 @@ class Cache:
         while True:
             with contextlib.suppress(Away):
                 async for told in shelf.told():
-                    # Whatever was told while nobody listened is unknown.
-                    self._forget(told or Forget(below=""))
+                    self._forget(told)
                     self._hears = True
             self._hears = False
             await asyncio.sleep(0.5 + self._chance())
@@ -264,16 +255,12 @@ class Cache:
                 await shelf.tell_counts(replica, msgspec.json.encode(self.counts()))
             await asyncio.sleep(_COUNTS_EVERY_S)
 
-    def _forget(self, what: Forget) -> None:
+    def _forget(self, prefix: str) -> None:
         self._changes += 1
         self._counts["forgotten"] += 1
-        if what.key is not None:
-            self._memory.drop(what.key)
-            self._making.pop(what.key, None)
-        if what.below is not None:
-            self._memory.drop_below(what.below)
-            for key in [key for key in self._making if key.startswith(what.below)]:
-                del self._making[key]
+        self._memory.drop_below(prefix)
+        for key in [key for key in self._making if key.startswith(prefix)]:
+            del self._making[key]
 
     def _beside(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that is ours until it ends; what it raises is for whoever waits for it."""

@@ -24,8 +24,6 @@ from storage.redis_connection import opened
 PATIENCE_S: Final = 0.5
 #: One who has just not answered is not asked again at once.
 RETRY_S: Final = 1.0
-#: An invalid key remembers since when, for those who were making an answer at that time.
-TOMBSTONE_S: Final = 60
 #: What a replica has counted is shown for so long after it last said it.
 COUNTS_S: Final = 15.0
 _SCAN: Final = 500
@@ -70,29 +68,12 @@ redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[3], 'found', ARGV[4],
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 return 1
 """
-# KEYS value, lease, counter; ARGV tombstone in s, channel, what is told.
-_INVALIDATE: Final = (
-    _NEXT
-    + """
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[1], 'token', new_token(KEYS[3]))
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-redis.call('PUBLISH', ARGV[2], ARGV[3])
-"""
-)
 # KEYS floor, counter.
 _RAISE_FLOOR: Final = _NEXT + "redis.call('SET', KEYS[1], new_token(KEYS[2]))"
 
 
 class Away(Exception):
     """Redis does not answer now."""
-
-
-class Forget(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What all replicas are to forget: one key, or all below a prefix (an empty one: everything)."""
-
-    key: str | None = None
-    below: str | None = None
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -158,28 +139,29 @@ class Shelf:
         found = int(kept.body is not None)
         return bool(await self._run(_STORE, keys, lease.token, lease.holder, kept.body or b"", found, *times))
 
-    async def forget(self, key: str) -> None:
-        """Make one invalid, everywhere."""
-        keys = (self._value(key), self._lease_of(key), self._prefix + "counter")
-        await self._run(_INVALIDATE, keys, TOMBSTONE_S, self._channel, msgspec.json.encode(Forget(key=key)))
-
     async def forget_below(self, below: str) -> int:
-        """Make all invalid whose keys begin like that, everywhere; gives how many were kept in Redis."""
+        """Make all invalid whose keys begin like that, everywhere, also those being made now; gives how many were kept
+        in Redis."""
         await self._run(_RAISE_FLOOR, (self._prefix + "floor", self._prefix + "counter"))
+        removed = await self._unlink(self._value(below))
+        # What is being made will be refused: nobody has to wait for it.
+        await self._unlink(self._lease_of(below))
+        await self._asked(self._redis.publish(self._channel, below))
+        return removed
+
+    async def _unlink(self, begin: str) -> int:
         removed, cursor = 0, 0
-        pattern = _SPECIAL.sub(r"\\\g<0>", self._value(below)) + "*"
+        pattern = _SPECIAL.sub(r"\\\g<0>", begin) + "*"
         while True:
             cursor, keys = await self._asked(self._redis.scan(cursor, match=pattern, count=_SCAN))
             if keys:
                 removed += await self._asked(self._redis.unlink(*keys))
             if not cursor:
-                break
-        await self._asked(self._redis.publish(self._channel, msgspec.json.encode(Forget(below=below))))
-        return removed
+                return removed
 
-    async def told(self) -> AsyncIterator[Forget | None]:
-        """What is to be forgotten, as it is told. None when it listens from now on: what was told before is unknown.
-        Raises `Away` when Redis has gone."""
+    async def told(self) -> AsyncIterator[str]:
+        """What keys that are to be forgotten begin with, as it is told. All ("") when it listens from now on: what was
+        told before is unknown. Raises `Away` when Redis has gone."""
         try:
             async with self._redis.pubsub() as listening:
                 await listening.subscribe(self._channel)
@@ -189,9 +171,9 @@ class Shelf:
                         # One that is frozen says nothing either.
                         await self._asked(self._redis.ping())
                     elif message["type"] == "subscribe":
-                        yield None
+                        yield ""
                     elif message["type"] == "message":
-                        yield msgspec.json.decode(message["data"], type=Forget)
+                        yield message["data"].decode()
         except (RedisError, OSError) as error:
             raise Away from error
 

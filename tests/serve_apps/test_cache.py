@@ -181,7 +181,7 @@ async def test_what_is_made_invalid_while_it_is_made_is_not_kept(replica: Replic
     old = Maker(b"old", free=False)
     asking = asyncio.create_task(one.get("changes", old, SHORT_TERM))
     await until(lambda: old.asked == 1)
-    await two.forget("changes")
+    await two.forget_below("changes")
     new = Maker(b"new")
     assert await two.get("changes", new, SHORT_TERM) == b"new"
     old.go.set()
@@ -300,7 +300,7 @@ async def test_without_redis_the_memory_goes_on_alone_and_keeps_nothing_for_long
 
 
 async def _shared(cache: Cache) -> bool:
-    await cache.forget("again")
+    await cache.forget_below("again")
     await cache.get("again", Maker(), LONG_TERM)
     shelf = cache._shelf
     assert shelf is not None
