@@ -96,6 +96,8 @@ class LiveHub:
         #: What was told last of what is asked for again and again.
         self._told: dict[tuple[str, ...], Any] = {}
         self._fired: deque[dict[str, Any]] = deque(maxlen=FIRED)
+        #: Where among the series those are that are asked for next.
+        self._turn = 0
         self._counts: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure = ""
@@ -168,13 +170,16 @@ class LiveHub:
         some = found[: int(np.searchsorted(np.cumsum([len(entry.content) for entry in found]), ANSWER_BYTES)) + 1]
         return (some[-1].seq if len(some) < len(found) else seq), whole, some
 
-    async def past(self, wanted: Wanted, sinces: Sequence[int]) -> tuple[int, int, list[Entry]] | None:
+    async def past(
+        self, wanted: Wanted, sinces: Sequence[int], before_s: float = 0.0
+    ) -> tuple[int, int, list[Entry]] | None:
         """For those who resume after these numbers: the newest number, the oldest of theirs that everything is known
-        since, and what came after that. None when it is too long ago for all of them, or too much."""
+        since, and what came after that and in this time before it. None when it is too long ago for all of them, or
+        too much."""
         keys = self._keys([wanted])
         if not (reached := [since for since in sinces if self._log.reaches(since, keys)]):
             return None
-        found = self._log.after(min(reached), keys)
+        found = self._log.after(min(reached), keys, int(before_s * 1e9))
         if sum(len(entry.content) for entry in found) > RESUMED_BYTES:
             return None
         return self._log.seq, min(reached), found
@@ -327,7 +332,10 @@ class LiveHub:
             for one in self._all_wanted("bars")
             if one.exchange in self._exchanges and "*" not in one.symbol and one.timeframe in TIMEFRAMES
         ]
-        found = await self._asked.newest_bars(series[:MOST_SERIES]) if series else {}
+        # Of more, each has its turn: names that nobody knows do not take the place of others.
+        begin, self._turn = (self._turn % len(series), self._turn + MOST_SERIES) if series else (0, 0)
+        some = [*series[begin:], *series[:begin]][:MOST_SERIES]
+        found = await self._asked.newest_bars(some) if some else {}
         by_exchange: dict[str, list[pa.RecordBatch]] = {}
         for one, bars in found.items():
             if bars.num_rows and self._is_new("bars", one, bars):

@@ -66,12 +66,15 @@ class LiveLog:
             if not self._entries:
                 break
 
-    def after(self, seq: int, keys: Set[Key]) -> list[Entry]:
-        """The entries of these keys after a number, oldest first; and those that tell of losses."""
-        found = []
+    def after(self, seq: int, keys: Set[Key], before_ns: int = 0) -> list[Entry]:
+        """The entries of these keys after a number and in this time before it, oldest first; and those that tell of
+        losses."""
+        found, oldest_ns = [], None
         for entry in reversed(self._entries):
             if entry.seq <= seq:
-                break
+                oldest_ns = entry.at_ns - before_ns if oldest_ns is None else oldest_ns
+                if entry.at_ns <= oldest_ns:
+                    break
             if not entry.topic or (entry.topic, entry.exchange) in keys:
                 found.append(entry)
         return found[::-1]

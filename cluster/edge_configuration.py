@@ -43,6 +43,7 @@ _TOO_MANY = (
     """status 429 content-type application/problem+json string '{"title":"Too many requests","status":429,"""
     """"detail":"At most %d requests a second from one address."}' hdr Retry-After 1"""
 )
+_TOO_MANY_ONGOING = _TOO_MANY.replace("requests a second from", "requests at a time from")
 #: Time, client, method, path without its query (which may hold a token), version, status, bytes, ms, how it ended.
 _LOG_FORMAT = '"%Ts.%ms %ci %HM %HPO %HV %ST %B %Ta %tsc"'
 
@@ -169,6 +170,14 @@ def _client_rules(settings: EdgeSettings) -> list[str]:
             " { req.hdr(X-Forwarded-Proto) -i https }"
         )
         rules.append("    http-request set-src req.hdr_ip(X-Forwarded-For,-1) if { var(txn.trusted) -m bool }")
+    if (most := settings.connections_per_client) is not None:
+        # A connection of HTTP/2 carries a hundred requests at a time, one of a proxy those of all its clients, and each
+        # request holds a connection to a server.
+        limited = [f"!{{ src {_networks(settings.unlimited)} }}"] if settings.unlimited else []
+        limited += [] if settings.trusted_proxies else ["{ fc_http_major 2 }"]
+        only = f" if {' '.join(limited)}" if limited else ""
+        rules.append(f"    http-request track-sc2 {_CLIENT} table ongoing{only}")
+        rules.append(f"    http-request return {_TOO_MANY_ONGOING % most} if {{ sc2_conn_cur gt {most} }}")
     if (most := settings.requests_per_second) is not None:
         rules.append(f"    http-request track-sc1 {_CLIENT} table requests{_unless_from(settings.unlimited)}")
         rules.append(f"    http-request return {_TOO_MANY % most} if {{ sc1_http_req_rate gt {most} }}")
@@ -187,6 +196,7 @@ def _tables(settings: EdgeSettings) -> list[str]:
     tables = []
     if settings.connections_per_client is not None:
         tables.append(f"backend connections\n    {_TABLE} conn_cur\n")
+        tables.append(f"backend ongoing\n    {_TABLE} conn_cur\n")
     if settings.requests_per_second is not None:
         tables.append(f"backend requests\n    {_TABLE} http_req_rate(1s)\n")
     return tables

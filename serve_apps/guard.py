@@ -254,7 +254,9 @@ class Guard:
     def _check_reading(self, scope: Scope, identity: Identity | None) -> None:
         path, reads = scope["path"], scope["method"] in READS
         open_to_all = path in OPEN or path.startswith(SIGNED)
-        if reads and identity is None and not self._rules.reads_are_public and not open_to_all:
+        # What is sent may be answered with what is read. These say who they are in another way.
+        known = path in SIGN_IN or (path.startswith(REPORTS) and header_of(scope, KEY_HEADER) is not None)
+        if identity is None and not self._rules.reads_are_public and not known and not (reads and open_to_all):
             raise BadRequest(
                 401, "Reading needs a token here: POST /api/v1/auth/login, then Authorization: Bearer TOKEN."
             )

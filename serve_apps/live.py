@@ -119,7 +119,7 @@ class LiveApp:
             await session.admit(_token(scope))
         except Refused as error:
             log.info("refused on the live feed", client=_address(scope), reason=str(error))
-            session.client.close(UNKNOWN_USER, str(error)[:100])
+            session.client.close(UNKNOWN_USER, str(error))
 
     async def _converse(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
         client = session.client
@@ -137,7 +137,7 @@ class LiveApp:
                 await send({"type": "websocket.send", "text" if isinstance(content, str) else "bytes": content})
 
         self.feed.clients.add(client)
-        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(read()), asyncio.create_task(write())]
+        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(one) for one in (read(), write(), session.stay())]
         try:
             await asyncio.wait([*tasks, client.closed], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -209,10 +209,11 @@ class LiveApp:
         tasks: list[asyncio.Future[Any]] = [
             asyncio.create_task(write()),
             asyncio.create_task(disconnected(receive)),
+            asyncio.create_task(session.stay()),
             asyncio.create_task(session.subscribe(topics, rate, since)),
         ]
         try:
-            await asyncio.wait([*tasks[:2], client.closed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks[:3], client.closed], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
@@ -224,7 +225,11 @@ class LiveApp:
 
 
 def _query(scope: Scope) -> Mapping[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100))
+    try:
+        return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        # So many say nothing.
+        return {}
 
 
 def _token(scope: Scope) -> str | None:

@@ -19,6 +19,8 @@ UNKNOWN_USER: Final = 4001
 TOO_FAST: Final = 1008
 FAILED: Final = 1011
 TRY_AGAIN: Final = 1013
+#: Bytes; a close frame has room for no more.
+MOST_REASON: Final = 123
 #: Why clients are closed, as it is counted.
 _KINDS: Final = {
     "you read too slowly": "slow",
@@ -114,7 +116,7 @@ class Client:
 
     def close(self, code: int, reason: str) -> None:
         if not self.closed.done():
-            self.closed.set_result((code, reason))
+            self.closed.set_result((code, reason.encode()[:MOST_REASON].decode(errors="ignore")))
             _CLOSED.add(_KINDS.get(reason) or _CODES.get(code, "other"))
             _DROPPED.add(by=len(self._frames))
             self._frames.clear()
@@ -142,13 +144,21 @@ class Subscription:
     def give(self, update: Update) -> None:
         if self.client.given is update:
             return
-        self.client.given = update
         if self.held is None:
+            self.client.given = update
             self._put(update)
+        elif self._another_tells(update):
+            # Here it might be dropped for a snapshot that comes before it.
+            pass
         elif len(self.held) < self.client.limits.queue_messages:
             self.held.append(update)
         else:
             self.client.close(TRY_AGAIN, "there is more than you can be told")
+
+    def _another_tells(self, update: Update) -> bool:
+        """Whether a topic of the client that waits for no snapshot has every update of the channel."""
+        others = self.client.subscriptions.values()
+        return any(one.held is None and not one.interval_s and one.topic.covers(update.channel) for one in others)
 
     async def resume(self, updates: Sequence[Update]) -> None:
         """Tell what it missed, as fast as it reads: all of it, or of each key the newest."""

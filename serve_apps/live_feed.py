@@ -63,7 +63,9 @@ class Source(Protocol):
 
     async def follow(self, follower: str, wanted: frozenset[Wanted]) -> int: ...
     async def entries(self, follower: str, since: int) -> tuple[int, bool, list[Entry]] | None: ...
-    async def past(self, wanted: Wanted, sinces: Sequence[int]) -> tuple[int, int, list[Entry]] | None: ...
+    async def past(
+        self, wanted: Wanted, sinces: Sequence[int], before_s: float
+    ) -> tuple[int, int, list[Entry]] | None: ...
     async def snapshot(self, topic: Topic) -> Rows:
         """What is to be known of a topic before its updates; nothing where nobody knows anything."""
         ...
@@ -126,7 +128,7 @@ class Feed:
         self._gap_due = 0.0
         self._order = count()
         self._asked: dict[Topic, asyncio.Task[tuple[int, Rows]]] = {}
-        self._resuming: dict[Topic, tuple[set[int], asyncio.Task[Past | None]]] = {}
+        self._resuming: dict[Topic, tuple[dict[int, float], asyncio.Task[Past | None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         watch(self._samples)
 
@@ -209,20 +211,21 @@ class Feed:
         # One who goes away does not take the answer from the others.
         return await asyncio.shield(self._asked[topic])
 
-    async def past(self, topic: Topic, since: int) -> tuple[int, list[Update]] | None:
-        """What came of a topic after a number, and the number it reaches to; None when that is not known any more. Many
+    async def past(self, topic: Topic, since: int, interval_s: float) -> tuple[int, list[Update]] | None:
+        """What came of a topic after a number, and the number it reaches to; None when that is not known any more. Who
+        is told at an interval may have waited for what came so long before the number, which another topic had. Many
         come back at once when a replica dies: the hub is asked once for all of them."""
         await self._follow(topic.wanted)
         if topic not in self._resuming:
-            sinces: set[int] = set()
+            sinces: dict[int, float] = {}
             self._resuming[topic] = sinces, asyncio.create_task(self._ask_past(topic))
             self._resuming[topic][1].add_done_callback(lambda asked: asked.cancelled() or asked.exception())
         sinces, asked = self._resuming[topic]
-        sinces.add(since)
+        sinces[since] = max(interval_s, sinces.get(since, 0.0))
         if (found := await asyncio.shield(asked)) is None:
             return None
         seq, reached, updates = found
-        return (seq, [update for update in updates if update.seq > since]) if reached <= since <= seq else None
+        return (seq, [one for one in updates if interval_s or one.seq > since]) if reached <= since <= seq else None
 
     # ---- what it follows
 
@@ -230,7 +233,7 @@ class Feed:
         await asyncio.sleep(GATHER_S)
         sinces, _ = self._resuming.pop(topic)
         (wanted,) = topic.wanted
-        if (found := await self._source.past(wanted, sorted(sinces))) is None:
+        if (found := await self._source.past(wanted, sorted(sinces), max(sinces.values()))) is None:
             return None
         seq, reached, entries = found
         reader = Reader(topic.covers)

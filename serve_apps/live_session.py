@@ -14,6 +14,8 @@ from serve_apps.live_updates import message
 
 #: A snapshot that takes longer is left out.
 SNAPSHOT_S: Final = 5.0
+#: Whoever has shown a token is asked after this whether it is still good.
+STILL_S: Final = 5.0
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -57,10 +59,25 @@ class Session:
         self.client = Client(feed.settings)
         self._allowed = float(feed.settings.max_burst)
         self._allowed_at = clock()
+        self._token: str | None = None
 
     async def admit(self, token: str | None) -> None:
         """`Refused`."""
         self.client.expires = await self._authenticate(token)
+        self._token = token
+
+    async def stay(self) -> None:
+        """Close it once its token is not good any more: a key or a user that is removed and a session that ends count
+        here too, and a key may have no other end."""
+        while True:
+            await asyncio.sleep(STILL_S)
+            try:
+                if (token := self._token) is not None:
+                    await self._authenticate(token)
+            except Refused as error:
+                # A fresh one may have taken its place meanwhile.
+                if token == self._token:
+                    self.client.close(UNKNOWN_USER, str(error))
 
     def welcome(self) -> None:
         self._say("welcome", seq=self._feed.seq, heartbeat_s=self._feed.settings.heartbeat_s, topics=list(TOPICS))
@@ -155,7 +172,7 @@ class Session:
         try:
             if since is not None and topic.topic != CHART:
                 async with asyncio.timeout(SNAPSHOT_S):
-                    past = await self._feed.past(topic, since)
+                    past = await self._feed.past(topic, since, subscription.interval_s)
                 if past is not None:
                     seq, updates = past
                     await subscription.resume(updates)

@@ -38,8 +38,8 @@ class Actors:
         found: tuple[int, bool, list[Entry]] | None = await self._ask(LIVE_HUB, "entries", follower, since)
         return found
 
-    async def past(self, wanted: Wanted, sinces: Sequence[int]) -> tuple[int, int, list[Entry]] | None:
-        found: tuple[int, int, list[Entry]] | None = await self._ask(LIVE_HUB, "past", wanted, sinces)
+    async def past(self, wanted: Wanted, sinces: Sequence[int], before_s: float) -> tuple[int, int, list[Entry]] | None:
+        found: tuple[int, int, list[Entry]] | None = await self._ask(LIVE_HUB, "past", wanted, sinces, before_s)
         return found
 
     async def snapshot(self, topic: Topic) -> Rows:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from actors.live_hub import LiveHub, Wanted
+from actors.live_hub import MOST_SERIES, LiveHub, Wanted
 from actors.live_offers import RECEIVED_QUOTES, RECEIVED_TRADES, ReceivedOffers
 from actors.parcels import packed
 from config.live_settings import LiveFeedSettings
@@ -37,6 +37,7 @@ class Known:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.series: set[tuple[str, str, str]] = set()
         self.received = NOON
         self.close = 1.0
 
@@ -46,6 +47,8 @@ class Known:
         return [pa.RecordBatch.from_pylist([{**book, "sequence": 1, "bids": [], "asks": []}], DEPTH)]
 
     async def newest_bars(self, series: Iterable[tuple[str, str, str]]) -> dict[Any, pa.RecordBatch]:
+        series = list(series)
+        self.series.update(series)
         bar = dict.fromkeys(BARS.names, 1) | {"timeframe": "1m", "closed": False, "close": self.close}
         return {one: pa.RecordBatch.from_pylist([{**bar, "symbol": one[1]}], BARS) for one in series}
 
@@ -176,3 +179,13 @@ async def test_collectors_offer_only_what_somebody_looks_at() -> None:
         assert offered[1] == [RECEIVED_TRADES]
         assert offers._asking is not None
         offers._asking.cancel()
+
+
+async def test_bars_of_names_nobody_knows_do_not_take_the_place_of_others() -> None:
+    known = Known()
+    async with running(known) as hub:
+        names = [f"NOBODY{number}" for number in range(MOST_SERIES + 100)]
+        await hub.follow("one", frozenset(Wanted("bars", "binance", name, "1m") for name in names))
+        await hub.follow("two", frozenset({Wanted("bars", "binance", "BTCUSDT", "1m")}))
+        await until(lambda: ("binance", "BTCUSDT", "1m") in known.series)
+        await until(lambda: len(known.series) == len(names) + 1)

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from contextlib import suppress
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import aiohttp
@@ -28,6 +28,12 @@ async def metric(door: Door, name: str) -> int:
         found = re.search(rf'^haproxy_frontend_{name}{{proxy="door"}} (\d+)$', await answer.text(), re.MULTILINE)
     assert found is not None
     return int(found[1])
+
+
+async def refused(door: Door, expected: int) -> bool:
+    """Whether so many requests were refused."""
+    async with door.client.get(f"http://127.0.0.1:{door.edge.metrics_port}/metrics") as answer:
+        return f'haproxy_frontend_http_responses_total{{proxy="door",code="4xx"}} {expected}\n' in await answer.text()
 
 
 async def connections(door: Door, expected: int) -> bool:
@@ -237,3 +243,22 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         return await asyncio.wait_for(reader.read(), 5)
     except ConnectionResetError:
         return b""
+
+
+@pytest.mark.parametrize("unlimited", [[], [ip_network("127.0.0.2/32")]])
+async def test_one_address_holds_no_more_requests_than_connections_however_it_sends_them(
+    open_door: Open, unlimited: list[IPv4Network]
+) -> None:
+    """Over HTTP/2 a connection carries a hundred requests at a time."""
+    door = await open_door(settings=EdgeSettings(connections_per_client=5, unlimited=unlimited))
+    url, certificate = door.bases[1], str(door.edge.certificate)
+    asking = ("curl", "-s", "--http2", "-Z", "--parallel-max", "60", "--cacert", certificate, "-w", "%{http_code}\n")
+    process = await asyncio.create_subprocess_exec(*asking, *[f"{url}/slow"] * 60, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        await until(lambda: refused(door, 55))
+        assert door.backend.seen == 5
+    finally:
+        process.kill()
+        await process.wait()
+    again = await asyncio.create_subprocess_exec(*asking, *["-o", "/dev/null"], url, stdout=asyncio.subprocess.PIPE)
+    assert (await again.communicate())[0] == b"200\n", "they are counted no more"

@@ -79,9 +79,9 @@ class World:
     async def entries(self, follower: str, since: int) -> tuple[int, bool, list[Entry]] | None:
         return await self._there.entries(follower, since)
 
-    async def past(self, wanted: Wanted, sinces: Sequence[int]) -> tuple[int, int, list[Entry]] | None:
+    async def past(self, wanted: Wanted, sinces: Sequence[int], before_s: float) -> tuple[int, int, list[Entry]] | None:
         self.resumed.append(list(sinces))
-        return await self._there.past(wanted, sinces)
+        return await self._there.past(wanted, sinces, before_s)
 
     async def snapshot(self, topic: Topic) -> Rows:
         self.asked.append(topic)

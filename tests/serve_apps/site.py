@@ -227,8 +227,8 @@ class Site:
     async def entries(self, follower: str, since: int) -> tuple[int, bool, list[Entry]] | None:
         return await self.hub.entries(follower, since)
 
-    async def past(self, wanted: Wanted, sinces: Sequence[int]) -> tuple[int, int, list[Entry]] | None:
-        return await self.hub.past(wanted, sinces)
+    async def past(self, wanted: Wanted, sinces: Sequence[int], before_s: float) -> tuple[int, int, list[Entry]] | None:
+        return await self.hub.past(wanted, sinces, before_s)
 
     async def snapshot(self, topic: Topic) -> Rows:
         channel = Channel(topic.topic, topic.exchange, topic.symbol, topic.timeframe)

@@ -334,3 +334,46 @@ async def test_many_who_ask_at_once_ask_the_actors_once() -> None:
     async with world.serving() as (port, _), connected(port) as one, connected(port) as two:
         await asyncio.gather(*(client.subscribe("bars:binance:BTCUSDT") for client in (one, two)))
         assert len(world.asked) <= 2
+
+
+async def test_another_topic_that_covers_it_takes_no_trade_away() -> None:
+    world = World()
+    async with world.serving() as (port, _), connected(port) as client:
+        await client.subscribe("trades:binance:BTCUSDT")
+        await client.send(type="subscribe", topics=["trades:binance:BTC*"])
+        await client.read("subscribed")
+        seen: list[int] = []
+        for number in range(1, 41):
+            await world.trade("BTCUSDT")
+            while number not in seen:
+                seen += [trade["trade_id"] for trade in (await client.read("update"))["data"]]
+        assert sorted(seen) == list(range(1, 41)), "each, and once"
+
+
+async def test_a_bar_that_waited_when_the_connection_broke_is_told_to_who_resumes() -> None:
+    world = World()
+    topics = ["trades:binance:BTCUSDT", "bars:binance:BTCUSDT:1m"]
+    async with world.serving() as (port, _):
+        async with connected(port) as client:
+            await client.subscribe(*topics)
+            await world.bar("BTCUSDT", 0, 5.0, True)
+            assert (await client.read("update"))["topic"] == "bars"
+            # The next one is told in a second only.
+            await world.bar("BTCUSDT", 1, 7.0, True)
+            await world.trade("BTCUSDT")
+            last = await client.read("update")
+            assert last["topic"] == "trades"
+        async with connected(port) as client:
+            await client.send(type="subscribe", topics=topics, since=last["seq"])
+            told: list[Any] = []
+            while ("bars", 7.0) not in told:
+                update = await client.read("update")
+                told.append((update["topic"], update["data"][0].get("close")))
+
+
+async def test_a_request_of_too_many_parameters_names_no_topic() -> None:
+    world = World()
+    async with world.serving() as (port, _), aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/api/v1/stream?topics=trades" + "&a=1" * 101
+        async with session.get(url) as answer:
+            assert answer.status == 400

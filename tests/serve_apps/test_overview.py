@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from actors.overview.fields import FIELDS, Quote
 from actors.overview.knowledge import Known
 from actors.overview.summary import summary
 from serve_apps.asgi import serve_lifespan
+from serve_apps.guard import data_rules
 from serve_apps.overview import ALIAS, CACHED, LIMITS, REFRESH, SUMMARY, OverviewRoutes
 from serve_apps.shared_answer import NoAnswer
 from tests.serve_apps.asgi_client import ask, check_problem
 from tests.serve_apps.conftest import fetch, serving
+from tests.serve_apps.guarded import Guarded
 
 NOW = 1_732_268_400
 READ = (SUMMARY, ALIAS, CACHED)
@@ -176,6 +179,17 @@ async def test_who_refreshes_too_often_is_told_when_to_go_on() -> None:
     assert (answer.status, answer.headers["retry-after"]) == (429, "8")
     assert answer.headers["content-type"] == "application/problem+json"
     assert "go on in 8 s" in answer.json["detail"]
+
+
+async def test_where_reading_needs_a_token_asking_anew_needs_one_too(tmp_path: Path) -> None:
+    system = await Guarded(tmp_path, public_reads=False).begin()
+    told = Told(said())
+    app = system.guarded(OverviewRoutes(beneath, told), data_rules(system.settings))
+    for path, method in ((SUMMARY, "GET"), (REFRESH, "POST")):
+        answer = await ask(app, path, method)
+        assert answer.status == 401
+    await system.end()
+    assert told.asked == 0
 
 
 async def test_how_it_stands_with_providers_has_the_time_it_was_said() -> None:
