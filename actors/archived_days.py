@@ -24,7 +24,10 @@ class ArchivedDays:
     def bring_back(self, day: Day) -> None:
         """Make the files of an archived day again: a late row is about to be written to it. OSError; `DamagedDay`."""
         exchange, symbol = day.folder.parent.parent.name, day.folder.parent.name
-        if self.wants(day.day) and self.archive.has(exchange, symbol, day.row_type, day.day):
+        # Also where it would not be archived now, as it may have been under another policy: what is there would be
+        # written over by the late row alone.
+        is_over = time.time_ns() >= (day.day + 1) * NANOS_PER_DAY
+        if is_over and self.archive.has(exchange, symbol, day.row_type, day.day):
             self.archive.restore(exchange, symbol, day)
 
     def forget(self, exchange: str, symbol: str, row_type: RowType, before: int) -> None:

@@ -56,7 +56,10 @@ class DayKeeper:
                         failures[f"{exchange} {symbol} {row_type} {day_name(number)}"] = str(error)
                 if (kept := self._policy.keep_days.get(row_type)) is not None:
                     before = time.time_ns() // NANOS_PER_DAY - kept
-                    await asyncio.to_thread(self._archived.forget, exchange, symbol, row_type, before)
+                    try:
+                        await asyncio.to_thread(self._archived.forget, exchange, symbol, row_type, before)
+                    except (OSError, ValueError) as error:  # the archive may be away for a while
+                        failures[f"{exchange} {symbol} {row_type} archived"] = str(error)
         for name, why in failures.items():
             if self._failures.get(name) != why:
                 log.error("a day cannot be kept as it should", day=name, error=why)

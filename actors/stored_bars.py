@@ -156,6 +156,8 @@ class StoredBars:
         """Keep the bars of days that are over. OSError when the disk fails."""
         for exchange, bars in list(self._bars.items()):  # others may come meanwhile
             for symbol in bars.symbols:
+                if symbol not in bars:
+                    continue  # it has left while another one's were written
                 days = self.days(exchange, symbol)
                 settled = time.time_ns() - SETTLED_NS
                 over = {day: days[day] for day in list(days)[:-1] if days[day].changed_ns < settled}

@@ -29,6 +29,7 @@ from config.node_folder import disk_of
 from storage import audit_files
 from storage.audit_files import OnDisk, Place, Side
 from storage.audit_symbol import TOLD, Known, Row, count
+from storage.column_layout import NANOS_PER_DAY
 from storage.column_reader import BeingRewritten, ColumnReader, MissingColumn
 from storage.ledger_log import Gap, Record
 from storage.ledger_reading import read_ledgers, records_of, together
@@ -247,6 +248,9 @@ class _Audit:
     def _ledger(self, name: Series) -> Known:
         ledger = self._known.get(name) or Known()
         ledger.proof = ledger.proof or _proof(self._settings, *name)
+        if ledger.first_ns is not None and ledger.first_ns < _kept_since_ns(self._settings):
+            # The first days went as the policy says, and are not missing: what counts begins with what is stored.
+            ledger.first_id = None
         return ledger
 
     def _silent(self, exchange: str | None, symbol: str | None) -> Iterator[tuple[Series, str]]:
@@ -311,6 +315,13 @@ def _known(data: Path, running: bool, records: Sequence[Record], connected: Ask 
     for gap in (Gap(**row) for row in gaps):
         known.setdefault((gap.exchange, gap.symbol), Known()).open_gaps.append(gap)
     return known
+
+
+def _kept_since_ns(settings: Settings) -> int:
+    """Column files of trades of days before it may be gone, by the policy."""
+    policy = settings.columns_policy
+    days = [kept for kept in (policy.archive_after_days, policy.keep_days.get("TRADES")) if kept is not None]
+    return time.time_ns() - min(days) * NANOS_PER_DAY if days else 0
 
 
 def _proof(settings: Settings, exchange: str, symbol: str) -> str:

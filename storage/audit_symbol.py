@@ -22,6 +22,8 @@ class Known:
 
     proof: str = ""
     first_id: int | None = None
+    #: When the first trade was made, where that is known (ns).
+    first_ns: int | None = None
     through_id: int | None = None
     open_gaps: list[Gap] = field(default_factory=list)
     gaps_closed: int = 0
@@ -32,7 +34,7 @@ class Known:
         known = cls(open_gaps=logged.open_gaps, gaps_closed=logged.gaps_closed, fills=logged.fills)
         if (checkpoint := logged.checkpoint) is not None:
             known.proof, known.first_id = checkpoint.proof, checkpoint.first_id
-            known.through_id = checkpoint.through_id
+            known.first_ns, known.through_id = checkpoint.first_ns, checkpoint.through_id
         return known
 
 

@@ -186,9 +186,10 @@ def open_day(day: Day) -> OpenDay:
         # A day that was sealed, or that another version of us wrote.
         for column in COLUMNS[day.row_type]:
             sync_file(day.path(column))
-        times = COLUMNS[day.row_type]["time"].itemsize
-        _begin_commits(day, day.path("time").stat().st_size // times)
-        sync_file(day.commits)
+        rows = day.path("time").stat().st_size // COLUMNS[day.row_type]["time"].itemsize
+        # Whole or not at all: an empty one, as a full disk leaves it, would say that nothing proves these rows.
+        write_new_file(day.merged_commits, np.frombuffer(fresh(rows), np.uint8))
+        day.merged_commits.replace(day.commits)
         sync_folder(day.folder)
     elif unreadable(day.commits.read_bytes()):
         _set_aside(day)

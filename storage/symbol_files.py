@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from storage.column_archive import Archive
 from storage.column_days import stored_days
 from storage.column_layout import Column, day_of_commits, folder_name
 from storage.column_writer import ColumnWriter
@@ -170,6 +171,8 @@ class Arrivals:
                 sync_folder(target.parent)
             elif place.parent.parent.name == "columns":
                 self._merge(exchange, symbol, here / "columns", writer)
+            elif place.parent.parent.name == "archive":
+                self._merge_archived(exchange, symbol, here / "archive", writer)
         shutil.rmtree(here)
 
     def _merge(self, exchange: str, symbol: str, columns: Path, writer: ColumnWriter) -> None:
@@ -180,6 +183,15 @@ class Arrivals:
                 day = Day(folder, row_type, number)
                 for first in range(0, stamp.rows, _ROWS):
                     writer.append(exchange, symbol, row_type, _rows(day, first, min(_ROWS, stamp.rows - first)))
+        writer.flush()
+
+    def _merge_archived(self, exchange: str, symbol: str, archive: Path, writer: ColumnWriter) -> None:
+        """Their rows go into column files, which are archived again; `writer` brings back what is archived here."""
+        arrived = Archive(str(archive))
+        for row_type in COLUMNS:
+            for day in arrived.days(exchange, symbol, row_type):
+                if (columns := arrived.get(exchange, symbol, row_type, day)) is not None:
+                    writer.append(exchange, symbol, row_type, columns)
         writer.flush()
 
     def _mark(self, exchange: str, symbol: str) -> Path:

@@ -63,6 +63,9 @@ class Bars:
     def symbols(self) -> list[str]:
         return [name for name in self._codes if not name.startswith(_FREE)]
 
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._codes
+
     @property
     def _names(self) -> list[str]:
         """By code, those without a symbol too."""

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 #: Positions of frames in the list that is decoded; several rows may come from one frame.
 Positions = npt.NDArray[np.intp]
 
-#: In a column of times: unreadable, or outside the years 2000 to 2199.
+#: In a column of times: unreadable, or outside the years 2000 to 2099, which are those of files.
 NO_TIME: Final = 0
 
 #: In a column of sequences or checksums: the message does not say. A checksum is an unsigned 32-bit number.

@@ -43,7 +43,7 @@ from storage.schema import (
 )
 
 NOT_SUBSCRIBED: Final = "not a subscribed symbol"
-_NO_USABLE_TIME: Final = "time is unreadable or not between 2000 and 2200"
+_NO_USABLE_TIME: Final = "time is unreadable or not between 2000 and 2100"
 _LEVEL_UNUSABLE: Final = "a level's price is not a positive number or its size is negative or no number"
 
 

@@ -14,7 +14,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 def times(values: Times, per_second: int) -> Times:
     """Times since the epoch in `per_second`ths of a second (int64) as int64 ns, `NO_TIME` where out of range."""
-    usable = (values >= 946_684_800 * per_second) & (values < 7_258_118_400 * per_second)
+    usable = (values >= 946_684_800 * per_second) & (values < 4_102_444_800 * per_second)
     return np.where(usable, values, NO_TIME) * (1_000_000_000 // per_second)
 
 

@@ -163,3 +163,34 @@ async def test_a_day_that_is_damaged_stays_as_it_is_and_is_told_while_others_are
     assert "is not what it was when it was sealed" in why
     assert all(kept.day(TODAY - 10).path(column).exists() for column in COLUMNS["TRADES"])
     kept.writer.close()
+
+
+async def test_a_late_row_of_a_day_that_was_archived_under_another_policy_loses_nothing(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, archive_after_days=3)
+    old = TODAY - 10
+    kept.append(*(row(old, number) for number in range(1, 1001)))
+    assert await kept.keep() == {"archived": 1}
+    kept.writer.close()
+    longer = Kept(tmp_path, archive_after_days=30)
+    longer.append(row(old, 2000))
+    longer.writer.close()
+    shorter = Kept(tmp_path, archive_after_days=9)
+    assert await shorter.keep() == {"archived": 1}
+    shorter.writer.close()
+    archived = Archive(str(tmp_path / "archive")).get("sim", "BTC-USD", "TRADES", old)
+    assert archived is not None
+    assert len(archived["id"]) == 1001
+
+
+async def test_an_archive_that_is_away_for_a_moment_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path, keep_days={"TRADES": 30})
+    kept.append(row(TODAY - 2, 1))
+
+    def days(self: Archive, *name: str) -> list[int]:
+        raise OSError("cannot reach the bucket")
+
+    monkeypatch.setattr(Archive, "days", days)
+    assert await kept.keep() == {"sealed": 1, "failed": 1}
+    assert kept.keeper.status()["days_failed"] == {"sim BTC-USD TRADES archived": "cannot reach the bucket"}

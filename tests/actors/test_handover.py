@@ -1,6 +1,7 @@
 """Symbols pass from one shard to another: nothing is lost or stored twice, whoever is killed on the way, and who has
 been away writes nothing that another one has by now."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from actors.handover import NotMine
 from actors.placement import Placement, Series, shard_of
 from config import Settings, load
+from storage.column_layout import NANOS_PER_DAY
 from storage.schema import TRADES
 from tests.actors.batches import NOON, quotes, trades
 from tests.actors.shards import Shard, Taken, stored_ids
@@ -197,3 +199,17 @@ async def test_a_shard_that_was_cut_off_finds_that_another_has_its_symbols_and_w
     assert stored_ids(settings, EXCHANGE, MOVES) == list(range(1, 31))
     for shard in (cut_off, new):
         await shard.stop()
+
+
+async def test_a_symbol_may_leave_while_bars_of_many_are_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.stored_bars.SETTLED_NS", 0)
+    shard = Shard(settings)
+    symbols = [f"S{number}USDT" for number in range(50)]
+    rows = [(one, NOON + day * NANOS_PER_DAY, day, 1.0, 1.0, 0) for day in range(2) for one in symbols]
+    await shard.send("binance", {"trades": trades(rows)}, NOON)
+    keeping = asyncio.create_task(shard._bars.keep_history())
+    await asyncio.sleep(0)
+    await shard.release([("binance", one) for one in symbols[-10:]])
+    await keeping

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from config import Settings, load
+from storage.column_layout import NANOS_PER_DAY
 from storage.column_verify import verify
+from storage.column_writer import ColumnWriter
+from storage.day_files import Day
+from storage.day_seal import measured, write_seal
 from tests.actors.batches import NOON, SECOND, trades
 from tests.actors.shards import Shard, stored_ids
 from tests.polling import until
+from tests.storage.test_column_files import MIDNIGHT, columns_of, everything
 
 SMALL, LARGE = "size=2m", "size=64m"
 #: Trades of a batch, and more batches than the small disk has room for.
@@ -134,3 +139,26 @@ async def test_a_disk_that_became_read_only_holds_up_its_trades_until_it_is_mend
     assert (await shard.status())["failure"] == ""
     await shard.stop()
     assert all(not one.wrong for one in verify(settings.columns))
+
+
+def test_a_sealed_day_is_whole_after_a_late_row_met_a_full_disk(data: Path) -> None:
+    root = data / "columns"
+    writer = ColumnWriter(root, 64)
+    writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", [(MIDNIGHT + i * 100, i, i) for i in range(1000)]))
+    writer.close()
+    day = Day(root / "sim" / "BTC-USD" / "TRADES", "TRADES", MIDNIGHT // NANOS_PER_DAY)
+    write_seal(day, measured(day))
+    writer.forget(day)
+    filler = data / "filler"
+    with filler.open("wb", buffering=0) as filling, pytest.raises(OSError, match="No space left"):
+        while True:
+            filling.write(bytes(4096))
+    late = columns_of("TRADES", [(MIDNIGHT + 2000 * 100, 2000, 2000)])
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            writer.append("sim", "BTC-USD", "TRADES", late)
+    filler.unlink()
+    writer.append("sim", "BTC-USD", "TRADES", late)
+    writer.close()
+    assert [one.wrong for one in verify(root)] == [()]
+    assert len(everything(root)) == 1001

@@ -17,7 +17,7 @@ MAYBE_EMPTY: Final = 1
 MAYBE_NULL: Final = 2
 
 _EARLIEST: Final = 946_684_800_000_000_000
-_LATEST: Final = 7_258_118_400_000_000_000
+_LATEST: Final = 4_102_444_800_000_000_000
 
 _FLOAT_TEN_TO: Final = np.array([10.0**exponent for exponent in range(23)])
 # Up to here every integer is a float, so its product or quotient with a power of ten up to 10**22 is the float
@@ -159,7 +159,7 @@ def _exponent(at, scale):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def time_of(at, nanoseconds):  # type: ignore[no-untyped-def]
-    """An integer of that many nanoseconds each, between 2000 and 2200."""
+    """An integer of that many nanoseconds each, between 2000 and 2100."""
     at, value = integer(at)
     if not _EARLIEST <= np.float64(value) * nanoseconds < _LATEST:
         return 0, 0
@@ -197,7 +197,7 @@ def iso_time(at):  # type: ignore[no-untyped-def]
         return 0, 0
     century, year, month, day = _two_digits(at), _two_digits(at + 2), _two_digits(at + 5), _two_digits(at + 8)
     hour, minute, second = _two_digits(at + 11), _two_digits(at + 14), _two_digits(at + 17)
-    if century < 20 or century > 21 or year < 0 or month < 1 or month > 12 or day < 1 or day > 31:
+    if century != 20 or year < 0 or month < 1 or month > 12 or day < 1 or day > 31:
         return 0, 0
     year += century * 100
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)

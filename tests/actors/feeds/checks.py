@@ -49,7 +49,7 @@ BATCHES: Final = {
     "liquidations": LIQUIDATIONS,
 }
 _FIRST_TIME: Final = 946_684_800 * 10**9
-_LAST_TIME: Final = 7_258_118_400 * 10**9
+_LAST_TIME: Final = 4_102_444_800 * 10**9
 
 
 def decode(feed: Feed, *frames: bytes | str, left_out: int = 0) -> Decoded:

@@ -338,7 +338,7 @@ def test_a_liquidation_without_a_price_or_a_time_is_rejected() -> None:
     )
     assert [one.reason for one in decoded.rejected] == [
         "price is not a positive number",
-        "time is unreadable or not between 2000 and 2200",
+        "time is unreadable or not between 2000 and 2100",
     ]
 
 
