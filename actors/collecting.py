@@ -47,8 +47,11 @@ class Collecting:
         it is. A symbol the exchange does not have is not kept. `SettingsError` for an exchange that does not run."""
         async with self.running(exchange) as collector:
             said: dict[str, str] = await collector.add.remote(list(symbols))
-            if unknown := [symbol for symbol, reason in said.items() if reason and reason != NO_ANSWER_YET]:
-                await collector.remove.remote(unknown)
+            unknown = [symbol for symbol, reason in said.items() if reason and reason != NO_ANSWER_YET]
+            # What was wanted before may be no more than halted.
+            known = self.endpoints[exchange].symbols
+            if new := [symbol for symbol in unknown if symbol not in known]:
+                await collector.remove.remote(new)
             added = [symbol for symbol in said if symbol not in unknown]
             self._change(exchange, self._changes.add, added)
         self._note("symbols_added", "symbols", "collected from now on", exchange=exchange, symbols=added)

@@ -151,7 +151,9 @@ class Collector:
         self._retired = True
         await self.stop()
         lost = {symbol: self._coverage.lost(symbol) for symbol in self._roster.wanted}
-        return {symbol: until[0] for symbol, until in lost.items() if until is not None}
+        # What a shard that is away has not taken ends with this process.
+        taken_ns = self._delivery.handed_on_ns
+        return {symbol: min(until[0], taken_ns) for symbol, until in lost.items() if until is not None}
 
     async def take_over(self, heard: Mapping[str, int]) -> None:
         """Who was there before has received these symbols until then (ns), and the shards have all of it; `place`

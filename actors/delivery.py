@@ -137,7 +137,8 @@ class Delivery:
         await asyncio.gather(*self._send(batches, clock_ns, wait=True))
 
     async def finish(self) -> None:
-        """Wait until the shards have everything, or have refused it, which `failed` was told."""
+        """Wait until the shards have everything, or have refused it, which `failed` was told. Those that are away are
+        not waited for: see `handed_on_ns`."""
         while tasks := [lane.task for lane in self._lanes.values() if lane.task is not None]:
             # Whoever stops waiting must not stop the calls.
             await asyncio.wait(tasks)

@@ -42,6 +42,8 @@ SNAPSHOTS_AT_ONCE: Final = 4
 _SNAPSHOT_PACE: Final = Pace(open_at_once=SNAPSHOTS_AT_ONCE, answer_s=1e9)
 #: A connection that takes over has this long to get everything; then it does with what it has.
 TAKE_OVER_S: Final = 60.0
+#: What gathered while a socket was not read has been read this long after it is read again.
+CATCH_UP_S: Final = 10.0
 
 
 #: What deribit answers to the credentials is as good as they are: "access_token" and "refresh_token".
@@ -144,8 +146,14 @@ class ExchangeConnection:
 
     @property
     def had_time(self) -> bool:
-        """Connected for so long that what is missing will not come."""
-        return self.life.state == "streaming" and time.monotonic() - self._opened_at > TAKE_OVER_S
+        """Connected, and read, for so long that what is missing will not come."""
+        read_since = max(self._opened_at, self._held_at)
+        return self.life.state == "streaming" and time.monotonic() - read_since > TAKE_OVER_S
+
+    @property
+    def caught_up(self) -> bool:
+        """Nothing that came while it was not read lies unread any more: until then what is read is of another time."""
+        return time.monotonic() - self._held_at > CATCH_UP_S
 
     def book_since(self, symbol: str) -> int | None:
         """Since when (ns) its book is in its state."""
@@ -211,7 +219,7 @@ class ExchangeConnection:
         """Leave the exchange; `run` connects again unless it is cancelled."""
         if self._transport is not None and not self._transport.is_disconnected:
             self._left = reason
-            if graceful and not self._held:
+            if graceful and self.caught_up:
                 self._heard_ns = time.time_ns()
             self._event("close", reason.encode())
             self._transport.send_close(picows.WSCloseCode.GOING_AWAY)
@@ -245,7 +253,10 @@ class ExchangeConnection:
         self.shared.recorder.frames(self.name, self.feed.url, public, times)
         decoded = self.feed.decode(frames, times)
         before, self._last_recv_ns = self._last_recv_ns, int(times[-1])
-        self._heard_ns = max(self._heard_ns, self._last_recv_ns)
+        # What lay unread was sent long before; what we leave was heard until we left. Not the latest time there ever
+        # was: the clock may have been set back.
+        if not self._left and (self.caught_up or not self._heard_ns):
+            self._heard_ns = self._last_recv_ns
         if decoded.books.num_rows and self._wants_books:
             self.books.apply(decoded.books, now)
         rows = (decoded.trades, decoded.quotes, decoded.books, decoded.derivatives, decoded.liquidations)

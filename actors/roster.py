@@ -217,7 +217,9 @@ class Roster:
         if new is None:
             return
         new.flush()
-        if new.complete or new.had_time or old.life.state in ("waiting", "connecting"):
+        # What lies unread in the old one was before all that the new one brings.
+        has_all = old.caught_up and (new.complete or new.had_time)
+        if has_all or old.life.state in ("waiting", "connecting"):
             old.successor = None
             self.connections[self.connections.index(old)] = new
             _leave([old], f"{new.name} took over")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from actors.backfill.pages import AWAY_S, Away, Pages
 from actors.backfill.records import Job, Records
-from actors.delivery import Refused
+from actors.delivery import AWAY, Refused
 from actors.feeds.feed import RestRequest
 from actors.rest_client import RestError
 from actors.routes import Routes
@@ -86,6 +86,9 @@ class Jobs:
         """How many of its trades came from backfills."""
         try:
             rows: list[dict[str, Any]] = await self._routes.shard(symbol).integrity.remote(self._exchange)
+        except (*AWAY, KeyError) as error:
+            # It comes back, or others get its symbols, which nobody has meanwhile.
+            raise Away(f"a shard is away: {error!r}", AWAY_S, tried=False) from error
         except Exception as error:
             # It is the shard that fails; what it does not take will say so.
             raise ValueError(f"a shard does not tell what it has: {error!r}") from error

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Away(Exception):
-    """The exchange's REST is away, and nothing was learned about what was to be asked; ask again in `wait_s` seconds.
+    """The exchange's REST or a shard is away, and nothing was learned of what was asked; ask again in `wait_s` seconds.
     `tried` where a request was made, and not only left undone."""
 
     def __init__(self, reason: str, wait_s: float, tried: bool) -> None:

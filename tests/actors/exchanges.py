@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 import aiohttp.web
 import pyarrow as pa
 import pytest
+import ray
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -97,6 +98,26 @@ class Kept(Whole):
             zip(batch.column("symbol").to_pylist(), numbers(batch, "trade_id"), strict=True) for batch in self.trades
         )
         return [trade_id for batch in rows for name, trade_id in batch if name == symbol]
+
+
+class Leaving(Kept):
+    """Its node is gone while `away`; counts how often it is `asked` for its account."""
+
+    away = False
+    asked = 0
+
+    async def append(self, exchange: str, streams: Mapping[str, Stream], clock_ns: int, origin: Origin) -> int:
+        self._answer()
+        return await super().append(exchange, streams, clock_ns, origin)
+
+    async def integrity(self, exchange: str) -> list[dict[str, Any]]:
+        self.asked += 1
+        self._answer()
+        return await super().integrity(exchange)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise ray.exceptions.ActorUnavailableError("its node is gone", None)
 
 
 def numbers(batch: pa.RecordBatch, name: str) -> list[int]:

@@ -1,4 +1,5 @@
-"""Journals are on the first host: whoever is to write one is there before it begins."""
+"""Journals are on the first host: whoever is to write one is there before it begins. What is collected stays so until
+somebody removes it."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from actors import collecting, succession
 from actors.collecting import Collecting
 from actors.endpoint import Endpoint
-from tests.actors.exchanges import Handle, live
+from tests.actors.exchanges import BinanceServer, Handle, live, synced
+from tests.actors.exchanges import collecting as collecting_from
+from tests.polling import until
 
 NAME = "collector:binance"
 
@@ -98,3 +101,17 @@ async def test_a_journal_that_is_wanted_while_its_collector_leaves_is_not_writte
     assert (cluster.made[-1].node, cluster.made[-1].on) == ("other", False)
     await cluster.settled()
     assert (cluster.made[-1].node, cluster.made[-1].on) == ("first", True)
+
+
+async def test_a_symbol_that_is_halted_is_still_wanted_after_somebody_asked_for_it_again(tmp_path: Path) -> None:
+    settings = live(tmp_path, list_interval_s=0.3, list_retry_s=0.3)
+    server = BinanceServer(["BTCUSDT", "ETHUSDT"])
+    server.list("BTCUSDT", "HALT")
+    async with server, collecting_from(settings, server.endpoint()) as collector:
+        await until(lambda: synced(collector, "ETHUSDT"))
+        exchanges = Collecting(settings, {NAME: Handle(collector)}, lambda *_: None, lambda *_, **__: None)
+        exchanges.endpoints = {"binance": server.endpoint()}
+        said = await exchanges.add_symbols("binance", ["BTCUSDT"])
+        assert "does not trade" in said["BTCUSDT"]
+        server.list("BTCUSDT")
+        await until(lambda: synced(collector, "BTCUSDT"))

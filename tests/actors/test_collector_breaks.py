@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from actors import frame_receiver
 from actors.feeds.binance import Binance
 from actors.feeds.feed import Proof
 from actors.integrity import combined
@@ -235,3 +236,19 @@ async def test_frames_that_a_fault_of_our_own_has_lost_are_said_to_be_missing(
         await collector.start()
         await until(lambda: len(kept.breaks) == 2)
         assert kept.breaks[1]["from_ns"] == 0
+
+
+async def test_what_is_missed_after_the_clock_was_set_back_is_looked_for_where_it_was(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept()
+    monkeypatch.setattr(frame_receiver, "time_ns", lambda: time.time_ns() + 3600 * 10**9)
+    async with BinanceServer(SYMBOLS) as server, collecting(settings, server.endpoint(), kept) as collector:
+        await until(lambda: synced(collector, *SYMBOLS))
+        monkeypatch.setattr(frame_receiver, "time_ns", time.time_ns)
+        seen = max(server.traded.values())
+        await until(lambda: max(kept.ids, default=0) > seen)
+        lost_ns = time.time_ns()
+        server.cut()
+        await until(lambda: sum(row["from_ns"] > 0 for row in kept.breaks) == 2)
+    assert all(abs(row["from_ns"] - lost_ns) < 5e9 for row in kept.breaks if row["from_ns"])
