@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -104,7 +106,6 @@ async def test_a_trade_moves_the_chart_within_250_ms(simulated: Instance) -> Non
                 }).observe(chart, { attributes: true });
             }"""
         )
-        told = await trades_told(simulated, "trades:binance:BTCUSDT", 30)
         delays: list[float] = []
 
         # Of prices that come within one frame, the last is drawn.
@@ -113,22 +114,33 @@ async def test_a_trade_moves_the_chart_within_250_ms(simulated: Instance) -> Non
             delays[:] = [seen[price] - at for price, at in told.items() if price in seen]
             return len(delays) > 3
 
-        await until(drawn)
+        async with trades_told(simulated, "trades:binance:BTCUSDT") as told:
+            await until(drawn, 30)
         assert sorted(delays)[len(delays) // 2] < SEEN_MS, delays
         assert max(delays) < 4 * SEEN_MS, delays
 
 
-async def trades_told(instance: Instance, topic: str, count: int) -> dict[str, float]:
-    """By the price of the last trade of each update, when (ms) it was told."""
+@asynccontextmanager
+async def trades_told(instance: Instance, topic: str) -> AsyncIterator[dict[str, float]]:
+    """By the price of the last trade of each update, when (ms) it was told; more as they come."""
     found: dict[str, float] = {}
-    async with websockets.connect(f"{instance.url.replace('http', 'ws')}/ws") as socket, asyncio.timeout(30):
-        await socket.send(json.dumps({"type": "subscribe", "topics": [topic]}))
-        while len(found) < count:
-            said = json.loads(await socket.recv())
+
+    async def listen(socket: websockets.ClientConnection) -> None:
+        async for message in socket:
+            said = json.loads(message)
             if said["type"] == "update":
                 price = f"{said['data'][-1]['price']}".removesuffix(".0")
                 found.setdefault(price, time.time() * 1000)
-    return found
+
+    async with websockets.connect(f"{instance.url.replace('http', 'ws')}/ws") as socket:
+        await socket.send(json.dumps({"type": "subscribe", "topics": [topic]}))
+        listening = asyncio.create_task(listen(socket))
+        try:
+            yield found
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
 
 
 async def test_the_chart_goes_on_by_itself_after_its_server_was_gone_for_a_minute(simulated: Instance) -> None:
