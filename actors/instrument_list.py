@@ -61,12 +61,14 @@ class InstrumentList:
         while True:
             known = await self.read(())
             listed.set()
-            # What is refused may be no more than halted.
-            often = known and not self._roster.refused
-            wait = self._settings.list_interval_s if often else self._settings.list_retry_s
+            due = time.monotonic() + self._settings.list_interval_s
+            while time.monotonic() < due and not self._due.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), self._settings.list_retry_s)
+                # What is refused, which may be at any time, may be no more than halted.
+                if not known or self._roster.refused:
+                    break
             self._due.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), wait)
 
     async def read(self, symbols: Sequence[str]) -> bool:
         """Ask for everything that these, and those that are collected, can be; whether that worked."""

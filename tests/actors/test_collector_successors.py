@@ -74,7 +74,7 @@ async def test_an_exchange_that_asks_to_connect_again_is_followed(settings: Sett
 
 
 async def test_symbols_added_and_removed_meanwhile_are_so_on_both_connections(settings: Settings) -> None:
-    settings = live(settings.data, list_retry_s=1e-6)
+    settings = live(settings.data, list_retry_s=0.01)
     kept = Kept()
     async with BinanceServer(SYMBOLS) as server, collecting(settings, server.endpoint(), kept) as collector:
         server.list("SOLUSDT")

@@ -139,7 +139,7 @@ async def test_an_unknown_symbol_is_refused_with_what_it_may_have_meant_and_the_
 
 
 async def test_a_symbol_that_was_listed_a_moment_ago_is_found(settings: Settings, server: BinanceServer) -> None:
-    settings = live(settings.data, list_retry_s=1e-6)
+    settings = live(settings.data, list_retry_s=0.01)
     async with collecting(settings, server.endpoint("BTCUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT"))
         server.list("NEWUSDT")
@@ -189,7 +189,7 @@ async def test_symbols_added_while_the_list_is_awaited_are_subscribed_once(
 async def test_symbols_added_while_nothing_runs_are_collected_from_the_start_on(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, server: BinanceServer
 ) -> None:
-    settings = live(settings.data, list_retry_s=1e-6)
+    settings = live(settings.data, list_retry_s=0.01)
     monkeypatch.setattr("actors.collector.CHANGE_TIMEOUT_S", 0.1)
     async with collecting(settings, server.endpoint("BTCUSDT")) as collector:
         await until(lambda: synced(collector, "BTCUSDT"))
@@ -237,6 +237,18 @@ BOGUS = {
     "kraken": "NOSUCH/USD",
     "okx": "NOSUCH-USDT",
 }
+
+
+async def test_a_symbol_that_is_halted_at_the_start_is_collected_soon_after_it_trades(
+    settings: Settings, server: BinanceServer
+) -> None:
+    settings = live(settings.data, list_interval_s=3600, list_retry_s=0.1)
+    server.list("BTCUSDT", "HALT")
+    async with collecting(settings, server.endpoint("BTCUSDT", "ETHUSDT")) as collector:
+        await until(lambda: synced(collector, "ETHUSDT"))
+        assert "BTCUSDT" in (await collector.status())["refused"]
+        server.list("BTCUSDT")
+        await until(lambda: synced(collector, "BTCUSDT"))
 
 
 @pytest.mark.parametrize("exchange", list(BOGUS))
