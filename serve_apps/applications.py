@@ -149,7 +149,7 @@ def live_application(settings: Settings, lane_port: int | None = None, elsewhere
             except BadRequest as error:
                 raise Refused(str(error)) from None
 
-        live = LiveApp(settings.live_feed, LiveActors(symbols), symbols, authenticate)
+        live = LiveApp(settings.live_feed, LiveActors(symbols), symbols, authenticate, settings.security.production)
         app = Measured(_metered(live, "live", settings))
         # Addresses may hold tokens: what is not a warning is not logged. The application counts its connections.
         options = {

@@ -24,6 +24,11 @@ def is_here(client: str) -> bool:
     return client.startswith("127.") or client == "::1"
 
 
+def is_unheard(scope: Scope) -> bool:
+    """Whether nobody on the way hears what is said: it is encrypted, or stays on this machine."""
+    return header_of(scope, b"x-forwarded-proto") == b"https" or is_here(client_of(scope))
+
+
 @functools.lru_cache(4096)
 def _named(text: str) -> str:
     try:

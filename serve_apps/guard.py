@@ -31,7 +31,7 @@ from serve_apps.asgi import (
     send_whole,
 )
 from serve_apps.auth_identity import IDENTITY, Identities, Identity, credentials
-from serve_apps.client_address import client_of, is_here
+from serve_apps.client_address import client_of, is_here, is_unheard
 from serve_apps.exports import EXPORT
 from serve_apps.rate_limits import RateLimits
 from serve_apps.reports_publishing import KEY_HEADER, MOST_BODY_BYTES, REPORTS
@@ -246,8 +246,7 @@ class Guard:
         if (
             self._rules.only_tls
             and (scope["path"] in SIGN_IN or credentials(scope) is not None or header_of(scope, KEY_HEADER) is not None)
-            and header_of(scope, b"x-forwarded-proto") != b"https"
-            and not is_here(client_of(scope))
+            and not is_unheard(scope)
         ):
             raise BadRequest(403, "Passwords, tokens and keys are taken over HTTPS only.")
 

@@ -23,6 +23,7 @@ from serve_apps.asgi import (
     send_problem,
     send_whole,
 )
+from serve_apps.client_address import is_unheard
 from serve_apps.live_client import FAILED, TRY_AGAIN, UNKNOWN_USER
 from serve_apps.live_feed import Feed, Source
 from serve_apps.live_session import Authenticate, Refused, Session, anybody
@@ -47,7 +48,8 @@ log = structlog.get_logger(__name__)
 
 
 class LiveApp:
-    """ASGI application; its life cycle is that of the feed. `symbols`: what there is, for `/ws/{symbol}`."""
+    """ASGI application; its life cycle is that of the feed. `symbols`: what there is, for `/ws/{symbol}`. With
+    `only_tls` nobody shows a token or key where others may hear it."""
 
     def __init__(
         self,
@@ -55,11 +57,13 @@ class LiveApp:
         source: Source,
         symbols: Symbols,
         authenticate: Authenticate = anybody,
+        only_tls: bool = False,
     ) -> None:
         self.feed = Feed(settings, source)
         self._settings = settings
         self._symbols = symbols
         self._authenticate = authenticate
+        self._only_tls = only_tls
         self._connections = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +92,17 @@ class LiveApp:
                 client.close(TRY_AGAIN, "this server stops; connect again")
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _authenticated(self, scope: Scope) -> Authenticate:
+        if not self._only_tls or is_unheard(scope):
+            return self._authenticate
+
+        async def without_token(token: str | None) -> float | None:
+            if token is not None:
+                raise Refused("Tokens and keys are taken over HTTPS only.")
+            return await self._authenticate(None)
+
+        return without_token
+
     # ---- WebSockets
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +110,7 @@ class LiveApp:
             return
         # A browser sees why it is closed only after it was let in.
         await send({"type": "websocket.accept"})
-        session = Session(self.feed, self._authenticate)
+        session = Session(self.feed, self._authenticated(scope))
         client = session.client
         if self._connections >= self._settings.max_connections:
             client.close(TRY_AGAIN, "too many connections; connect again later")
@@ -165,7 +180,7 @@ class LiveApp:
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = _query(scope)
-        session = Session(self.feed, self._authenticate)
+        session = Session(self.feed, self._authenticated(scope))
         if self._connections >= self._settings.max_connections:
             await send_problem(send, 503, "There are too many connections; try again later.", [(b"retry-after", b"5")])
             return

@@ -119,9 +119,9 @@ class World:
         await self.hub.take(packed(parcel))
 
     @asynccontextmanager
-    async def serving(self, authenticate: Authenticate = anybody) -> Any:
+    async def serving(self, authenticate: Authenticate = anybody, only_tls: bool = False) -> Any:
         """The feed on a real server; its port and the application."""
-        app = LiveApp(self.settings, self, lambda: {"binance": ["BTCUSDT", "ETHUSDT"]}, authenticate)
+        app = LiveApp(self.settings, self, lambda: {"binance": ["BTCUSDT", "ETHUSDT"]}, authenticate, only_tls)
         config = uvicorn.Config(
             app,
             port=0,

@@ -90,3 +90,26 @@ async def test_a_fresh_token_that_is_bad_closes_with_a_reason_that_fits(tmp_path
         assert len(asked.refusals[0]) > 123
     finally:
         await system.end()
+
+
+@pytest.mark.parametrize(("said", "code"), [("http", 4001), ("https", None)])
+async def test_in_production_no_token_is_taken_where_others_may_hear_it(
+    tmp_path: Path, said: str, code: int | None
+) -> None:
+    system, world = await private(tmp_path), World()
+    key = await system.accounts.add_key("rita", "bot", "readonly", None, "rita")
+    asked = Asked(system)
+    # As the edge says it.
+    headers = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": said}
+    try:
+        async with (
+            world.serving(asked, only_tls=True) as (port, _),
+            connected(port, f"/ws?token={key['key']}", additional_headers=headers) as client,
+        ):
+            if code is None:
+                await client.subscribe(TOPIC)
+            else:
+                assert await client.close_code(10) == code
+        assert asked.refusals == []
+    finally:
+        await system.end()
