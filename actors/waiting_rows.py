@@ -5,6 +5,7 @@ there is room. What waits is bounded in both; what had no room, the oldest, is c
 import contextlib
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -109,8 +110,11 @@ class WaitingRows:
     def _forget_dropped(self) -> None:
         """What the spool had no room for, the oldest, goes from memory too: or that would grow for as long as the
         database is away."""
-        while (record := self._queue[0].record) is not None and not self.spool.holds(record):
-            self._held -= self._queue.popleft().rows is not None
+        first = takewhile(lambda one: one.record is None or not self.spool.holds(one.record), self._queue)
+        for waiting in [one for one in first if one.record is not None]:
+            # Before it are only those that the disk did not take.
+            self._queue.remove(waiting)
+            self._held -= waiting.rows is not None
             self.dropped += 1
 
     def _let_go(self) -> None:
