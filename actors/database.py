@@ -20,6 +20,7 @@ import pyarrow as pa
 import structlog
 
 from actors.metering import meters
+from actors.own_process import is_made_again
 from actors.parcels import Parcel, Stream, packed
 from actors.reconciling import Counted
 from actors.waiting_rows import MAX_ROWS, Waiting, WaitingRows
@@ -68,7 +69,9 @@ class Database:
         self._kinds = stored_kinds(settings)
         # What a replay brings is old already.
         self._replayed = replayed = settings.replay_folder is not None
-        self._retention = {str(table): None if replayed else days for table, days in settings.retention.items()}
+        kept = {str(table): None if replayed else days for table, days in settings.retention.items()}
+        # They may be kept for longer by now, as who watches tells in a moment: until then none go.
+        self._retention = {} if is_made_again() else kept
         self._clock = clock
         self._version = 0
         self._waiting = WaitingRows(settings.data / "spool", settings.sinks.spool_bytes, settings.sinks.max_pending)

@@ -91,6 +91,13 @@ def give_way(steps: int) -> None:
             os.setpriority(os.PRIO_PROCESS, int(thread.name), now + steps)
 
 
+def is_made_again() -> bool:
+    """Whether this process was restarted: it is made with what held when its actor was started at first."""
+    import ray
+
+    return bool(ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed)
+
+
 def keep_what_there_is() -> None:
     """Let the garbage collector look at what comes from now on alone. To look at the modules, which stay anyway, holds
     everything up for a quarter of a second each time."""

@@ -74,8 +74,9 @@ class Places:
         self.shards: dict[int, Any] = {}
         #: The node of each.
         self._on: dict[int, str] = {}
-        #: Who reads each disk, where there are several; and since when one is not there.
+        #: Who reads each disk, where there are several, and on which node; and since when one is not there.
         self._readers: dict[str, Any] = {}
+        self._reading_on: dict[str, str] = {}
         self._missing: dict[str, float] = {}
         self._watch: asyncio.Task[None] | None = None
         self._held: list[Series] = []
@@ -192,6 +193,7 @@ class Places:
             for disk, node in disks.items():
                 if disk not in self._readers:
                     self._readers[disk] = self._start_node(disk, node)
+                    self._reading_on[disk] = node
         for number in self.placement.running:
             there = disks.get(self.placement.disks[number])
             if there is None or self._on.get(number) == there:
@@ -297,8 +299,8 @@ class Places:
     async def _look(self) -> None:
         disks = await self._nodes.look()
         now = time.monotonic()
-        for disk in self._readers.keys() - disks.keys():
-            # One that comes back has another reader.
+        for disk in [disk for disk in self._readers if disks.get(disk) != self._reading_on[disk]]:
+            # One that comes back has another reader, also where its node has come back as another one meanwhile.
             del self._readers[disk]
             await self._end(directory.node_name(disk))
         if await self._start_actors(disks):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import ray
+import structlog
 
 from actors import surveys
 from actors.accounts import Accounts
@@ -73,6 +74,8 @@ WATCH_INTERVAL_S = 0.5
 #: How everything is goes to Redis this often.
 HEALTH_INTERVAL_S = 2.0
 STOP_TIMEOUT_S = 3.0
+#: A start that failed is tried again after this time, where nobody else would.
+RETRY_S = 5.0
 #: Tables of quotes a shard keeps for a market watch that is away: only the newest matter once it is back.
 QUOTES_WAITING = 8
 STOP_ORDER = (
@@ -91,6 +94,9 @@ IN_THEIR_PLACE = (
 )
 #: Who goes by settings that may change.
 CONFIGURED = ("shard:", MARKET_WATCH, DATABASE)
+
+
+log = structlog.get_logger(__name__)
 
 
 class Supervisor:
@@ -112,7 +118,8 @@ class Supervisor:
         self._settling = Settling(self._misplaced, self._go_home)
         #: Of this process, whatever is installed later.
         self._code = code()
-        if ray.get_runtime_context().was_current_actor_reconstructed:
+        self._made_again = ray.get_runtime_context().was_current_actor_reconstructed
+        if self._made_again:
             # Whoever told me to start does not know that I died.
             find_actor(SUPERVISOR).start.remote()
 
@@ -122,8 +129,19 @@ class Supervisor:
     async def start(self) -> None:
         """Start everything, or find it running; returns when all actors have answered.
 
-        Raises `CaptureError` when the captures of a replay cannot be read, `SettingsError` when nothing is to collect.
+        Raises `CaptureError` when the captures of a replay cannot be read, `SettingsError` when nothing is to collect;
+        but once everything has run, it is tried until it works: a disk is full, a host is lost just now.
         """
+        while True:
+            try:
+                return await self._begin()
+            except Exception as error:
+                if not self._made_again:
+                    raise
+                log.error("not everything can be found again now", error=repr(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _begin(self) -> None:
         settings = self._settings
         await self._exchanges.find()
         endpoints = self._exchanges.endpoints
@@ -151,8 +169,9 @@ class Supervisor:
 
         if self._places is None:
             known, collectors = self._known_symbols, lambda: self._exchanges.all
-            self._places = Places(settings, start_shard, self._start_node, self._end, collectors, known)
-            await self._places.begin()
+            places = Places(settings, start_shard, self._start_node, self._end, collectors, known)
+            await places.begin()
+            self._places = places
         self._exchanges.begin(make_collector, self._places.introduce, self._places.node_of)
         for provider, poller in (("yahoo", settings.pollers.yahoo), ("polygon", settings.pollers.polygon)):
             if poller.enabled:
@@ -329,6 +348,8 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop in the order of the data: nothing received is left behind. Before it was up, nothing was received."""
+        # A start that fails is not tried again.
+        self._made_again = False
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

@@ -19,7 +19,9 @@ OBJECT_BYTES: Final = 8 * 1024 * 1024
 _MOST_UNPACKED: Final = 1 << 30
 
 #: What a backup may put into a data folder. Whatever else lies there belongs to a machine or a process.
-FOLDERS: Final = ("columns", "ledger", "bars", "quality", "backfill", "spool", "alerts", "archive")
+FOLDERS: Final = (
+    *("columns", "ledger", "bars", "quality", "backfill", "spool", "alerts", "archive", "reports", "configuration"),
+)
 FILES: Final = ("settings.yaml", "symbols.json")
 #: Only when they are asked for.
 JOURNAL: Final = "journal"

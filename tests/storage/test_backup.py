@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
+from actors.configuration import Configuration
+from actors.reports import Reports
+from config import load
 from storage import backup_store
 from storage.backup import BackupCancelled, Copying, found_backup, prune
 from storage.backup_manifest import OBJECT_BYTES, BackupError
@@ -324,3 +327,20 @@ def test_streams_of_files_are_cut_anywhere(
         patch.setattr("storage.backup_sources.OBJECT_BYTES", most)
         name = backup(store, data)
         assert content_of(restore(store, name, root / "restored"), "clickhouse") == content_of(data)
+
+
+async def test_reports_and_changed_settings_come_back(tmp_path: Path) -> None:
+    data, store = filled_folder(tmp_path / "data"), local(tmp_path / "backups")
+    reports = Reports(load(data))
+    said = await reports.publish({"title_vi": "Ngày", "html_vi": "<p>1</p>", "key": "daily"}, "me")
+    await reports.stop()
+    configuration = Configuration(load(data))
+    configuration.change({"retention": {"quotes": 3650}}, "keep ten years", "me", 0)
+    configuration.close()
+
+    restored = restore(store, backup(store, data, journal=True, secrets=True), tmp_path / "restored")
+
+    again = Configuration(load(restored))
+    there = Reports(load(restored))
+    assert again.settings.retention["quotes"] == 3650
+    assert (await there.report(said["id"])).pages.html_vi == "<p>1</p>"
