@@ -19,6 +19,8 @@ LONGEST_WAIT_S: Final = 60.0
 ATTEMPTS: Final = 3
 #: A connection that lives (heartbeats come) without any data for this long is doubted: another takes over.
 DATA_SILENCE_S: Final = 300.0
+#: Nor is maintenance waited out for longer: its end may be said to those only who were there at its beginning.
+MAINTENANCE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Connection:
     _next_ping: float = 0.0
     _ends: float | None = None
     _succeeding: bool = False
+    _maintained_since: float | None = None
 
     def attempting(self) -> None:
         self.state = "connecting"
@@ -142,7 +145,8 @@ class Connection:
         if notice == "reconnect":
             return self._succeed("the exchange asks to connect again")
         if notice == "maintenance":
-            self.state = "maintenance"
+            if self.state != "maintenance":
+                self.state, self._maintained_since = "maintenance", None
             return []
         # What was subscribed before may be gone, and books are.
         return [Disconnect("the exchange serves again after maintenance")] if self.state == "maintenance" else []
@@ -169,7 +173,10 @@ class Connection:
             self._next_ping = now + self.limits.ping_s
             effects.append(Ping())
         if self.state == "maintenance":
-            return effects
+            if self._maintained_since is None:
+                self._maintained_since = now
+            over = now - self._maintained_since > MAINTENANCE_S
+            return [*effects, Disconnect(f"maintenance for {MAINTENANCE_S:.0f} s")] if over else effects
         if self.watch_silence and now - self.last_heard > self.limits.silence_s:
             return [*effects, Disconnect(f"nothing received for {self.limits.silence_s:.0f} s")]
         effects += self._unanswered(now)

@@ -265,7 +265,9 @@ class MarketWatch:
             lost: pa.Table = await self._database.query.remote(_LOST)
         except (DatabaseUnavailable, ray.exceptions.RayError):
             return False
-        rows = [{**row, "closed": row["peak"], "ended": "lost", "revision": 1} for row in lost.to_pylist()]
+        rows = [
+            {**row, "closed": row["peak"], "ended": "lost", "revision": row["revision"] + 1} for row in lost.to_pylist()
+        ]
         if rows:
             await self._insert(pa.Table.from_pylist(rows, schema=ARBITRAGE))
         return True

@@ -14,7 +14,7 @@ from actors.aggregation import bar_kernels, exact_sums
 from actors.aggregation.activity import Activity
 from actors.aggregation.bar_kernels import BAR, BOUGHT, QUOTE, SOLD, STRIDE
 from actors.aggregation.bar_tables import to_bars
-from actors.aggregation.exact_sums import add
+from actors.aggregation.exact_sums import WORDS, add, rounded
 from actors.aggregation.kernel_cache import compile_anew_with
 from storage.schema import TRADES
 
@@ -40,13 +40,14 @@ def activity_bars(trades: pa.RecordBatch, wanted: Activity, symbol: str, limit: 
 
 @njit(cache=True, nogil=True)
 def _numbered(amounts, enough, numbers):  # type: ignore[no-untyped-def]
-    """Which bar each trade belongs to, and how many bars are full."""
-    number, sofar = 0, 0.0
+    """Which bar each trade belongs to, and how many bars are full. Ten times 0.1 is 1, as it is in their volume."""
+    number, sofar = 0, np.zeros(WORDS, np.uint64)
     for at in range(len(amounts)):
         numbers[at] = number
-        sofar += amounts[at]
-        if sofar >= enough:
-            number, sofar = number + 1, 0.0
+        add(sofar, 0, amounts[at])
+        if rounded(sofar, 0) >= enough:
+            number += 1
+            sofar[:] = 0
     return number
 
 

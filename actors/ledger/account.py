@@ -10,7 +10,7 @@ import numpy as np
 
 from actors.feeds.feed import Proof
 from actors.ledger.ranges import Ids, Ranges
-from actors.ledger.series import FAR_AHEAD, Found, Hole, Series
+from actors.ledger.series import FAR_AHEAD, FAR_BEHIND, Found, Hole, Series
 from storage.ledger_log import Checkpoint, Gap
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -249,11 +249,15 @@ class Account:
             self._series.see(gap.last_id or 0, gap.to_ns)
         missing = self._series.missing
         found = Found([], [], Ranges())
+        known = None if self._series.first is None else (self._series.last + FAR_BEHIND, self._series.last_ns)
         for starts, ids, ts in stored:
             self._first_ns = self._first_ns or int(ts.min())
             self._last_ns = max(self._last_ns, int(ts.max()))
             if self.proof == "ids":
-                holes, anew, _ = self._series.take(starts, ids, ts, live=True)
+                if known is not None and (before := (starts > known[0]) & (ts < known[1])).any():
+                    # Of the series before the one the checkpoint speaks of.
+                    starts, ids, ts = starts[~before], ids[~before], ts[~before]
+                holes, anew, _ = self._series.take(starts, ids, ts, live=True) if len(ids) else Found([], [], Ranges())
                 found.anew.extend(anew)
                 found.holes[:] = [hole for hole in (*found.holes, *holes) if missing.hull(hole.first, hole.last)]
         self._since = self._since or self._first_ns

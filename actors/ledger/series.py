@@ -123,7 +123,9 @@ class Series:
             self.last = max(self.last, int(ids.max()))
             return found
         spread = int(ids.max()) - int(starts.min())
-        if self.first is None or spread < max(_CLOSE, 4 * len(ids)):
+        # Which series came first only the time says.
+        anew = spread > FAR_BEHIND and bool(((np.diff(ids) < -FAR_BEHIND) & (np.diff(ts) > 0)).any())
+        if not anew and (self.first is None or spread < max(_CLOSE, 4 * len(ids))):
             order = np.argsort(ids, kind="stable")
             starts, ids, ts = starts[order], ids[order], ts[order]
         if (starts != ids).any():

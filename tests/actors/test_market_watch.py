@@ -402,3 +402,16 @@ async def test_from_real_connections_to_redis_and_clickhouse_and_without_a_dead_
     for one in servers.values():
         await one.stop()
     print(f"dropped {took * 1000:.0f} ms after its connection ended")
+
+
+async def test_an_episode_that_had_opened_again_at_one_time_is_closed_as_lost_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `Arbitrage._begin_anew` leaves it: open with revision 2. The table keeps the highest revision.
+    lost = dict.fromkeys(ARBITRAGE.names, 1) | {
+        **dict.fromkeys(("instrument", "kind", "buy_exchange", "buy_symbol", "sell_exchange", "sell_symbol"), "x"),
+        **{"opened": 5, "peak": 7, "closed": None, "ended": "", "revision": 2},
+    }
+    async with around(tmp_path, open_before=[lost]) as one:
+        await until(lambda: len(one.told.stored) == 1)
+        assert one.told.stored[0]["revision"] > 2

@@ -20,13 +20,13 @@ rows = st.lists(st.tuples(st.integers(0, 20), amounts, amounts, st.integers(0, 1
 
 def reference(given: list[tuple[Any, ...]], wanted: Activity) -> list[dict[str, Any]]:
     bars: list[list[tuple[Any, ...]]] = [[]]
-    sofar = 0.0
+    sofar: list[float] = []
     for row in sorted(given, key=lambda row: (row[1], row[2])):
         bars[-1].append(row)
-        sofar += {"tick": 1.0, "volume": row[4], "dollar": row[3] * row[4]}[wanted.kind]
-        if sofar >= wanted.amount:
+        sofar.append({"tick": 1.0, "volume": row[4], "dollar": row[3] * row[4]}[wanted.kind])
+        if math.fsum(sofar) >= wanted.amount:
             bars.append([])
-            sofar = 0.0
+            sofar = []
     return [
         {
             "time": mine[0][1],
@@ -74,3 +74,10 @@ def test_timeframes_are_none_of_these() -> None:
 def test_what_is_no_timeframe_is_said_with_what_there_is(name: str) -> None:
     with pytest.raises(ValueError, match=r"above 0|must be one of: 1s, 1m, .*tick:N"):
         activity(name)
+
+
+def test_ten_trades_of_a_tenth_are_one() -> None:
+    rows = [("BTCUSDT", NOON + number, number, 100.0, 0.1, 0) for number in range(1, 31)]
+    made = activity_bars(trades(rows), Activity("volume", 1.0), "BTCUSDT", 100)
+    found = [(row["trade_count"], row["volume"], row["closed"]) for row in made.to_pylist()]
+    assert found == [(10, 1.0, True)] * 3

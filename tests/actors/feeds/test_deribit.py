@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from actors.connection import Connection, Disconnect, Effect, Subscribe
 from actors.feeds.deribit import Deribit
 from actors.feeds.feed import ALL_CHANNELS, Channel, Credentials
 from storage.schema import BROKEN, CHANGE, SNAPSHOT
@@ -375,3 +376,25 @@ def test_empty_lists_decode_to_empty_batches() -> None:
     decoded = Deribit([], ENDPOINT).decode([], np.array([], np.int64))
     assert isinstance(decoded.trades, pa.RecordBatch)
     assert all(not found for found in all_rows([decoded]))
+
+
+def test_what_was_refused_for_maintenance_is_asked_for_again() -> None:
+    """Nobody says that it is over to who was not there when it began."""
+    feed, life = Deribit([PERPETUAL, "ETH-PERPETUAL"], ENDPOINT), Connection(Deribit.limits)
+    life.opened(0.0, 0.5)
+    life.queue(feed.greet())
+    asked = feed.subscribe([PERPETUAL]) + feed.subscribe(["ETH-PERPETUAL"])
+    life.ask([PERPETUAL, "ETH-PERPETUAL"], asked, 0.0)
+    granted, refused = (json.loads(message) for message in asked)
+    answers = [
+        {"jsonrpc": "2.0", "id": granted["id"], "result": granted["params"]["channels"]},
+        {"jsonrpc": "2.0", "id": refused["id"], "error": {"code": 11051, "message": "system_maintenance"}},
+    ]
+    decoded = feed.decode([json.dumps(answer).encode() for answer in answers], np.full(2, 1_700_000_000 * 10**9))
+    life.heard(1.0, data=True)
+    life.answered(decoded.subscribed)
+    effects: list[Effect] = [effect for notice in decoded.notices for effect in life.noticed(notice)]
+    for second in range(1, 4000):
+        life.heard(float(second), data=True)
+        effects += life.tick(float(second))
+    assert any(isinstance(effect, Subscribe | Disconnect) for effect in effects)

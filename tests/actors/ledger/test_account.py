@@ -509,3 +509,42 @@ def test_windows_survive_a_crash() -> None:
     assert [window(gap)[:2] for gap in symbol.account.open.values()] == [(ns(2), ns(4))]
     symbol.account.broke(ns(2), ns(4), "connection lost", symbol.now)
     assert len(symbol.account.open) == 1
+
+
+def test_ids_that_began_anew_are_no_gap_after_a_restart_either() -> None:
+    symbol = Symbol()
+    live(symbol, 900_000, 900_001, times=[ns(1), ns(2)])
+    live(symbol, 1, 2, 3, times=[ns(3), ns(4), ns(5)])
+    assert not symbol.account.open
+    symbol.check_point()
+    live(symbol, 4, 5, times=[ns(6), ns(7)])
+    # Killed; the files of the day are read again, which are in the order of time.
+    told: list[Gap] = []
+    account = Account("okx", "BTC-USDT", "ids", told.append)
+    account.restore(symbol.disk.checkpoint, list(symbol.disk.gaps.values()))
+    ids = np.array([900_000, 900_001, 1, 2, 3, 4, 5])
+    account.rows = len(ids)
+    account.recover([(ids, ids, np.array([ns(i) for i in range(1, 8)]))], symbol.now + SECOND)
+    assert [(gap.first_id, gap.last_id, gap.reason) for gap in account.open.values()] == []
+
+
+def test_ids_that_begin_anew_within_a_batch_are_no_gap() -> None:
+    symbol = Symbol()
+    live(symbol, 900_000, times=[ns(1)])
+    live(symbol, 900_001, 1, 2, times=[ns(2), ns(3), ns(4)])
+    live(symbol, 3, times=[ns(5)])
+    assert [(gap.first_id, gap.last_id, gap.reason) for gap in symbol.account.open.values()] == []
+    assert symbol.row["last_id"] == 3
+
+
+def test_ids_that_began_anew_are_no_gap_after_a_restart_without_a_checkpoint_either() -> None:
+    symbol = Symbol()
+    live(symbol, 900_000, 900_001, times=[ns(1), ns(2)])
+    live(symbol, 1, 2, 3, times=[ns(3), ns(4), ns(5)])
+    told: list[Gap] = []
+    account = Account("okx", "BTC-USDT", "ids", told.append)
+    account.restore(symbol.disk.checkpoint, list(symbol.disk.gaps.values()))
+    ids = np.array([900_000, 900_001, 1, 2, 3])
+    account.rows = len(ids)
+    account.recover([(ids, ids, np.array([ns(i) for i in range(1, 6)]))], symbol.now + SECOND)
+    assert [(gap.first_id, gap.last_id, gap.reason) for gap in account.open.values()] == []
