@@ -40,7 +40,7 @@ from serve_apps.cache_redis import Shelf
 from serve_apps.cache_routes import CacheRoutes
 from serve_apps.compressed import Compressed
 from serve_apps.data import build as build_data
-from serve_apps.fast_lane import LOOPBACK, FastLane
+from serve_apps.fast_lane import LOOPBACK, FastLane, ThroughServe
 from serve_apps.guard import Guard, Rules, api_rules, data_rules, page_rules
 from serve_apps.live import LiveApp
 from serve_apps.live_session import Refused
@@ -251,8 +251,8 @@ def _application(
     lane_port: int | None,
     elsewhere: bool = False,
 ) -> Any:
-    def build_and_keep() -> Measured | FastLane:
-        app = build()
+    def build_and_keep() -> ThroughServe:
+        app = ThroughServe(build())
         keep_what_there_is()
         return app
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from cluster.instance import Instance as Running
+from serve_apps.data_answers import WHOLE_REPLY_BYTES
 from storage.redis_consumer import Batch, Consumer
 from storage.redis_streams import Hole
 from tests.cluster.running import Instance, command, command_line, rayfeed_up
@@ -215,6 +217,20 @@ def test_a_killed_edge_listens_again(lively: Instance) -> None:
             return False
 
     wait_until(answers)
+
+
+def test_serves_own_proxy_gives_large_answers_whole(lively: Instance) -> None:
+    """It answers while no other door of a new replica is known."""
+    port = process(lively, "DataApi").environ()["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"]
+    query = "exchange=binance&symbol=BTCUSDT&type=TRADES&start=0&end=4294967295&columns=time_ns,price64,size64,id"
+
+    def gives_a_large_one() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/data?{query}", timeout=20) as answer:
+            body = answer.read()
+        assert int(answer.headers["content-length"]) == len(body)
+        return len(body) > 2 * WHOLE_REPLY_BYTES
+
+    wait_until(gives_a_large_one)
 
 
 def test_a_killed_data_replica_is_replaced_and_the_door_says_when_to_ask_again(lively: Instance) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import pickle
 import socket
 import struct
 import threading
@@ -12,9 +13,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from serve_apps.data import DataApp
+from serve_apps.asgi import Asgi
 from serve_apps.data_answers import PIECE_BYTES, WHOLE_REPLY_BYTES
 from serve_apps.data_rows import windows
+from serve_apps.fast_lane import ThroughServe
+from serve_apps.scaling import Measured
 from storage.column_layout import marker_name
 from storage.column_reader import ColumnReader, Selection
 from storage.column_writer import ColumnWriter
@@ -32,7 +35,7 @@ def large_query(columns: list[str] = TRADES) -> str:
     return target(0, LIMIT, ",".join(columns), "LARGE-USD").partition("?")[2]
 
 
-async def messages(app: DataApp, query: str, leave_after: int | None = None) -> list[Any]:
+async def messages(app: Asgi, query: str, leave_after: int | None = None) -> list[Any]:
     """What `app` sends; the client goes away once it has sent `leave_after` messages."""
     sent: list[Any] = []
     gone = asyncio.Event()
@@ -65,6 +68,13 @@ def test_a_large_selection_is_decimated(stored: Stored, points: int) -> None:
     answer = asked(data_app(ColumnReader(stored.root), LIMIT), f"{large_query()}&max_points={points}")
     stride = -(-300_000 // points)
     assert answer.binary == expected(stored.rows[LARGE], TRADES, 0, LIMIT, stride)
+
+
+async def test_serves_own_proxy_can_pickle_what_is_sent(stored: Stored) -> None:
+    app = ThroughServe(Measured(data_app(ColumnReader(stored.root), LIMIT)))
+    sent = pickle.loads(pickle.dumps(await messages(app, large_query())))
+    _, _, binary = b"".join(message.get("body", b"") for message in sent).partition(b"\n")
+    assert binary == expected(stored.rows[LARGE], TRADES, 0, LIMIT)
 
 
 async def test_a_small_reply_is_one_message_and_a_large_one_is_pieces_of_the_maps(stored: Stored) -> None:
