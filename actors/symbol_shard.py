@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import structlog
 
 from actors.archived_days import ArchivedDays
 from actors.day_keeper import DayKeeper
@@ -62,6 +63,8 @@ RECONCILE_INTERVAL_S = 5.0
 RETRY_S = 1.0
 
 _QUOTE = [column for column in COLUMNS["MD"] if column not in ("price", "volume", "best_bid", "best_ask")]
+
+log = structlog.get_logger(__name__)
 
 _STEPS = Durations("rayfeed_step_duration_seconds")
 
@@ -118,7 +121,8 @@ class SymbolShard:
         self._intake = Intake(self._held, self._telling, self._counts)
         self._open_due = 0.0
         self._blocked = ""
-        self._failure = ""
+        #: By the step that failed when it was last taken, why.
+        self._failures: dict[str, str] = {}
         self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
         self._days = DayKeeper(settings, self._writer, self._durability, archived)
         for exchange, symbol in self._held.stored():
@@ -304,7 +308,7 @@ class SymbolShard:
             "index": self.index,
             "pid": os.getpid(),
             **where_it_is(),
-            "failure": self._blocked or self._durability.failure or self._failure,
+            "failure": self._blocked or self._durability.failure or "; ".join(self._failures.values()),
             "symbols": self._bars.symbols,
             "batches_waiting": len(self._pending),
             "sinks_waiting": self._telling.pending,
@@ -322,15 +326,19 @@ class SymbolShard:
         self._featureless = {one for one in self._featureless if one[:2] not in gone}
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
-        try:
-            while True:
-                await asyncio.sleep(interval_s)
-                began = time.perf_counter()
+        name = step.__name__.lstrip("_")
+        while True:
+            await asyncio.sleep(interval_s)
+            began = time.perf_counter()
+            try:
                 await step()
-                _STEPS.observe(time.perf_counter() - began, step.__name__.lstrip("_"))
-        except Exception as error:
-            self._failure = repr(error)
-            raise
+            except Exception as error:
+                # What it stumbled over may be gone the next time.
+                self._failures[name] = repr(error)
+                log.exception("a step of a shard failed", shard=self.index, step=name)
+                continue
+            self._failures.pop(name, None)
+            _STEPS.observe(time.perf_counter() - began, name)
 
     async def _commit(self) -> None:
         """Append everything pending, one append per symbol and kind, then acknowledge it."""
@@ -347,6 +355,13 @@ class SymbolShard:
                 self._blocked = f"cannot write column files: {error.strerror}"
                 self._pending = mine + self._pending
                 await asyncio.sleep(RETRY_S)
+                continue
+            except Exception as error:
+                # Who sent them knows where they begin, and looks for them from there.
+                log.exception("a shard cannot store a batch", shard=self.index, exchange=exchange)
+                for one in mine:
+                    if not one.written.done():
+                        one.written.set_exception(error)
                 continue
             self._blocked = ""
             for one in mine:

@@ -273,6 +273,53 @@ async def test_the_clock_of_a_replay_closes_bars_and_the_wall_clock_does_not(set
     await shard.stop()
 
 
+async def test_what_cannot_be_stored_is_said_to_who_sent_it_and_stops_nobody_else(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = Shard(settings, Taken())
+    real_append = ColumnWriter.append
+
+    def stumbles(writer: ColumnWriter, exchange: str, *rest: Any) -> Any:
+        if exchange == "kraken":
+            raise OverflowError("no such trade was thought of")
+        return real_append(writer, exchange, *rest)
+
+    monkeypatch.setattr(ColumnWriter, "append", stumbles)
+    batch = {"trades": trades([("BTC-USD", NOON, 1, 1.0, 1.0, 0)])}
+    refused, stored = await asyncio.gather(
+        shard.send("kraken", batch, NOON), shard.send("coinbase", batch, NOON), return_exceptions=True
+    )
+    assert isinstance(refused, OverflowError)
+    assert stored == 0
+    monkeypatch.undo()
+    await shard.send("kraken", batch, NOON, epoch=2)
+    assert stored_ids(settings, "kraken", "BTC-USD") == stored_ids(settings, "coinbase", "BTC-USD") == [1]
+    await shard.stop()
+
+
+async def test_a_step_that_failed_is_taken_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = Shard(settings, Taken())
+    batch = {"trades": trades([("BTC-USD", NOON, 1, 1.0, 1.0, 0)])}
+    real_close = StoredBars.close
+
+    def stumbles(*_: Any) -> None:
+        raise OverflowError("no such bar was thought of")
+
+    monkeypatch.setattr(StoredBars, "close", stumbles)
+    await shard.send("coinbase", batch, NOON)
+
+    async def says_so() -> bool:
+        return "no such bar" in (await shard.status())["failure"]
+
+    async def has_gone_on() -> bool:
+        return (await shard.status())["failure"] == ""
+
+    await until(says_so)
+    monkeypatch.setattr(StoredBars, "close", real_close)
+    await until(has_gone_on)
+    await shard.stop()
+
+
 async def test_a_full_disk_delays_the_acknowledgement_and_loses_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

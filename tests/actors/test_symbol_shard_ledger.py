@@ -48,7 +48,7 @@ async def open_ids(shard: Shard) -> list[tuple[int | None, int | None]]:
     return [(gap.first_id, gap.last_id) for gap in await shard.gaps(None)]
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Instead of a write the process was killed."""
 
 
