@@ -1,20 +1,23 @@
 """The text of HAProxy's configuration, from what the front door is to be: `haproxy.cfg` beside this file, filled in."""
 
+import itertools
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
 from cluster.edge_pages import BODY_RULES, PAGE_RULES
 from cluster.instance import InstanceError
-from config.edge_settings import EdgeSettings, Network
+from config.edge_settings import EdgeSettings
 
 #: A body and the head before it fit in one buffer (`tune.bufsize`, 64 KiB).
 MAX_BODY_BYTES = 40_960
 #: Above this many requests a second none is written to the access log: a flood cannot fill the disk.
 MAX_LOGGED_PER_S = 1000
+#: HAProxy takes 64 words in a line.
+_NETWORKS_IN_A_LINE = 50
 _HOST = re.compile(r"\*|[0-9A-Za-z.:_-]+")
 _PREFIX = re.compile(r"(/[0-9A-Za-z._~-]+)+")
 
@@ -111,7 +114,7 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
         cache_object_bytes=min(4, settings.cache_mb // 2) * 2**20,
         cache_s=settings.cache_s,
         binds="\n".join(_binds(edge)),
-        connection_rules="\n".join(_connection_rules(settings)),
+        connection_rules="\n".join([*_networks(settings), *_connection_rules(settings)]),
         compression=_COMPRESSION if settings.compression else "",
         client_rules="\n".join(_client_rules(settings)),
         report_body_rules=BODY_RULES,
@@ -144,13 +147,20 @@ def _binds(edge: Edge) -> list[str]:
     return binds
 
 
+def _networks(settings: EdgeSettings) -> Iterator[str]:
+    """Who is meant by `unlimited` and `trusted`, however many: lines of the same name count together."""
+    for name, networks in (("unlimited", settings.unlimited), ("trusted", settings.trusted_proxies)):
+        yield f"    acl {name} always_false"
+        for some in itertools.batched(networks, _NETWORKS_IN_A_LINE):
+            yield f"    acl {name} src {' '.join(map(str, some))}"
+
+
 def _connection_rules(settings: EdgeSettings) -> list[str]:
     """What is decided when somebody connects, and what is written down of each request."""
     rules = []
     if settings.connections_per_client is not None:
         # A proxy's connections are those of all its clients.
-        limited = _unless_from([*settings.unlimited, *settings.trusted_proxies])
-        rules.append(f"    tcp-request connection track-sc0 {_CLIENT} table connections{limited}")
+        rules.append(f"    tcp-request connection track-sc0 {_CLIENT} table connections unless unlimited || trusted")
         rules.append(f"    tcp-request connection reject if {{ sc0_conn_cur gt {settings.connections_per_client} }}")
     if settings.access_log_sample is not None:
         rules.append(f"    log stdout format raw sample 1:{settings.access_log_sample} daemon info")
@@ -163,8 +173,7 @@ def _client_rules(settings: EdgeSettings) -> list[str]:
     """Who asks, and how often that client may."""
     rules = []
     if settings.trusted_proxies:
-        trusted = _networks(settings.trusted_proxies)
-        rules.append(f"    http-request set-var(txn.trusted) bool(true) if {{ src {trusted} }}")
+        rules.append("    http-request set-var(txn.trusted) bool(true) if trusted")
         rules.append(
             "    http-request set-var(txn.tls) bool(true) if { var(txn.trusted) -m bool }"
             " { req.hdr(X-Forwarded-Proto) -i https }"
@@ -173,13 +182,11 @@ def _client_rules(settings: EdgeSettings) -> list[str]:
     if (most := settings.connections_per_client) is not None:
         # A connection of HTTP/2 carries a hundred requests at a time, one of a proxy those of all its clients, and each
         # request holds a connection to a server.
-        limited = [f"!{{ src {_networks(settings.unlimited)} }}"] if settings.unlimited else []
-        limited += [] if settings.trusted_proxies else ["{ fc_http_major 2 }"]
-        only = f" if {' '.join(limited)}" if limited else ""
-        rules.append(f"    http-request track-sc2 {_CLIENT} table ongoing{only}")
+        only = "" if settings.trusted_proxies else " { fc_http_major 2 }"
+        rules.append(f"    http-request track-sc2 {_CLIENT} table ongoing if !unlimited{only}")
         rules.append(f"    http-request return {_TOO_MANY_ONGOING % most} if {{ sc2_conn_cur gt {most} }}")
     if (most := settings.requests_per_second) is not None:
-        rules.append(f"    http-request track-sc1 {_CLIENT} table requests{_unless_from(settings.unlimited)}")
+        rules.append(f"    http-request track-sc1 {_CLIENT} table requests unless unlimited")
         rules.append(f"    http-request return {_TOO_MANY % most} if {{ sc1_http_req_rate gt {most} }}")
     return rules
 
@@ -217,14 +224,6 @@ def _backend(name: str, route: Route) -> str:
     # Requests of several hosts take unlike long.
     text += "    balance leastconn\n" if len(route.servers) > 1 else ""
     return text + "".join(servers)
-
-
-def _unless_from(networks: Sequence[Network]) -> str:
-    return f" unless {{ src {_networks(networks)} }}" if networks else ""
-
-
-def _networks(networks: Iterable[Network]) -> str:
-    return " ".join(map(str, networks))
 
 
 def _ms(seconds: float) -> int:

@@ -121,6 +121,15 @@ async def test_a_trusted_proxy_says_who_the_client_is(open_door: Open) -> None:
     assert (await seen_headers(door, **{"X-Forwarded-Proto": "gopher"}))["x-forwarded-proto"] == "http"
 
 
+async def test_as_many_networks_as_settings_may_name_are_known(open_door: Open) -> None:
+    """A content delivery network has hundreds of them."""
+    many = [*(ip_network(f"10.0.{number // 256}.{number % 256}/32") for number in range(999)), EVERYBODY]
+    settings = EdgeSettings(requests_per_second=5, unlimited=many, trusted_proxies=many)
+    door = await open_door(settings=settings)
+    assert (await seen_headers(door, **{"X-Forwarded-For": "203.0.113.7"}))["x-forwarded-for"] == "203.0.113.7"
+    assert {await door.status("/") for _ in range(20)} == {200}
+
+
 async def test_nobody_else_says_who_the_client_is(open_door: Open) -> None:
     door = await open_door(settings=EdgeSettings(trusted_proxies=[ip_network("127.0.0.2/32")]))
     seen = await seen_headers(door, **{"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"})
