@@ -6,6 +6,7 @@ A self-signed certificate is kept and used again, so a browser's exception for i
 import contextlib
 import ipaddress
 import os
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ def self_signed(data: Path, hostname: str, now: datetime) -> Path:
             return path
     except CertificateError:
         pass
-    _write(path, _generate(["localhost", "127.0.0.1", "::1", hostname], now))
+    _write(path, _generate(["localhost", "127.0.0.1", "::1", hostname], now), path)
     return path
 
 
@@ -50,7 +51,7 @@ def your_own(certificate: Path, key: Path | None, data: Path, now: datetime) -> 
     if found.not_valid_after_utc <= now:
         raise CertificateError(f"the certificate in {certificate} expired on {found.not_valid_after_utc:%Y-%m-%d}")
     path = data / "tls" / "own.pem"
-    _write(path, pem)
+    _write(path, pem, certificate)
     return path
 
 
@@ -87,7 +88,9 @@ def _checked(pem: bytes, path: Path, key_path: Path) -> x509.Certificate:
     return certificate
 
 
-def _write(path: Path, pem: bytes) -> None:
+def _write(path: Path, pem: bytes, source: Path) -> None:
+    """Replaces the file by one that a server can read whole, with its chain: without it the door could not start again.
+    CertificateError for another."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
@@ -95,6 +98,14 @@ def _write(path: Path, pem: bytes) -> None:
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # How strong it has to be, HAProxy says.
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    try:
+        context.load_cert_chain(temporary)
+    except ssl.SSLError:
+        temporary.unlink()
+        raise CertificateError(f"a server cannot read {source} whole: a certificate of its chain is damaged") from None
     temporary.replace(path)
 
 

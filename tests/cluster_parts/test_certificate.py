@@ -110,3 +110,15 @@ def test_your_own_certificate_that_has_expired_is_refused_and_the_last_good_one_
     with pytest.raises(CertificateError, match=r"expired on \d{4}-\d\d-\d\d"):
         your_own(signed, None, tmp_path, NOW + LIFETIME)
     assert (tmp_path / "tls" / "own.pem").read_bytes() == good
+
+
+def test_a_chain_that_no_server_can_read_is_refused_and_the_last_good_one_stays(tmp_path: Path) -> None:
+    signed = self_signed(tmp_path, "host.example", NOW)
+    own = your_own(signed, None, tmp_path, NOW)
+    good = own.read_bytes()
+    renewed = tmp_path / "renewed.pem"
+    renewed.write_bytes(good + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(CertificateError, match=r"^a server cannot read .*renewed\.pem"):
+        your_own(renewed, None, tmp_path, NOW)
+    assert own.read_bytes() == good
+    assert not own.with_suffix(".new").exists()
