@@ -82,7 +82,7 @@ def market(instance: Instance) -> Any:
 
 
 def live(instance: Instance) -> Any:
-    """`/ws`, `/api/v1/stream`."""
+    """`/ws`, `/api/v1/stream`: in Serve an application of its own for each of them."""
     return live_application(load(instance.data))
 
 
@@ -132,8 +132,9 @@ def market_application(settings: Settings, redis_url: str | None = None, lane_po
 
 
 def live_application(settings: Settings, lane_port: int | None = None, elsewhere: str | None = None) -> Any:
-    """WebSockets need the lane: with `lane_port`, replicas on this node also answer there. Its own clients say who they
-    are in the address or a message, so nobody stands before it. `elsewhere` as of `data_application`."""
+    """WebSockets need the lane where HAProxy is in Serve's hands: with `lane_port`, replicas on this node also answer
+    there. Its own clients say who they are in the address or a message, so nobody stands before it. `elsewhere` as of
+    `data_application`."""
 
     def build() -> Measured | FastLane:
         stored, others = ColumnReader(on_this_node(settings).columns).symbols, OtherNodes(settings)

@@ -13,7 +13,9 @@ from ray.serve.deployment import Application
 from ray.serve.schema import ServeDeploySchema
 
 from cluster.deploying import APPLICATIONS
+from cluster.front_door import front_door
 from cluster.ray_environment import CLUSTER
+from config import load
 
 PROJECT = Path(__file__).parents[1]
 STARTED = "head_start_ray_commands"
@@ -66,8 +68,15 @@ def test_no_secret_stands_in_a_file_for_clusters() -> None:
 
 def test_the_serve_file_deploys_what_rayfeed_up_deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ServeDeploySchema.model_validate(read("serve_config.yaml"))
-    assert {one.name: one.route_prefix for one in config.applications} == APPLICATIONS
+    assert APPLICATIONS.items() <= {one.name: one.route_prefix for one in config.applications}.items()
     monkeypatch.chdir(tmp_path)
     for one in config.applications:
         builder = import_attr(one.import_path)
         assert isinstance(call_user_app_builder_with_args_if_necessary(builder, one.args), Application)
+
+
+def test_the_serve_file_answers_where_the_front_door_would(tmp_path: Path) -> None:
+    """WebSockets too: without a front door Serve is who leads to them."""
+    ports = dict.fromkeys(("serve", *APPLICATIONS, "edge metrics"), 1)
+    led = {route.prefix or "/" for route in front_door(load(tmp_path, {"edge": {"tls": False}}), ports).routes}
+    assert {one["route_prefix"] for one in read("serve_config.yaml")["applications"]} == led

@@ -71,7 +71,7 @@ def test_it_has_only_fields_that_kuberay_knows() -> None:
 def test_it_deploys_what_rayfeed_up_deploys_where_the_data_is() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load(_service()["spec"]["serveConfigV2"]))
     own = ServeDeploySchema.model_validate(yaml.safe_load((PROJECT / "serve_config.yaml").read_text()))
-    assert {one.name: one.route_prefix for one in config.applications} == APPLICATIONS
+    assert {one.name: one.route_prefix for one in config.applications} == {**APPLICATIONS, "sockets": "/ws"}
     for one, other in zip(config.applications, own.applications, strict=True):
         assert one.import_path == other.import_path
         assert one.args == {"data": "/data"}
