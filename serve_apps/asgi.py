@@ -115,7 +115,8 @@ async def is_request(scope: Scope, receive: Receive, send: Send) -> bool:
     if scope["type"] == "lifespan":
         await serve_lifespan(receive, send)
     elif scope["type"] == "websocket":
-        await send({"type": "websocket.close"})
+        # Serve's own proxy does not know that it may be left out.
+        await send({"type": "websocket.close", "code": 1000})
     elif scope["method"] == "OPTIONS":
         await send_options(send)
     else:

@@ -269,4 +269,4 @@ async def test_a_websocket_is_turned_away(tmp_path: Path) -> None:
         return {"type": "websocket.connect"}
 
     await data_app(ColumnReader(tmp_path), LIMIT)({"type": "websocket", "path": "/api/data"}, receive, send)
-    assert sent == [{"type": "websocket.close"}]
+    assert sent == [{"type": "websocket.close", "code": 1000}]
