@@ -14,9 +14,10 @@ from config.live_settings import LiveFeedSettings
 from serve_apps.live_topics import Topic
 from serve_apps.live_updates import Update
 
-#: Close codes: who it is is not known (any more), something failed here, come again later.
+#: Close codes: who it is is not known (any more), it says too much, something failed here, come again later.
 UNKNOWN_USER: Final = 4001
 TOO_FAST: Final = 1008
+TOO_LARGE: Final = 1009
 FAILED: Final = 1011
 TRY_AGAIN: Final = 1013
 #: Bytes; a close frame has room for no more.
@@ -29,7 +30,13 @@ _KINDS: Final = {
     "the token has expired": "expired",
     "too many connections; connect again later": "refused",
 }
-_CODES: Final = {UNKNOWN_USER: "refused", TOO_FAST: "too fast", FAILED: "failed", TRY_AGAIN: "stopped"}
+_CODES: Final = {
+    UNKNOWN_USER: "refused",
+    TOO_FAST: "too fast",
+    TOO_LARGE: "too large",
+    FAILED: "failed",
+    TRY_AGAIN: "stopped",
+}
 _CLOSED: Final = Counted(
     "rayfeed_live_clients_closed_total", *((reason,) for reason in sorted({*_KINDS.values(), *_CODES.values()}))
 )

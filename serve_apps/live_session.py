@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from serve_apps.live_client import TOO_FAST, UNKNOWN_USER, Client, Subscription
+from serve_apps.live_client import TOO_FAST, TOO_LARGE, UNKNOWN_USER, Client, Subscription
 from serve_apps.live_feed import Away, Feed, Rows
 from serve_apps.live_topics import CHART, TOPICS, InvalidTopic, Topic, interval_of
 from serve_apps.live_updates import message
@@ -89,6 +89,10 @@ class Session:
             return
         if not isinstance(text, str):
             self.fail("invalid_message", "Say it as JSON, in a text message.")
+            return
+        # Serve's own proxy, unlike the lane, lets longer ones through.
+        if len(text) > self._feed.settings.max_message_bytes:
+            self.client.close(TOO_LARGE, "the message is too long")
             return
         try:
             command = _decode(text)

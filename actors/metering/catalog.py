@@ -134,7 +134,9 @@ METRICS: Final = (
     _gauge("live_subscriptions", "", "Topics they look at, each client's counted."),
     _counter("live_messages", "", "Messages put for them."),
     _counter("live_messages_dropped", "", "Messages that waited for a client that was closed."),
-    _counter("live_clients_closed", "reason", "Clients closed: slow, too fast, expired, refused, stopped, failed."),
+    _counter(
+        "live_clients_closed", "reason", "Clients closed: slow, too fast, too large, expired, refused, stopped, failed."
+    ),
     _counter("live_gaps", "", "Times clients were told that something was lost."),
     _gauge("live_log_bytes", "", "What is remembered for clients that come back."),
     # The front door.

@@ -12,7 +12,8 @@ import websockets
 
 from serve_apps.fast_lane import FastLane
 from serve_apps.live import LiveApp
-from serve_apps.live_session import Refused
+from serve_apps.live_feed import Feed
+from serve_apps.live_session import Refused, Session, anybody
 from serve_apps.live_topics import Channel
 from serve_apps.scaling import Measured
 from tests.polling import until
@@ -236,6 +237,14 @@ async def test_garbage_is_answered_and_floods_and_giants_are_closed() -> None:
                 pass
             assert await flood.close_code() == 1008
         await until(lambda: not app.feed.clients)
+
+
+async def test_a_giant_that_its_server_lets_through_is_closed_too() -> None:
+    session = Session(Feed(SETTINGS, World()), anybody)
+    await session.heard(" " * SETTINGS.max_message_bytes)
+    assert not session.client.closed.done()
+    await session.heard(" " * (SETTINGS.max_message_bytes + 1))
+    assert session.client.closed.result()[0] == 1009
 
 
 async def test_more_connections_than_allowed_are_told_to_come_later() -> None:
