@@ -162,7 +162,8 @@ def live_application(settings: Settings, lane_port: int | None = None, elsewhere
         }
         return _on_lane(app, lane_port, settings, options, elsewhere is not None)
 
-    return _application("LiveFeed", build, settings.scaling, settings.scaling.live, lane_port, elsewhere is not None)
+    streams, own = settings.live_feed.max_connections, settings.scaling.live
+    return _application("LiveFeed", build, settings.scaling, own, lane_port, elsewhere is not None, streams)
 
 
 def pages_application(settings: Settings, redis_url: str | None = None, lane_port: int | None = None) -> Any:
@@ -251,7 +252,11 @@ def _application(
     own: DeploymentScaling,
     lane_port: int | None,
     elsewhere: bool = False,
+    streams: int = 0,
 ) -> Any:
+    """With `streams` a replica has as many WebSockets and event streams beside its other requests, where they come
+    through Serve: whoever is one too many there waits, and hears nothing."""
+
     def build_and_keep() -> ThroughServe:
         app = ThroughServe(build())
         keep_what_there_is()
@@ -261,7 +266,7 @@ def _application(
     deployment = serve.deployment(
         serve.ingress(build_and_keep)(Replica),
         name=name,
-        max_ongoing_requests=1000,
+        max_ongoing_requests=1000 + streams,
         # A killed replica is noticed at the next check: with Serve's ten seconds its clients wait as long.
         health_check_period_s=1,
         ray_actor_options={"num_cpus": 0, **where},

@@ -16,6 +16,7 @@ from cluster.deploying import APPLICATIONS
 from cluster.front_door import front_door
 from cluster.ray_environment import CLUSTER
 from config import load
+from serve_apps.applications import live_application
 
 PROJECT = Path(__file__).parents[1]
 STARTED = "head_start_ray_commands"
@@ -80,3 +81,9 @@ def test_the_serve_file_answers_where_the_front_door_would(tmp_path: Path) -> No
     ports = dict.fromkeys(("serve", *APPLICATIONS, "edge metrics"), 1)
     led = {route.prefix or "/" for route in front_door(load(tmp_path, {"edge": {"tls": False}}), ports).routes}
     assert {one["route_prefix"] for one in read("serve_config.yaml")["applications"]} == led
+
+
+def test_serve_lets_in_all_clients_of_the_live_feed(tmp_path: Path) -> None:
+    """Who is one too many for it is told to come later; one too many for Serve would wait."""
+    settings = load(tmp_path, {"live_feed": {"max_connections": 7000}})
+    assert live_application(settings)._bound_deployment.max_ongoing_requests > 7000
