@@ -7,6 +7,7 @@ told when one comes or goes; while none is there, the edge asks Serve.
 
 import asyncio
 import contextlib
+import contextvars
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -115,10 +116,13 @@ class FastLane:
 
 class ThroughServe:
     """`app` as Serve asks it. Serve's own proxy, which answers while no other door of a replica is known, pickles what
-    is sent: views of mapped files, which lanes send as they are, have to be bytes there."""
+    is sent: views of mapped files, which lanes send as they are, have to be bytes there. When a client leaves, it has
+    Ray cancel what actors were asked in the context of its request, and what they ask others for that: changes that are
+    half told, answers that others wait for. So a request is answered in the replica's context, as on its lane."""
 
     def __init__(self, app: Measured | FastLane) -> None:
         self._app = app
+        self._context = contextvars.copy_context()
 
     @property
     def load(self) -> Load:
@@ -131,4 +135,7 @@ class ThroughServe:
                 message["body"] = bytes(body)
             await send(message)
 
-        await self._app(scope, receive, in_bytes)
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, in_bytes)
+            return
+        await asyncio.create_task(self._app(scope, receive, in_bytes), context=self._context.copy())

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from ray._raylet import async_task_id  # type: ignore[attr-defined]
 from ray.serve.config import AutoscalingConfig
 
 from config.scaling_settings import DeploymentScaling, ScalingSettings
 from serve_apps.asgi import Receive, Scope, Send, send_whole
+from serve_apps.fast_lane import ThroughServe
 from serve_apps.scaling import Load, Measured, OnOtherHosts, Policy, replica_options, replica_options_elsewhere, wanted
 
 
@@ -101,6 +103,32 @@ async def test_requests_streams_and_websockets_are_counted_while_they_last() -> 
     task.cancel()
     await asyncio.wait([task])
     assert measured.load.streams == 0
+
+
+async def test_what_a_request_asks_of_actors_does_not_end_with_it() -> None:
+    """What Ray finds there is the task that a call belongs to, and is cancelled with."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+    belongs_to: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        belongs_to.append(async_task_id.get())
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    replica = ThroughServe(Measured(app))
+    async_task_id.set("the task in which Serve passes the request on")
+    request = asyncio.create_task(replica({"type": "http", "path": "/"}, nothing, nothing))
+    await asked.wait()
+    request.cancel()
+    await asyncio.wait([request])
+    assert request.cancelled() and ended.is_set() and not replica.load.ongoing
+    assert belongs_to == [None]
 
 
 def test_busy_is_the_part_of_the_time_since_it_was_asked_last() -> None:
