@@ -26,6 +26,8 @@ KINDS: Final = ("trades", "quotes", "bars", "indicators", "features")
 POLL_SECONDS: Final = 0.05
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
+#: The lowest id there can be.
+FIRST: Final = "-"
 
 _TRIMMED: Final = "trimmed before it was done"
 _OLDER: Final = "older ones were trimmed"
@@ -64,7 +66,8 @@ class _Stream:
     newest: Place | None = None
     #: Given out and not done.
     open: set[bytes] = field(default_factory=set)
-    claimed_to: bytes = b"0-0"
+    #: Where to look next for what others had for too long.
+    looked_to: str = FIRST
 
     def event(self, entry_id: bytes, fields: dict[bytes, bytes] | None, again: bool = False) -> Batch | Hole:
         """What an entry holds; a hole where it was trimmed, or is none of ours."""
@@ -106,8 +109,6 @@ class Consumer:
         """`start`: where a group begins that does not exist yet: a moment, or an id. `at_once`: how many batches of
         each stream are fetched together. `abandoned_s`: what somebody had for longer is given to another."""
         self._redis = opened(url)
-        # As the server says it: with JUSTID, the ids that were trimmed come third.
-        self._redis.set_response_callback("XAUTOCLAIM", _as_it_came)
         self._group = group
         self._name = name
         self._prefix = f"{namespace}:" if namespace else ""
@@ -169,7 +170,7 @@ class Consumer:
                     returning = bool(events)
                 elif time.monotonic() >= claim_due:
                     events = await self._take_over()
-                    if all(stream.claimed_to == b"0-0" for stream in self._streams):
+                    if all(stream.looked_to == FIRST for stream in self._streams):
                         claim_due = time.monotonic() + self._abandoned_s / 4
                 else:
                     events = await self._read()
@@ -234,33 +235,32 @@ class Consumer:
         return events
 
     async def _take_over(self) -> list[Batch | Hole]:
-        """What others had for too long."""
+        """What others had for too long. Not by XAUTOCLAIM: from version 7 on it takes what was trimmed from those who
+        are at work on it, too."""
         events: list[Batch | Hole] = []
+        idle_ms = int(1000 * self._abandoned_s)
         for stream in self._streams:
             try:
-                cursor, ids, *gone = await self._redis.xautoclaim(
-                    stream.key,
-                    self._group,
-                    self._name,
-                    int(1000 * self._abandoned_s),
-                    stream.claimed_to,
-                    count=self._at_once,
-                    justid=True,
+                idle: Any = await self._redis.xpending_range(
+                    stream.key, self._group, stream.looked_to, "+", self._at_once, idle=idle_ms
                 )
             except ResponseError as error:
                 await self._make_group(stream, error)
                 continue
-            stream.claimed_to = cursor
-            # From version 7 on the server forgets what was trimmed and says so, before it gives it out as any other.
-            events += [stream.event(entry_id, None) for entry_id in (gone[0] if gone else ())]
-            mine = [entry_id for entry_id in ids if entry_id not in stream.open]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry_id in mine:
+            ids: list[bytes] = [one["message_id"] for one in idle]
+            stream.looked_to = f"({ids[-1].decode()}" if len(ids) == self._at_once else FIRST
+            others = [entry_id for entry_id in ids if entry_id not in stream.open]
+            # At once: what one of several finds gone, no other does.
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                for entry_id in others:
+                    pipeline.xpending_range(stream.key, self._group, entry_id, entry_id, 1, idle=idle_ms)
                     pipeline.xrange(stream.key, entry_id, entry_id)
-                found: list[Any] = await pipeline.execute()
-            for entry_id, entries in zip(mine, found, strict=True):
-                fields = entries[0][1] if entries else None
-                events.append(await self._give(stream, entry_id, fields, again=True))
+                    pipeline.xclaim(stream.key, self._group, self._name, idle_ms, [entry_id], justid=True)
+                answers: list[Any] = await pipeline.execute()
+            for entry_id, pending, entries, mine in zip(others, *(answers[n::3] for n in range(3)), strict=True):
+                if pending and (mine or not entries):
+                    fields = entries[0][1] if entries else None
+                    events.append(await self._give(stream, entry_id, fields, again=True))
         return events
 
     async def _give(
@@ -357,10 +357,6 @@ def _position(start: datetime | str) -> str:
 def _entries(answer: Any) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:
     """Of one stream."""
     return answer[0][1] if answer else []
-
-
-def _as_it_came(response: Any, **_: Any) -> Any:
-    return response
 
 
 async def _groups(redis: Redis, key: str) -> Any:

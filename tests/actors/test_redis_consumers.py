@@ -231,6 +231,37 @@ async def test_batches_that_were_trimmed_before_they_were_done_are_a_hole(server
             assert slow.prices == [6.0], "what it had was taken from it"
 
 
+def with_xautoclaim_of_version_7(of: Consumer) -> Consumer:
+    """The embedded server is older: from version 7 on what was trimmed goes from whoever has it, idle or not, and comes
+    third in the answer."""
+
+    async def xautoclaim(key: str, group: str, *_: Any, **__: Any) -> Any:
+        pending = [one["message_id"] for one in await of._redis.xpending_range(key, group, "-", "+", 10)]
+        gone = [one for one in pending if not await of._redis.xrange(key, one, one)]
+        if gone:
+            await of._redis.xack(key, group, *gone)
+        return b"0-0", [], gone
+
+    vars(of._redis)["xautoclaim"] = xautoclaim
+    return of
+
+
+async def test_a_batch_that_was_trimmed_while_somebody_is_at_work_on_it_is_no_hole(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with publishing(tmp_path, server.url, stream_entries=3) as publisher:
+        await publish(publisher, 1.0, 2.0)
+        own, others = (with_xautoclaim_of_version_7(consumer(server, name)) for name in ("own", "other"))
+        async with Reading(own, finishes=False) as working:
+            await working.until(lambda: len(working.prices) == 2)
+            await publish(publisher, 3.0, 4.0, 5.0)
+            async with Reading(others) as idle:
+                await until(lambda: len(working.prices) + len(idle.prices) == 5)
+                await publish(publisher, 6.0)
+                await until(lambda: len(working.prices) + len(idle.prices) == 6)
+                assert working.holes + idle.holes == []
+
+
 async def test_a_new_publisher_says_that_nobody_knows_what_the_one_before_had_left(
     server: RedisServer, tmp_path: Path
 ) -> None:
