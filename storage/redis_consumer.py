@@ -106,14 +106,14 @@ class Consumer:
         at_once: int = 4,
         abandoned_s: float = 60.0,
     ) -> None:
-        """`start`: where a group begins that does not exist yet: a moment, or an id. `at_once`: how many batches of
-        each stream are fetched together. `abandoned_s`: what somebody had for longer is given to another."""
+        """`start`: where a group begins that does not exist yet: a moment, or of one stream an id. `at_once`: how many
+        batches of each stream are fetched together. `abandoned_s`: what somebody had for longer is given to another."""
         self._redis = opened(url)
         self._group = group
         self._name = name
         self._prefix = f"{namespace}:" if namespace else ""
         self._streams = _streams(self._prefix, kinds, exchanges)
-        self._start = {"new": "$", "oldest": "0"}.get(str(start)) or _position(start)
+        self._start = {"new": "$", "oldest": "0"}.get(str(start)) or _position(start, len(self._streams))
         self._at_once = at_once
         self._abandoned_s = abandoned_s
         #: What is wrong with Redis, "" when nothing is.
@@ -301,13 +301,14 @@ async def replay(
     follow: bool = False,
     at_once: int = 4,
 ) -> AsyncIterator[Batch | Hole]:
-    """All batches that were published from `start` on, or after the entry of that id, each stream in its order; with
-    `follow` those that come from now on, too. Raises what Redis raises when it is away: go on from the last id."""
+    """All batches that were published from `start` on, or of one stream after the entry of that id, each stream in its
+    order; with `follow` those that come from now on, too. Raises what Redis raises when it is away: go on from the last
+    id of each stream."""
     redis = opened(url)
     streams = {
         stream.key.encode(): stream for stream in _streams(f"{namespace}:" if namespace else "", kinds, exchanges)
     }
-    positions: dict[Any, Any] = dict.fromkeys(streams, _position(start))
+    positions: dict[Any, Any] = dict.fromkeys(streams, _position(start, len(streams)))
     try:
         while True:
             # Less than the time an answer may take.
@@ -342,16 +343,20 @@ def _streams(prefix: str, kinds: Iterable[str], exchanges: Iterable[str]) -> lis
     return [_Stream(kind, name, prefix + stream_name(kind, name)) for kind in wanted for name in names]
 
 
-def _position(start: datetime | str) -> str:
+def _position(start: datetime | str, streams: int) -> str:
     """The id before all that were published at that moment or later."""
     if isinstance(start, datetime):
         if start.tzinfo is None:
             raise ValueError("a moment needs a time zone: datetime.now(UTC)")
         return f"{int(start.timestamp() * 1000)}-0"
     try:
-        return str(Place.of(start))
+        place = str(Place.of(start))
     except ValueError:
         raise ValueError(f"start is new, oldest, a moment or an id such as 1767225600000-1, not {start!r}") from None
+    if streams > 1:
+        # Each counts for itself: what is missing in the others cannot be seen from it.
+        raise ValueError(f"{place} is a place in one stream: begin {streams} streams at a moment, or each by itself")
+    return place
 
 
 def _entries(answer: Any) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:

@@ -478,6 +478,20 @@ async def test_an_entry_of_somebody_else_is_a_hole_and_stops_nobody(server: Redi
             assert len(reading.holes) == 2, "and one for the batch that was refused"
 
 
+async def test_an_id_begins_one_stream_and_no_others(server: RedisServer, tmp_path: Path) -> None:
+    async with publishing(tmp_path, server.url) as publisher:
+        await publisher.take(packed({("trades", "okx"): trades([7.0])}))
+        await publish(publisher, 1.0, 2.0)
+    async with Redis.from_url(server.url) as client:
+        [(entry_id, _)] = await client.xrange("stream:trades:okx")
+    # Nothing is missing in the other one, whose batches have numbers of their own.
+    with pytest.raises(ValueError, match="a place in one stream"):
+        await anext(replay(server.url, ["trades"], ["okx", "binance"], entry_id.decode()))
+    with pytest.raises(ValueError, match="a place in one stream"):
+        Consumer(server.url, "g", "one", ["trades"], ["okx", "binance"], start=entry_id.decode())
+    assert [event async for event in replay(server.url, ["trades"], ["okx"], entry_id.decode())] == []
+
+
 def test_a_kind_or_a_beginning_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="a moment or an id"):
         Consumer("redis://127.0.0.1:1", "g", "one", ["trades"], ["binance"], start="latest")
