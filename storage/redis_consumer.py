@@ -148,14 +148,14 @@ class Consumer:
             if group is None:
                 continue
             last, newest = Place.of(group["last-delivered-id"]), Place.of(head or "0-0")
-            if last.sequence:
-                # The counter begins anew with a Redis that lost everything.
-                behind = newest.sequence - last.sequence
-                lag = Lag(
-                    behind if behind >= 0 else newest.sequence, max(0, newest.ms - last.ms) / 1000, group["pending"]
-                )
-            else:
-                lag = Lag(await self._redis.xlen(stream.key), 0.0, group["pending"])
+            if not last.sequence:
+                # It has read nothing since it began: the first entry after that is its next one.
+                after = _entries(await self._redis.xread({stream.key: str(last)}, count=1))
+                first = Place.of(after[0][0]) if after else newest
+                last = Place(first.ms, first.sequence - len(after))
+            # The counter begins anew with a Redis that lost everything.
+            behind = newest.sequence - last.sequence
+            lag = Lag(behind if behind >= 0 else newest.sequence, max(0, newest.ms - last.ms) / 1000, group["pending"])
             lags[stream.kind, stream.exchange] = lag
         return lags
 

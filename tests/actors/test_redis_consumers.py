@@ -334,6 +334,27 @@ async def test_the_lag_of_a_group_is_in_batches_and_in_seconds_of_publishing(
     assert 0.1 <= lag.seconds < 5
 
 
+async def test_the_lag_of_a_group_that_has_read_nothing_counts_from_where_it_began(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with publishing(tmp_path, server.url) as publisher:
+        await publish(publisher, *map(float, range(10)))
+        await asyncio.sleep(0.005)
+        async with Reading(consumer(server, start=datetime.now(UTC))) as reading:
+
+            async def has_begun() -> bool:
+                return bool(await reading.consumer.lag())
+
+            await until(has_begun)
+        await publish(publisher, 10.0)
+        await asyncio.sleep(0.1)
+        await publish(publisher, 11.0)
+        async with consumer(server, "two") as watching:
+            lag = (await watching.lag())["trades", "binance"]
+    assert (reading.events, lag.batches) == ([], 2)
+    assert 0.1 <= lag.seconds < 5
+
+
 async def test_over_an_outage_that_loses_everything_waiting_batches_arrive_and_dropped_ones_are_a_hole(
     tmp_path: Path,
 ) -> None:
