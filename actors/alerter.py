@@ -311,7 +311,8 @@ class Alerter:
     def _told(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         del self._telling[key]
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = f"channel {key[1]}: {error!r}"
+            # What it says may be an address or a password.
+            self._failure = f"channel {key[1]}: {type(error).__name__}"
 
     async def _tell_channel(self, firing: Firing, channel: str) -> None:
         """Until it is told, or given up."""

@@ -45,7 +45,7 @@ class Mail:
                     server.login(settings.user, settings.password.get_secret_value())
                 server.send_message(mail)
                 taken = True
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, ValueError) as error:
             # Nobody minds how the goodbye went.
             if not taken:
                 return _failure(error)
@@ -58,6 +58,9 @@ def _failure(error: Exception) -> Outcome:
             return _refused(*next(iter(error.recipients.values())))
         case smtplib.SMTPResponseException():
             return _refused(error.smtp_code, error.smtp_error)
+        case UnicodeError():
+            # Its text holds what could not be sent, which may be the password.
+            return Outcome("final", error="alerts.smtp: host, user and password may have ASCII characters alone")
         case smtplib.SMTPNotSupportedError():
             return Outcome("final", error=f"the mail server cannot do what the settings ask for: {error}")
         case _:

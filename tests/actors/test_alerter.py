@@ -437,3 +437,21 @@ async def test_a_table_that_is_none_is_counted_and_the_next_one_is_looked_at(tmp
         await trade(alerter, 101)
         await settled(alerter)
     assert len(server.posts) == 1
+
+
+async def test_what_a_channel_fails_with_is_told_without_the_secrets_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send(*_: object) -> None:
+        raise ValueError("hunter2")
+
+    async with running(tmp_path) as alerter:
+        monkeypatch.setattr(alerter._channels["websocket"], "send", send)
+        await add(alerter, PRICE | {"channels": ["websocket"]})
+        await trade(alerter, 101)
+
+        async def failed() -> bool:
+            return bool((await alerter.status())["failure"])
+
+        await until(failed)
+        assert (await alerter.status())["failure"] == "channel websocket: ValueError"

@@ -84,6 +84,22 @@ async def test_a_wrong_password_is_final_and_not_shown(server: MailServer) -> No
     assert "hunter2" not in outcome.error
 
 
+@pytest.mark.parametrize("says", [{}, {"EHLO": ["250-here\r\n250 AUTH CRAM-MD5"], "AUTH": ["334 bm90IG5vdw=="]}])
+async def test_a_password_that_cannot_be_sent_is_final_and_not_shown(
+    server: MailServer, says: dict[str, list[str]]
+) -> None:
+    server.says = says
+    outcome = await sent(server, user="me", password="hünter2")
+    assert (outcome.status, outcome.code) == ("final", None)
+    assert "ASCII" in outcome.error
+    assert "nter2" not in outcome.error
+
+
+async def test_a_server_that_asks_for_nonsense_may_pass(server: MailServer) -> None:
+    server.says = {"EHLO": ["250-here\r\n250 AUTH CRAM-MD5"], "AUTH": ["334 x"]}
+    assert (await sent(server, user="me", password="hunter2")).status == "passing"
+
+
 async def test_a_server_without_encryption_is_not_told_anything_when_the_settings_want_it(server: MailServer) -> None:
     outcome = await sent(server, starttls=True, user="me", password="hunter2")
     assert outcome.status == "final"
