@@ -128,6 +128,20 @@ def test_an_answer_without_its_numbers_is_a_failure(name: str, said: Any) -> Non
         QUESTIONS[name].read(bodies.encoded(said))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("alternative.me", {"data": [{"value": 10**400}]}),
+        ("alternative.me", {"data": [{"value": str(10**400)}]}),
+        ("binance", [bodies.binance()[0] | {"closeTime": 10**400}]),
+        ("finnhub_SPY", bodies.finnhub(590.1) | {"t": 10**400}),
+    ],
+)
+def test_a_number_that_no_float_can_hold_is_a_failure(name: str, said: Any) -> None:
+    with pytest.raises(Failed):
+        QUESTIONS[name].read(bodies.encoded(said))
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
