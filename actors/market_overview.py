@@ -249,12 +249,12 @@ class MarketOverview:
             log.info("the overview has another role", role=self._role)
 
     def _take_over(self, said: dict[str, Any] | None) -> None:
-        """What was told before we led, or is told by who leads."""
+        """What was told before we led, or is told by who leads: then it is what we know when Redis goes away."""
         if said is None:
             return
         if self._role == "follower":
             self._said = said
-        elif self._outside:
+        if self._outside:
             # Of what is made up or recorded nothing is taken over.
             for name, known in restored(said):
                 self._knowledge.restore(name, known, time.monotonic())

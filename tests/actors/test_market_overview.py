@@ -514,6 +514,26 @@ async def test_a_new_leader_begins_with_what_was_told_last(server: MarketServer,
             assert after["fields"]["fng_value"]["as_of"] == before["fields"]["fng_value"]["as_of"]
 
 
+async def test_who_followed_goes_on_alone_with_what_the_leader_told_last(server: MarketServer, tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        async with running(server.url, redis_url=redis.url) as leader:
+            await heard(leader, lambda said: not said["partial_failure"])
+            async with running(server.url, redis_url=redis.url) as follower:
+                before = await heard(follower, lambda said: not said["partial_failure"])
+                for provider in PATHS:
+                    server.fail(provider, status(500))
+                redis.stop()
+
+                async def is_alone() -> bool:
+                    return bool((await follower.limits())["role"] == "alone")
+
+                await until(is_alone)
+                now = (await heard(follower))["timestamp"]
+                after = await heard(follower, lambda said: said["timestamp"] > now)
+                assert after["market_cap_usd"] == before["market_cap_usd"]
+                assert after["fields"]["market_cap_usd"]["source"] == "coingecko"
+
+
 async def test_without_redis_it_goes_on_alone_and_with_it_again_when_it_is_back(
     server: MarketServer, tmp_path: Path
 ) -> None:
