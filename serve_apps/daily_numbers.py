@@ -46,7 +46,8 @@ class SymbolDay:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeGaps:
-    """Gaps that were open some time of the day."""
+    """Gaps that were open some time of the day, and those in its trades that were found later: they are counted as they
+    are now, the others as they were at the end of the day."""
 
     exchange: str
     opened: int
@@ -93,15 +94,17 @@ def units_of(instruments: pa.Table) -> Units:
 
 
 def exchange_gaps(gaps: pa.Table, start: int, end: int) -> list[ExchangeGaps]:
-    """Of gaps (exchange, opened, closed, missing, backfilled) that were open between these times (ns)."""
+    """Of gaps (exchange, from_ns, to_ns, opened, closed, missing, backfilled) that were open between these times (ns),
+    or lie there."""
     counted: dict[str, list[int]] = {}
     for row in gaps.to_pylist():
         closed = row["closed"]
-        if row["opened"] >= end or (closed is not None and closed < start):
+        was_open = row["opened"] < end and (closed is None or closed >= start)
+        if not was_open and not (row["from_ns"] < end and row["to_ns"] >= start):
             continue
-        is_open = closed is None or closed >= end
+        is_open = closed is None or row["opened"] < end <= closed
         one = counted.setdefault(row["exchange"], [0, 0, 0, 0, 0])
-        one[0] += row["opened"] >= start
+        one[0] += start <= row["opened"] < end
         one[1] += not is_open
         one[2] += is_open
         one[3] += (row["missing"] or 0) if is_open else 0

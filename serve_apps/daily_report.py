@@ -23,8 +23,9 @@ BARS_SQL: Final = (
     " WHERE timeframe = '1m' AND time >= {start:Int64} AND time < {end:Int64}"
 )
 GAPS_SQL: Final = (
-    "SELECT exchange, opened, closed, missing, backfilled FROM gaps FINAL"
-    " WHERE opened < {end:Int64} AND (closed IS NULL OR closed >= {start:Int64})"
+    "SELECT exchange, from_ns, to_ns, opened, closed, missing, backfilled FROM gaps FINAL"
+    " WHERE (opened < {end:Int64} AND (closed IS NULL OR closed >= {start:Int64}))"
+    " OR (from_ns < {end:Int64} AND to_ns >= {start:Int64})"
 )
 SYMBOLS_SQL: Final = "SELECT exchange, symbol, quote, contract_size, contract_currency FROM symbols FINAL"
 _MOVERS: Final = 12
@@ -70,7 +71,7 @@ def daily_report(day: date, bars_of_day: pa.Table, gaps: pa.Table, instruments: 
             rows=[_row(one, language) for one in _by_turnover(found)[:_ROWS]],
             more=t["more"].format(count=len(found) - _ROWS) if len(found) > _ROWS else "",
             gaps=_gap_rows(gaps, start, end, language),
-            gaps_said=_gaps_said(gaps, start, end, t, language),
+            gaps_said=_gaps_said(gaps, start, end, t, language, collected=bool(found)),
         )
     return given
 
@@ -186,10 +187,10 @@ def _gap_rows(gaps: pa.Table, start: int, end: int, language: Language) -> list[
 _GAP_COLUMNS: Final = ("opened", "closed", "still_open", "missing", "backfilled")
 
 
-def _gaps_said(gaps: pa.Table, start: int, end: int, t: dict[str, str], language: Language) -> str:
+def _gaps_said(gaps: pa.Table, start: int, end: int, t: dict[str, str], language: Language, collected: bool) -> str:
     counted = exchange_gaps(gaps, start, end)
     if not counted:
-        return t["no_gaps"]
+        return t["no_gaps" if collected else "nothing_said"]
     sums = {name: number(sum(getattr(one, name) for one in counted), language, 0) for name in _GAP_COLUMNS}
     return t["some_gaps"].format(open=sums["still_open"], **sums)
 

@@ -15,7 +15,7 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "{up} symbols rose, {down} fell. Largest rise: {best} ({best_change}); largest fall: {worst} ({worst_change}).",
     ),
     "summary_one": ("{best}: {best_change} trong ngày.", "{best}: {best_change} over the day."),
-    "summary_none": ("Không có giao dịch nào trong ngày này.", "There were no trades on this day."),
+    "summary_none": ("Không có giao dịch nào của ngày này được lưu.", "No trades of this day are stored."),
     "overview": ("Tổng quan", "Overview"),
     "until": (
         "Số liệu từ {begin} đến {end} UTC, tính từ các nến một phút của hệ thống này.",
@@ -53,12 +53,16 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "more": ("và {count} mã khác", "and {count} more"),
     "integrity": ("Độ tin cậy của dữ liệu", "How far the data can be trusted"),
     "no_gaps": (
-        "Không có khoảng trống nào trong ngày: mọi giao dịch của các sàn đều đã được nhận.",
-        "There were no gaps on this day: every trade of the exchanges was received.",
+        "Không có khoảng trống nào trong ngày: mọi giao dịch của các sàn đều đã được nhận kể từ khi bắt đầu thu thập.",
+        "There were no gaps on this day: every trade of the exchanges was received since collecting began.",
     ),
     "some_gaps": (
         "{opened} khoảng trống mới, {closed} đã đóng, {open} còn mở; {backfilled} giao dịch đã được bổ sung.",
         "{opened} new gaps, {closed} closed, {open} still open; {backfilled} trades were filled in.",
+    ),
+    "nothing_said": (
+        "Không có dữ liệu nào của ngày này, nên không thể nói gì về khoảng trống.",
+        "Nothing of this day is stored, so nothing can be said of gaps.",
     ),
     "opened": ("Mới mở", "Opened"),
     "closed": ("Đã đóng", "Closed"),

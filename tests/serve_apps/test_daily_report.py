@@ -34,7 +34,8 @@ _INSTRUMENTS = pa.schema(
     + [("contract_size", pa.float64())]
 )
 _GAPS = pa.schema(
-    [("exchange", pa.string())] + [(name, pa.int64()) for name in ("opened", "closed", "missing", "backfilled")]
+    [("exchange", pa.string())]
+    + [(name, pa.int64()) for name in ("from_ns", "to_ns", "opened", "closed", "missing", "backfilled")]
 )
 
 
@@ -126,11 +127,35 @@ def test_gaps_of_the_day_are_counted_once() -> None:
         {"exchange": "c", "opened": _START - 9, "closed": _START - 2, "missing": 0, "backfilled": 1},
         {"exchange": "c", "opened": _END, "closed": None, "missing": 1, "backfilled": 0},
     ]
+    rows = [{"from_ns": row["opened"], "to_ns": row["opened"]} | row for row in rows]
     found = exchange_gaps(pa.Table.from_pylist(rows, schema=_GAPS), _START, _END)
     assert [(g.exchange, g.opened, g.closed, g.still_open, g.missing, g.backfilled) for g in found] == [
         ("a", 2, 2, 1, 4, 12),
         ("b", 1, 0, 1, 0, 1),
     ]
+
+
+def test_gaps_of_an_outage_over_midnight_belong_to_both_days_whenever_they_are_found() -> None:
+    outage = {"from_ns": _END - 9, "to_ns": _END + 9, "opened": _END + 8}
+    rows = [
+        {"exchange": "a", **outage, "closed": None, "missing": 4, "backfilled": 0},
+        {"exchange": "b", **outage, "closed": _END + 99, "missing": 0, "backfilled": 6},
+    ]
+    gaps = pa.Table.from_pylist(rows, schema=_GAPS)
+    found = exchange_gaps(gaps, _START, _END)
+    assert [(g.exchange, g.opened, g.closed, g.still_open, g.missing, g.backfilled) for g in found] == [
+        ("a", 0, 0, 1, 4, 0),
+        ("b", 0, 1, 0, 0, 6),
+    ]
+    assert "every trade" not in daily_report(_DAY, made_up(), gaps, no_contracts())["html_en"]
+    assert [(g.exchange, g.opened) for g in exchange_gaps(gaps, _END, _END + DAY)] == [("a", 1), ("b", 1)]
+
+
+def test_of_a_day_without_data_nothing_is_said_to_be_whole() -> None:
+    assert "every trade" in daily_report(_DAY, made_up(1, 9), no_gaps(), no_contracts())["html_en"]
+    said = daily_report(_DAY, _BARS.empty_table(), no_gaps(), no_contracts())
+    assert "nothing can be said of gaps" in said["html_en"]
+    assert said["summary_en"] == "No trades of this day are stored."
 
 
 def test_the_same_tables_give_the_same_report_in_whatever_order() -> None:
