@@ -25,7 +25,7 @@ _POINTS: Final = 96
 @dataclass(frozen=True, slots=True)
 class SymbolDay:
     """A day of one symbol. `change` and `volatility` (of a day, from returns of minutes) are fractions, `turnover` is
-    in the quote currency; NaN where the day does not say."""
+    in the quote currency; NaN where the day does not say, as providers of stock prices do not say the trades."""
 
     exchange: str
     symbol: str
@@ -35,7 +35,7 @@ class SymbolDay:
     low: float
     change: float
     turnover: float
-    trades: int
+    trades: float
     minutes: int
     volatility: float
     rsi: float
@@ -141,7 +141,7 @@ def _symbol_day(
         low=float(of["low"].min()),
         change=float(close[-1] / first - 1) if first else math.nan,
         turnover=_turnover(of, *unit),
-        trades=int(np.nansum(of["trade_count"])),
+        trades=_sum(of["trade_count"]),
         minutes=len(close),
         volatility=volatility,
         rsi=reading,
@@ -152,9 +152,13 @@ def _symbol_day(
 
 def _turnover(of: dict[str, Any], size: float, in_quote: bool) -> float:
     if in_quote:
-        return float(np.nansum(of["volume"])) * size
-    known = np.where(np.isnan(of["quote_volume"]), of["volume"] * of["close"], of["quote_volume"])
-    return float(np.nansum(known)) * size
+        return _sum(of["volume"]) * size
+    return _sum(np.where(np.isnan(of["quote_volume"]), of["volume"] * of["close"], of["quote_volume"])) * size
+
+
+def _sum(values: Any) -> float:
+    """Of those that are known; NaN where none is."""
+    return math.nan if np.isnan(values).all() else float(np.nansum(values))
 
 
 def _rsi(time: Any, close: Any) -> tuple[float, str]:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import jinja2
+import numpy as np
 import pyarrow as pa
 
 from serve_apps import daily_texts
@@ -92,12 +93,13 @@ def _summary(found: list[SymbolDay], t: dict[str, str], language: Language) -> s
 
 
 def _tiles(found: list[SymbolDay], t: dict[str, str], language: Language) -> list[tuple[str, str]]:
+    trades = [one.trades for one in found if not math.isnan(one.trades)]
     return [
         (t["symbols"], number(len(found), language, 0)),
         (t["exchanges"], number(len({one.exchange for one in found}), language, 0)),
         (t["rose"], number(sum(one.change > 0 for one in found), language, 0)),
         (t["fell"], number(sum(one.change < 0 for one in found), language, 0)),
-        (t["all_trades"], number(sum(one.trades for one in found), language, 0)),
+        (t["all_trades"], number(sum(trades) if trades else math.nan, language, 0)),
     ]
 
 
@@ -128,7 +130,11 @@ def _charts(found: list[SymbolDay], t: dict[str, str], language: Language) -> di
         "turnover": bars(
             "turnover",
             t["turnover_chart"],
-            [Bar(_name(one), one.turnover, short(one.turnover, language)) for one in traded[:_TRADED]],
+            [
+                Bar(_name(one), one.turnover, short(one.turnover, language))
+                for one in traded[:_TRADED]
+                if not math.isnan(one.turnover)
+            ],
         ),
         "course": lines(
             "course",
@@ -196,7 +202,8 @@ def _gaps_said(gaps: pa.Table, start: int, end: int, t: dict[str, str], language
 
 
 def _by_turnover(found: list[SymbolDay]) -> list[SymbolDay]:
-    return sorted(found, key=lambda one: (-one.turnover, one.exchange, one.symbol))
+    """The highest first, those of which it is not known last."""
+    return sorted(found, key=lambda one: (-np.nan_to_num(one.turnover, nan=-1.0), one.exchange, one.symbol))
 
 
 def _name(one: SymbolDay) -> str:

@@ -92,6 +92,24 @@ def test_what_a_day_says_of_a_symbol() -> None:
     assert one.course[-1] == (2 / 1440, pytest.approx(-0.1))
 
 
+def test_what_nobody_says_is_no_zero() -> None:
+    unsaid = {"volume": None, "trade_count": None}
+    rows = [
+        bar("A", 0, 1.0, exchange="yahoo", **unsaid), bar("A", 1, 2.0, exchange="yahoo", **unsaid),
+        bar("B", 0, 1.0), bar("B", 1, 2.0, **unsaid),
+    ]  # fmt: skip
+    known, unknown = symbol_days(table(rows), _START)
+    assert (known.turnover, known.trades) == (2.0, 3.0)
+    assert math.isnan(unknown.turnover)
+    assert math.isnan(unknown.trades)
+    html = daily_report(_DAY, table(rows), no_gaps(), no_contracts())["html_en"]
+    assert re.findall(r"<th scope=.row.>(.) ", html) == ["B", "A"]
+    assert html.count('<td class="number">–</td><td class="number">–</td><td class="number">–</td></tr>') == 1
+    assert "<dt>Trades</dt><dd>3</dd>" in html
+    alone = daily_report(_DAY, table(rows[:2]), no_gaps(), no_contracts())["html_en"]
+    assert "<dt>Trades</dt><dd>–</dd>" in alone
+
+
 def test_symbols_of_the_same_name_on_two_exchanges_are_two() -> None:
     rows = [bar("A", n, 1.0 + n, exchange=exchange) for n in range(3) for exchange in ("okx", "binance")]
     assert [(one.exchange, one.minutes) for one in symbol_days(table(rows), _START)] == [("binance", 3), ("okx", 3)]
