@@ -89,8 +89,11 @@ def number(value: float, language: Language, decimals: int = 2) -> str:
 
 
 def price(value: float, language: Language) -> str:
-    """Two decimals, more of what is small."""
-    return number(value, language, 2 if abs(value) >= 10 else 4 if abs(value) >= 1 else 6)
+    """Two decimals, more of what is small: four digits of whatever it is."""
+    size = abs(value)
+    if 0 < size < 0.01:
+        return number(value, language, min(20, 3 - math.floor(math.log10(size))))
+    return number(value, language, 2 if size >= 10 else 4 if size >= 1 else 6)
 
 
 def percent(fraction: float, language: Language) -> str:
