@@ -185,7 +185,9 @@ class ReportsApp:
             page = await asyncio.to_thread(self._views.report, found, others.reports, language, token)
             return _kept(page)
 
-        return await self._page(news, f"report:{report_id}:{language}", make, asked)
+        # A page that is kept has a token of the same while as one that is made now: it never ends sooner.
+        began = int(self._clock()) // self._frame_s
+        return await self._page(news, f"report:{report_id}:{language}:{began}", make, asked)
 
     async def _list(self, asked: _Asked) -> _Answer:
         given = asked.query.get("page", "1")

@@ -217,6 +217,19 @@ async def test_the_frame_of_a_report_opens_with_its_token_alone(tmp_path: Path) 
         assert (await made.get(address)).status == 403
 
 
+async def test_a_page_that_is_kept_has_a_token_that_is_good_as_long_as_one_of_now(tmp_path: Path) -> None:
+    async with world(tmp_path) as made:
+        number = await made.publish("một")
+        for _ in range(8):
+            address = frame_of(await made.get(f"/crypto_report/{number}"))
+            made.clock.ns += HOUR // 2 * 10**9
+            later = await made.get(f"/crypto_report/{number}")
+            made.clock.ns += (HOUR // 2 - 1) * 10**9
+            assert (await made.get(address)).status == 200
+            made.clock.ns += HOUR // 2 * 10**9
+            assert (await made.get(frame_of(later))).status == 200
+
+
 async def test_a_token_is_for_one_version_of_a_report(tmp_path: Path) -> None:
     async with world(tmp_path) as made:
         number = await made.publish("một", key="daily")
