@@ -241,7 +241,10 @@ class ReportsApp:
             said: list[str] = []
             for report in listed.reports:
                 summary = report.summary_vi if language == "vi" else report.summary_en
-                said.append(summary or summary_of(await self._source.report(report.id), language))
+                if not summary:
+                    # Megabytes take seconds.
+                    summary = await asyncio.to_thread(summary_of, await self._source.report(report.id), language)
+                said.append(summary)
             return _kept(self._views.rss(list(zip(listed.reports, said, strict=True)), language))
 
         body = await self._cache.get(self._key(news, f"rss:{language}"), make, SHORT_TERM)

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import re
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.reports import Found
 from serve_apps import reports_views
+from serve_apps.reports_language import Language
 from tests.polling import until
 from tests.serve_apps.asgi_client import Answer
 from tests.serve_apps.report_world import BASE, HOUR, ReportWorld, world
@@ -158,6 +161,27 @@ async def test_the_feed_says_what_is_in_a_report_without_its_scripts(tmp_path: P
         english = ElementTree.fromstring((await made.get("/rss?lang=en")).body)
         assert english.findtext("channel/language") == "en"
         assert (await made.get("/rss")).body == answer.body
+
+
+async def test_others_are_answered_while_large_reports_are_read_for_the_feed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def reading(found: Found, language: Language) -> str:
+        began.set()
+        assert ended.wait(5)
+        return reports_views.summary_of(found, language)
+
+    async with world(tmp_path) as made:
+        await made.publish("một")
+        monkeypatch.setattr("serve_apps.reports.summary_of", reading)
+        feed = asyncio.create_task(made.get("/rss.xml"))
+        await until(began.is_set)
+        assert (await made.get("/robots.txt")).status == 200
+        assert not feed.done()
+        ended.set()
+        assert "một giá" in (await feed).body.decode()
 
 
 async def test_the_sitemap_names_every_report_and_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
