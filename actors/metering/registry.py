@@ -35,6 +35,8 @@ class Registry:
     def __init__(self, most_series: int = MOST_SERIES) -> None:
         self._most_series = most_series
         self._sources: dict[str, _Source] = {}
+        #: By source what it counted last, also of one that is silent and may go on; the last heard ones.
+        self._counted: dict[str, Samples] = {}
         #: By metric and labels.
         self._grown: dict[str, dict[Labels, list[float]]] = {}
         self._shared: dict[str, dict[Labels, float]] = {}
@@ -53,19 +55,22 @@ class Registry:
                 raise ValueError(f"{name} has the labels {BY_NAME[name].labels}, not {labels}")
         if source not in self._sources and len(self._sources) >= MOST_SOURCES:
             return
-        before = self._sources.get(source)
         self._sources[source] = _Source(now, samples)
+        counted = self._counted[source] = self._counted.pop(source, {})
+        while len(self._counted) > MOST_SOURCES:
+            del self._counted[next(iter(self._counted))]
         for (name, labels), value in samples.items():
             metric = BY_NAME[name]
             if metric.kind != "gauge":
-                last = before.told.get((name, labels)) if before else None
-                self._grow(metric, self._bounded(metric, labels), value, last)
+                self._grow(metric, self._bounded(metric, labels), value, counted.get((name, labels)))
+                counted[name, labels] = value
             elif metric.shared and not isinstance(value, list):
                 self._shared.setdefault(name, {})[self._bounded(metric, labels)] = value
 
     def forget(self, source: str) -> None:
         """It is gone: its gauges go, what it counted stays."""
         self._sources.pop(source, None)
+        self._counted.pop(source, None)
 
     def forget_silent(self, now: float) -> None:
         for name in [name for name, source in self._sources.items() if now - source.heard_at > SILENT_S]:

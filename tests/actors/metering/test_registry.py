@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from actors.metering import registry as module
 from actors.metering.catalog import BY_NAME, METRICS
 from actors.metering.exposition import text
 from actors.metering.meters import Counted, Durations, Samples, snapshot
@@ -42,6 +43,32 @@ def test_gauges_of_several_processes_add_up_until_one_is_silent() -> None:
     assert series(registry, MEMORY) == {("data",): 12.0}
     registry.forget_silent(SILENT_S + 1)
     assert series(registry, MEMORY) == {("data",): 7.0}
+
+
+def test_what_was_counted_before_a_silence_is_not_counted_again() -> None:
+    registry = Registry()
+    registry.take("collector", {(MESSAGES, ("okx",)): 100.0}, 0.0)
+    # An actor that does not answer says nothing of what it counts, and may be silent for longer than is waited.
+    registry.take("collector", {("rayfeed_actor_up", ("collector",)): 0.0}, 1.0)
+    registry.take("collector", {(MESSAGES, ("okx",)): 110.0}, 2.0)
+    assert series(registry, MESSAGES) == {("okx",): 110.0}
+    registry.forget_silent(3 + SILENT_S)
+    assert len(registry) == 0
+    registry.take("collector", {(MESSAGES, ("okx",)): 120.0}, 4 + SILENT_S)
+    assert series(registry, MESSAGES) == {("okx",): 120.0}
+
+
+def test_of_processes_that_come_and_go_no_more_is_remembered_than_there_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_SOURCES", 3)
+    registry = Registry()
+    for number in range(10):
+        registry.take(f"replica {number}", {(MESSAGES, ("okx",)): 1.0}, 0.0)
+        registry.take("collector", {(MESSAGES, ("okx",)): float(number)}, 0.0)
+        registry.forget_silent(2 * SILENT_S)
+    assert len(registry._counted) == 3
+    assert series(registry, MESSAGES) == {("okx",): 19.0}
 
 
 def test_what_several_look_at_is_not_added_up() -> None:
