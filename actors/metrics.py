@@ -36,7 +36,7 @@ class Metrics:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._registry = Registry()
+        self._registry = Registry(interval_s=settings.metrics.interval_s)
         self._actors = Handles()
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}

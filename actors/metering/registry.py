@@ -14,7 +14,7 @@ MOST_SERIES: Final = 1500
 #: A label is cut after so many characters.
 MOST_CHARACTERS: Final = 80
 MOST_SOURCES: Final = 1000
-#: Who has told nothing for so long is gone.
+#: Who has told nothing for so long, and for three times the time after which it tells again, is gone.
 SILENT_S: Final = 20.0
 OTHER: Final = "other"
 
@@ -30,10 +30,11 @@ class _Source:
 
 
 class Registry:
-    """Takes samples of sources, each of which tells all it has each time."""
+    """Takes samples of sources, each of which tells all it has each time, every `interval_s`."""
 
-    def __init__(self, most_series: int = MOST_SERIES) -> None:
+    def __init__(self, most_series: int = MOST_SERIES, interval_s: float = 0.0) -> None:
         self._most_series = most_series
+        self._silent_s = max(SILENT_S, 3 * interval_s)
         self._sources: dict[str, _Source] = {}
         #: By source what it counted last, also of one that is silent and may go on; the last heard ones.
         self._counted: dict[str, Samples] = {}
@@ -73,7 +74,7 @@ class Registry:
         self._counted.pop(source, None)
 
     def forget_silent(self, now: float) -> None:
-        for name in [name for name, source in self._sources.items() if now - source.heard_at > SILENT_S]:
+        for name in [name for name, source in self._sources.items() if now - source.heard_at > self._silent_s]:
             del self._sources[name]
 
     def collect(self) -> list[tuple[Metric, dict[Labels, float | list[float]]]]:

@@ -45,6 +45,15 @@ def test_gauges_of_several_processes_add_up_until_one_is_silent() -> None:
     assert series(registry, MEMORY) == {("data",): 7.0}
 
 
+def test_who_is_to_tell_seldom_is_there_between() -> None:
+    registry = Registry(interval_s=60)
+    registry.take("replica", {(MEMORY, ("data",)): 5.0}, 0.0)
+    registry.forget_silent(125)
+    assert series(registry, MEMORY) == {("data",): 5.0}
+    registry.forget_silent(181)
+    assert series(registry, MEMORY) == {}
+
+
 def test_what_was_counted_before_a_silence_is_not_counted_again() -> None:
     registry = Registry()
     registry.take("collector", {(MESSAGES, ("okx",)): 100.0}, 0.0)
