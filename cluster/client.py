@@ -17,7 +17,7 @@ import aiohttp
 import pyarrow as pa
 
 from cluster.client_columns import BadAnswer, Kind, Range, table_of
-from cluster.client_live import UNKNOWN_USER, FeedError, Following
+from cluster.client_live import LOST, UNKNOWN_USER, FeedError, Following
 from cluster.moments import moment
 
 #: int ns, a datetime that knows its time zone, or a text as on the command line (`2026-01-31T12:00`, `2h ago`).
@@ -91,16 +91,19 @@ class AsyncClient:
     async def live(self, *topics: str, rate: float | None = None) -> AsyncGenerator[dict[str, Any]]:
         """Snapshots and updates of topics of the live feed (docs/live.md), `rate` updates a second of each at most (0:
         every one). A lost connection is made again, and what was missed meanwhile comes first; where that is too long
-        ago, a snapshot. Ends when you stop asking; `FeedError` when the topics cannot be followed."""
+        ago, or the feed has lost it, a snapshot. Ends when you stop asking; `FeedError` when the topics cannot be
+        followed."""
         following, wait = Following(topics, rate), FIRST_WAIT_S
         while True:
             try:
                 async with self._session.ws_connect(f"{self.url}/ws", max_msg_size=LONGEST_MESSAGE) as socket:
-                    await socket.send_json(following.hello)
+                    await _say(socket, following)
                     while (said := await socket.receive(following.silence_s)).type == aiohttp.WSMsgType.TEXT:
                         wait = FIRST_WAIT_S
                         if following.take(message := said.json()):
                             yield message
+                        elif message.get("type") == LOST:
+                            await _say(socket, following)
                     if socket.close_code == UNKNOWN_USER:
                         raise FeedError(str(said.extra or "the token is not known, or no longer"))
             except aiohttp.WSServerHandshakeError as error:
@@ -216,6 +219,11 @@ def connect(url: str = "http://127.0.0.1:8080", token: str | None = None) -> Cli
 
 async def _made(url: str, token: str | None) -> AsyncClient:
     return AsyncClient(url, token)
+
+
+async def _say(socket: aiohttp.ClientWebSocketResponse, following: Following) -> None:
+    for said in following.hello():
+        await socket.send_json(said)
 
 
 async def _json(answer: aiohttp.ClientResponse) -> Any:

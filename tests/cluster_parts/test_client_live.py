@@ -33,8 +33,17 @@ async def feed(handler: Handler) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-def update(seq: int) -> str:
-    return json.dumps({"type": "update", "topic": "trades", "seq": seq, "data": [{"trade_id": seq}]})
+def update(seq: int, symbol: str = "BTCUSDT", kind: str = "update") -> str:
+    return json.dumps({"type": kind, "topic": "trades", "symbol": symbol, "seq": seq, "data": [{"trade_id": seq}]})
+
+
+def pong(ping: dict[str, Any]) -> str:
+    return json.dumps({"type": "pong", "id": ping["id"]})
+
+
+async def begin(socket: ServerConnection) -> None:
+    """What was asked for with the topics has been told."""
+    await socket.send(pong(json.loads(await socket.recv())))
 
 
 async def test_after_a_lost_connection_what_was_missed_is_asked_for() -> None:
@@ -43,18 +52,77 @@ async def test_after_a_lost_connection_what_was_missed_is_asked_for() -> None:
     async def handler(socket: ServerConnection, hello: dict[str, Any]) -> None:
         heard.append(hello)
         first = hello.get("since", 0) + 1
-        for seq in (first, first + 1):
+        await socket.send(update(first))
+        await begin(socket)
+        for seq in (first + 1, first + 2):
             await socket.send(update(seq))
         # And the connection breaks without a word.
         socket.transport.abort()
 
     async with feed(handler) as url, AsyncClient(url) as client:
         updates = client.live("trades:binance:BTCUSDT", rate=0)
-        seen = [(await anext(updates))["seq"] for _ in range(5)]
+        seen = [(await anext(updates))["seq"] for _ in range(6)]
         await updates.aclose()
-    assert seen == [1, 2, 3, 4, 5]
+    assert seen == [1, 2, 3, 4, 5, 6]
     assert heard[0] == {"type": "subscribe", "topics": ["trades:binance:BTCUSDT"], "rate": 0}
     assert [hello.get("since") for hello in heard] == [None, 2, 4]
+
+
+async def test_updates_that_share_a_number_are_given_once_each_though_the_connection_breaks_between_them() -> None:
+    connections = itertools.count()
+
+    async def handler(socket: ServerConnection, hello: dict[str, Any]) -> None:
+        since, first = hello.get("since", 0), next(connections) == 0
+        told = [(5, "BTCUSDT"), *(() if first else ((5, "ETHUSDT"), (6, "BTCUSDT")))]
+        for seq, symbol in told:
+            if seq > since:
+                await socket.send(update(seq, symbol))
+        await socket.close(1013, "you read too slowly")
+
+    async with feed(handler) as url, AsyncClient(url) as client:
+        updates = client.live("trades:binance:*")
+        seen = [await anext(updates) for _ in range(3)]
+        await updates.aclose()
+    assert [(one["seq"], one["symbol"]) for one in seen] == [(5, "BTCUSDT"), (5, "ETHUSDT"), (6, "BTCUSDT")]
+
+
+def test_no_number_counts_before_all_topics_have_begun() -> None:
+    following = Following(["trades:okx:A", "trades:okx:B"], None)
+    _, ping = following.hello()
+    for said in ({"type": "welcome", "seq": 40, "heartbeat_s": 15}, json.loads(update(50, "A"))):
+        following.take(said)
+    # The snapshot of B has not come yet.
+    assert "since" not in following.hello()[0]
+    following.take(json.loads(pong(ping)))
+    assert "since" not in following.hello()[0]
+    following.take({"type": "pong", "id": 3})
+    assert following.seq == 40
+    assert following.take(json.loads(update(51, "B")))
+    # What had both is asked for again, as another symbol may have the same.
+    assert following.hello()[0]["since"] == 50
+    assert [following.take(json.loads(update(seq, symbol))) for seq, symbol in ((51, "A"), (51, "B"), (52, "B"))] == [
+        True,
+        False,
+        True,
+    ]
+
+
+async def test_what_the_feed_has_lost_is_told_with_a_snapshot() -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def handler(socket: ServerConnection, hello: dict[str, Any]) -> None:
+        await begin(socket)
+        await socket.send(update(7))
+        await socket.send(json.dumps({"type": "gap", "after": 7, "message": "Something was lost."}))
+        heard.append(json.loads(await socket.recv()))
+        await socket.send(update(20, kind="snapshot"))
+        await socket.wait_closed()
+
+    async with feed(handler) as url, AsyncClient(url) as client:
+        updates = client.live("trades")
+        assert [(await anext(updates))["type"] for _ in range(2)] == ["update", "snapshot"]
+        await updates.aclose()
+    assert heard == [{"type": "subscribe", "topics": ["trades"]}]
 
 
 async def test_a_feed_that_is_silent_is_left() -> None:
