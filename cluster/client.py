@@ -27,6 +27,9 @@ ATTEMPTS: Final = 6
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 TIMEOUT_S: Final = 60.0
+#: A live feed that is left has so long to say good-bye, and what Ctrl-C has interrupted to end.
+GOOD_BYE_S: Final = 1.0
+ENDS_S: Final = 2.0
 #: Of the live feed, in bytes: a snapshot of many symbols.
 LONGEST_MESSAGE: Final = 64 << 20
 _RETRIED: Final = frozenset((408, 429, 502, 503, 504))
@@ -96,7 +99,9 @@ class AsyncClient:
         following, wait = Following(topics, rate), FIRST_WAIT_S
         while True:
             try:
-                async with self._session.ws_connect(f"{self.url}/ws", max_msg_size=LONGEST_MESSAGE) as socket:
+                async with self._session.ws_connect(
+                    f"{self.url}/ws", max_msg_size=LONGEST_MESSAGE, timeout=aiohttp.ClientWSTimeout(ws_close=GOOD_BYE_S)
+                ) as socket:
                     await _say(socket, following)
                     while (said := await socket.receive(following.silence_s)).type == aiohttp.WSMsgType.TEXT:
                         wait = FIRST_WAIT_S
@@ -196,10 +201,22 @@ class Client:
         return self._run(self._client.get(path, **query))
 
     def _run[Result](self, work: Awaitable[Result]) -> Result:
-        async def wait() -> Result:
-            return await work
+        ended = threading.Event()
 
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
+        async def wait() -> Result:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        answer = asyncio.run_coroutine_threadsafe(wait(), self._loop)
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            # Nobody waits for it any more, and what still runs cannot be closed.
+            answer.cancel()
+            ended.wait(ENDS_S)
+            raise
 
     def _each[Item](self, items: AsyncGenerator[Item]) -> Iterator[Item]:
         try:

@@ -1,7 +1,11 @@
 """Following the live feed through servers that go away; against the whole system see tests/cluster/test_live.py."""
 
+import asyncio
 import itertools
 import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -158,3 +162,36 @@ async def test_who_is_not_known_is_told_and_does_not_try_for_ever() -> None:
     async with feed(handler) as url, AsyncClient(url, token="old") as client:
         with pytest.raises(FeedError, match="the token has expired"):
             await anext(client.live("trades"))
+
+
+async def test_ctrl_c_ends_following_and_the_client_goes_on() -> None:
+    waits, left = asyncio.Event(), asyncio.Event()
+
+    async def handler(socket: ServerConnection, _: dict[str, Any]) -> None:
+        await begin(socket)
+        waits.set()
+        await socket.wait_closed()
+        left.set()
+
+    async with feed(handler) as url:
+        # Ctrl-C reaches the main thread of a process of its own.
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _FOLLOWS, url, stdout=PIPE, stderr=PIPE)
+        await waits.wait()
+        process.send_signal(signal.SIGINT)
+        said, wrong = await process.communicate()
+        await left.wait()
+    assert (said, wrong) == (b"interrupted, still asked\n", b"")
+
+
+_FOLLOWS = """
+import sys
+from cluster.client import connect
+client = connect(sys.argv[1])
+try:
+    for update in client.live("trades"):
+        pass
+except KeyboardInterrupt:
+    print("interrupted", end=", ")
+print("still asked" if client._thread.is_alive() else "gone")
+client.close()
+"""
