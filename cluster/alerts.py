@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cluster import completion
 from cluster.asking import supervisor
 from cluster.moments import text_of
 from cluster.options import AsJson, Data, Exchange
+from cluster.terminal import terminal
 
 app = typer.Typer(no_args_is_help=True, help="Be told when a price or an indicator does something.")
 
@@ -43,7 +43,7 @@ def list_alerts(data: Data = Path("data"), as_json: AsJson = False) -> None:
             "" if row["last_triggered_at"] is None else text_of(row["last_triggered_at"]),
             style=None if row["is_active"] else "dim",
         )
-    Console().print(table)
+    terminal().print(table)
 
 
 # A threshold below 0 is refused for what it is, not for a dash.
@@ -125,4 +125,4 @@ def show_log(
         table.add_row(
             text_of(row["began"]), row["alert_id"], row["channel"], attempt, row["status"], answer, style=style
         )
-    Console().print(table)
+    terminal().print(table)

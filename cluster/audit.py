@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from actors.placed_disks import placed
@@ -24,6 +23,7 @@ from cluster.audit_report import gap_line, show
 from cluster.instance import Instance, InstanceError
 from cluster.options import AsJson, Data
 from cluster.other_disks import HostAway, OtherDisk, away, disks_beside
+from cluster.terminal import terminal
 from config import Settings, SettingsError, load
 from config.node_folder import disk_of
 from storage import audit_files
@@ -339,6 +339,6 @@ def _progress() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=terminal(stderr=True),
         transient=True,
     )

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cluster.moments import text_of
+from cluster.terminal import terminal
 from storage.audit import MOST_EXAMPLES
 from storage.audit_symbol import Row
 from storage.ledger_log import Gap
@@ -52,7 +52,7 @@ def show(rows: Sequence[Row], not_audited: Sequence[str], as_json: bool, compare
         typer.echo("no trades are stored")
     if not rows:
         return
-    console = Console()
+    console = terminal()
     if not console.is_terminal:
         console.width = _WIDE
     console.print(_counts(rows, console.width >= _ROOM))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,6 +17,7 @@ from cluster import completion
 from cluster.asking import Ask, supervisor
 from cluster.moments import moment, text_of
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import SettingsError
 
 LOOK_S: Final = 0.5
@@ -130,7 +130,7 @@ def watch(ask: Ask, exchange: str, jobs: set[int]) -> list[Job]:
     from actors.feeds.registry import HISTORIES
 
     progress = Progress(HISTORIES[exchange].forwards)
-    with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as shown:
+    with Live(console=terminal(stderr=True), transient=True, auto_refresh=False) as shown:
         while True:
             said = _of(ask("backfills"), exchange, jobs)
             shown.update(progress.table(said, time.monotonic()), refresh=True)
@@ -198,7 +198,7 @@ def _show(jobs: Sequence[Job], as_json: bool) -> None:
         ends = (text_of(job[end])[:_TO_THE_MINUTE] for end in ("from_ns", "to_ns"))
         counts = (f"{job[count]:,}" for count in ("rows", "new"))
         table.add_row(job["exchange"], job["symbol"], *ends, *counts, job["state"], style=style)
-    Console().print(table)
+    terminal().print(table)
     for job in jobs:
         if job["error"]:
             typer.echo(f"{job['exchange']} {job['symbol']}: {job['error']}")

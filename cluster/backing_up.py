@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -21,6 +20,7 @@ from rich.table import Table
 from cluster.asking import Ask, supervisor
 from cluster.instance import Instance, InstanceError
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import SettingsError, load
 from storage.backup_manifest import BackupError, described
 
@@ -101,7 +101,7 @@ def listed(to: To = None, data: Data = Path("data"), as_json: AsJson = False) ->
                 *sizes,
                 "; ".join(["lacks: " + line for line in row["lacks"]]),
             )
-    Console().print(table)
+    terminal().print(table)
 
 
 def verify(
@@ -296,7 +296,7 @@ def _made_here(data: Path, target: str | None, journal: bool, secrets: bool) -> 
 @contextmanager
 def _bar(progress: Callable[[], Any]) -> Iterator[None]:
     """Show how far it is, while the work goes on in this thread."""
-    console, ended = Console(stderr=True), threading.Event()
+    console, ended = terminal(stderr=True), threading.Event()
     bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from cluster import (
     alerts,
@@ -32,6 +32,7 @@ from cluster import (
 )
 from cluster.instance import InstanceError, stop_running
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import SettingsError, load
 from storage.backup_manifest import BackupError
 
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Market data on Ray: collect, store, serve.",
 )
-notes = Console(stderr=True)
+notes = terminal(stderr=True)
 
 app.add_typer(symbols.app, name="symbols")
 app.add_typer(alerts.app, name="alerts")
@@ -99,7 +100,7 @@ def up(
     began = time.monotonic()
 
     def progress(what: str) -> None:
-        notes.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {what}", highlight=False)
+        notes.print(Text.assemble((f"{time.monotonic() - began:5.1f} s", "dim"), f"  {what}"))
 
     asyncio.run(run(settings, progress, lambda url: _ready(url, as_json)))
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
@@ -23,6 +22,7 @@ from rich.table import Table
 from cluster import completion
 from cluster.asking import supervisor
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import SettingsError
 
 LOOK_S: Final = 0.5
@@ -144,7 +144,7 @@ def record(
     if as_json:
         typer.echo(json.dumps(_report(recording, files)))
     else:
-        Console().print(recording.table())
+        terminal().print(recording.table())
         for file, size in files.items():
             typer.echo(f"{file}  {decimal(size)}")
         if files:
@@ -159,7 +159,7 @@ def _record(ask: Journals, names: Sequence[str] | None, seconds: float | None, s
     recording = Recording(ask, names)
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
-        with Live(recording.table(), console=Console(stderr=True), transient=True, auto_refresh=False) as shown:
+        with Live(recording.table(), console=terminal(stderr=True), transient=True, auto_refresh=False) as shown:
             while not stop.wait(LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic()))):
                 recording.look()
                 shown.update(recording.table(), refresh=True)

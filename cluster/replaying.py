@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from actors.simulator.captures import CaptureError, Recording, read_capture, read_captures, read_journals, recordings
 from actors.simulator.replay import ReplayServer
 from actors.simulator.replay_clock import shared_clocks
+from cluster.terminal import terminal
 from config import SettingsError
 from storage.journal import SUFFIX
 
@@ -152,7 +152,7 @@ class _Text:
     """For people: addresses on stdout, progress on stderr while it is a terminal."""
 
     def __init__(self) -> None:
-        self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
+        self._live = Live(console=terminal(stderr=True), transient=True, auto_refresh=False)
 
     def __enter__(self) -> None:
         self._live.start()

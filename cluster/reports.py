@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cluster.asking import Ask, running_actor, wherever
 from cluster.moments import text_of
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Reports: publish, list and remove them, and make one of a day.")
@@ -64,7 +64,7 @@ def list_reports(
     for row in rows:
         created = text_of(row["created_at"])
         table.add_row(str(row["id"]), str(row["version"]), created, row["author"], row["title_en"])
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command()

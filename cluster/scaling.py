@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.asking import Ask, supervisor
 from cluster.instance import InstanceError
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 
 _LOOK_S: Final = 0.1
 #: No symbol has moved for so long: nothing is lost, but somebody has to look.
@@ -41,7 +41,7 @@ def scale(
 
 def _shown(ask: Ask, said: dict[str, Any]) -> dict[str, Any]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=terminal(stderr=True)) as bar:
         task = bar.add_task("symbols", total=said["symbols"])
 
         def show(now: dict[str, Any]) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from actors.simulator.fault_kinds import KINDS, Fault, FaultError, Option
 from cluster import completion
 from cluster.asking import simulator
 from cluster.options import AsJson, Data, Exchange
+from cluster.terminal import terminal
 from config import SettingsError
 
 app = typer.Typer(
@@ -65,7 +65,7 @@ def kinds(as_json: AsJson = False) -> None:
         table.add_column(heading, no_wrap=heading == "kind")
     for name, kind in KINDS.items():
         table.add_row(name, kind.does, " ".join(_possible(option, one) for option, one in kind.options.items()))
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command()
@@ -86,7 +86,7 @@ def faults(data: Data = Path("data"), as_json: AsJson = False) -> None:
         left = "for good" if row["left"] is None else f"{row['left']:.1f} s"
         chosen = " ".join(f"{name}={value}" for name, value in row["options"].items())
         table.add_row(row["exchange"], row["kind"], chosen, left, f"{row['done']:,}")
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command()

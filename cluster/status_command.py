@@ -10,12 +10,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
 
 from cluster.asking import Ask, supervisor
 from cluster.instance import Details, Instance, InstanceError, RunningInstance
 from cluster.options import AsJson, Data
 from cluster.status import table
+from cluster.terminal import terminal
 
 #: Replicas come and go seldom, and asking Serve takes longer than the rest.
 _REPLICAS_S: Final = 5.0
@@ -51,11 +51,11 @@ def status(
             else:
                 if len(hosts := _hosts()) > 1:
                     shown = (host["address"] + ("" if host["alive"] else " (gone)") for host in hosts)
-                    Console().print("hosts", *shown)
+                    terminal().print("hosts", *shown)
                 said, symbols = ask("status"), ask("integrity")
-                Console().print(table(running.details, said, symbols))
+                terminal().print(table(running.details, said, symbols))
                 if not _well(said, symbols):
-                    Console().print(
+                    terminal().print(
                         f"\nwhat to do about it: rayfeed doctor --data {data}", style="dim", highlight=False
                     )
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cluster import completion
 from cluster.asking import supervisor
 from cluster.options import AsJson, Data, Exchange
+from cluster.terminal import terminal
 
 app = typer.Typer(no_args_is_help=True, help="What is collected: list it, add to it, remove from it.")
 
@@ -35,7 +35,7 @@ def list_symbols(data: Data = Path("data"), as_json: AsJson = False) -> None:
         book, gaps = row["book"] or "", "" if row["gaps"] is None else str(row["gaps"])
         style = "red" if row["state"] == "refused" else "yellow" if book == "gapped" else None
         table.add_row(row["exchange"], row["symbol"], row["state"], book, gaps, row["reason"], style=style)
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command()

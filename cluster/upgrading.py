@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.asking import Ask, supervisor
 from cluster.instance import Details, Instance, InstanceError
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import Settings
 
 #: A supervisor whose process is new has this long to know everything again.
@@ -29,7 +29,7 @@ def upgrade(data: Data = Path("data"), as_json: AsJson = False) -> None:
     replicas beside their successors. Nothing is lost; what has begun goes on when this ends."""
     running = Instance.read(data.absolute())
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with supervisor(data) as ask, Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+    with supervisor(data) as ask, Progress(*columns, console=terminal(stderr=True), disable=as_json) as bar:
         assert running is not None and running.details is not None
         task = bar.add_task("the supervisor", total=None)
         installed = _fitting(ask)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cluster.asking import Ask, wherever
 from cluster.moments import text_of
 from cluster.options import AsJson, Data
+from cluster.terminal import terminal
 from config import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Who may sign in: list users, add, change and remove them.")
@@ -56,7 +56,7 @@ def list_users(data: Data = Path("data"), as_json: AsJson = False) -> None:
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(row["name"], row["role"], row["email"] or "", text_of(row["created_at"]))
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command()
@@ -120,7 +120,7 @@ def list_keys(data: Data = Path("data"), as_json: AsJson = False) -> None:
     for row in rows:
         until = "" if row["expires_at"] is None else text_of(row["expires_at"])
         table.add_row(row["key_id"], row["user"], row["name"], row["role"], text_of(row["created_at"]), until)
-    Console().print(table)
+    terminal().print(table)
 
 
 @keys.command("remove")

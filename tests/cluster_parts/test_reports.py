@@ -46,6 +46,12 @@ def test_reports_are_published_listed_and_removed(tmp_path: Path) -> None:
         invoke("remove", "2", *data)
 
 
+def test_titles_are_listed_as_they_are_whatever_signs_they_hold(tmp_path: Path) -> None:
+    title = "[urgent] Bitcoin [/b] at 12:00 :moon:"
+    invoke("publish", written(tmp_path, "a.json", _ONE | {"title_en": title}), "--data", str(tmp_path))
+    assert invoke("list", "--data", str(tmp_path)).splitlines()[1].endswith(title)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("{", "no JSON"), ("[]", "JSON object"), ({"title_vi": "x"}, "html_vi"), ("x" * (17 << 20), "too large")],
