@@ -30,7 +30,7 @@ from cluster import (
     upgrading,
     users,
 )
-from cluster.instance import InstanceError, stop_running
+from cluster.instance import Instance, InstanceError, stop_running
 from cluster.options import AsJson, Data
 from cluster.terminal import terminal
 from config import SettingsError, load
@@ -145,7 +145,8 @@ def _ready(url: str, as_json: bool) -> None:
 
 def _detach(data: Path) -> str:
     """Run the same command in the background and wait until it is ready or has failed; its address."""
-    data.mkdir(parents=True, exist_ok=True)
+    # Who runs there already goes on writing its lines.
+    Instance.claim(data).release()
     log = data / "rayfeed.log"
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--json")]
     with log.open("wb") as output:

@@ -14,6 +14,7 @@ import typer.main
 
 from cluster import cli
 from cluster.cli import app
+from cluster.instance import Instance, InstanceError
 
 PROJECT = Path(__file__).parents[2]
 #: Commands that say something without an instance: arguments, and exit status.
@@ -166,3 +167,18 @@ def test_each_shell_gets_a_script_it_can_read(shell: str, tmp_path: Path) -> Non
         (tmp_path / "script").write_text(done.stdout)
         checked = subprocess.run([found, "-n", tmp_path / "script"], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_starting_again_in_the_background_leaves_the_lines_of_who_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rayfeed", "up", "--detach", "--data", str(tmp_path)])
+    log = tmp_path / "rayfeed.log"
+    log.write_text("ready http://127.0.0.1:8080\n")
+    running = Instance.claim(tmp_path)
+    with pytest.raises(InstanceError, match="already in use"):
+        cli._detach(tmp_path)
+    assert log.read_text() == "ready http://127.0.0.1:8080\n"
+    running.release()
+    with pytest.raises(InstanceError, match="is a file"):
+        cli._detach(log)
