@@ -5,13 +5,14 @@ asked again. `AsyncClient` is for asyncio, `Client` does the same for everybody 
 """
 
 import asyncio
+import operator
 import random
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, SupportsIndex
 
 import aiohttp
 import pyarrow as pa
@@ -20,8 +21,9 @@ from cluster.client_columns import BadAnswer, Kind, Range, table_of
 from cluster.client_live import LOST, UNKNOWN_USER, FeedError, Following
 from cluster.moments import moment
 
-#: int ns, a datetime that knows its time zone, or a text as on the command line (`2026-01-31T12:00`, `2h ago`).
-Moment = int | str | datetime
+#: int ns, a datetime (also of pandas) that knows its time zone, or a text as on the command line (`2026-01-31T12:00`,
+#: `2h ago`).
+Moment = SupportsIndex | str | datetime
 
 ATTEMPTS: Final = 6
 FIRST_WAIT_S: Final = 0.2
@@ -261,13 +263,14 @@ def _retry_after(answer: aiohttp.ClientResponse) -> float:
 
 def _ns(at: Moment, end: bool = False) -> int:
     """ValueError for what is no moment."""
-    if isinstance(at, int):
-        return at
+    if isinstance(at, str):
+        return moment(at, time.time_ns(), end)
     if isinstance(at, datetime):
         if at.tzinfo is None:
             raise ValueError(f"{at} says no time zone")
-        return moment(at.isoformat(), 0)
-    return moment(at, time.time_ns(), end)
+        # Those of pandas have nanoseconds, which a text of a time cannot have.
+        return moment(at.isoformat(), 0) + int(getattr(at, "nanosecond", 0))
+    return operator.index(at)
 
 
 __all__ = ["AsyncClient", "BadAnswer", "Client", "FeedError", "RefusedError", "connect"]

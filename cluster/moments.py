@@ -26,10 +26,9 @@ def moment(text: str, now_ns: int, end: bool = False) -> int:
         ) from None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
-    if end and _DAY.fullmatch(words):
-        at += timedelta(days=1)
-        return _ns(at - _EPOCH) - 1
-    return _ns(at - _EPOCH)
+    day = timedelta(days=1) if end and _DAY.fullmatch(words) else timedelta()
+    # The end of the last day there is has no date.
+    return _ns(at - _EPOCH + day) - (1 if day else 0)
 
 
 def text_of(ns: int) -> str:

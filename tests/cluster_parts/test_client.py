@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -72,6 +73,9 @@ def test_times_are_texts_and_datetimes_too(client: Client) -> None:
     by_text = client.trades("coinbase", "BTC-USD", f"{first:%Y-%m-%d}", f"{first:%Y-%m-%d}")
     assert by_text.num_rows == 8
     assert client.trades("coinbase", "BTC-USD", first, datetime.fromtimestamp(DAY + 10, UTC)).num_rows == 2
+    times = pd.to_datetime(client.trades("coinbase", "BTC-USD", DAY * SECOND)["ts_event"].to_pandas(), utc=True)
+    assert module._ns(times.iloc[-1] + pd.Timedelta(1, "ns")) == times.iloc[-1].value + 1
+    assert module._ns(np.int64(17)) == 17
     with pytest.raises(ValueError, match="no time zone"):
         client.trades("coinbase", "BTC-USD", datetime(2025, 8, 18))
 

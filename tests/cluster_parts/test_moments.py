@@ -20,6 +20,7 @@ NOW = 1_769_860_800 * SECOND + 123  # 2026-01-31 12:00
         (" 2026-01-31T12:00 ", True, NOW - 123),
         ("2026-01-31 14:00:00.5+02:00", False, NOW - 123 + SECOND // 2),
         ("2026-01-31T12:00:00Z", False, NOW - 123),
+        ("9999-12-31", True, 253_402_300_800 * SECOND - 1),
     ],
 )
 def test_a_moment_is_read_as_people_write_it(text: str, end: bool, ns: int) -> None:
