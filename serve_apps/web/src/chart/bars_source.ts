@@ -75,7 +75,8 @@ export async function loadTrades({ exchange, symbol }: Instrument, start: number
   const [price, size] = [columns.get("price64"), columns.get("size64")];
   if (!(price instanceof Float64Array && size instanceof Float64Array && seconds && nanos)) return nothing(symbol);
   const time = new Float64Array(seconds.length);
-  for (let at = 0; at < time.length; at++) time[at] = seconds[at]! * 1000 + nanos[at]! / 1e6;
+  // Rounded as what the live feed says of the same trade is.
+  for (let at = 0; at < time.length; at++) time[at] = (seconds[at]! * 1e9 + nanos[at]!) / 1e6;
   return {
     fields: { time, open: price, high: price, low: price, close: price, volume: size },
     indicators: new Map(),

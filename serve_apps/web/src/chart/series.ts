@@ -27,6 +27,8 @@ const TRADES_LOADED = 86_400;
 /** Updates a second of the open bar. */
 const RATE = 4;
 const TRADE_RATE = 0;
+/** Between trades of one moment (ms). */
+const APART = 1e-3;
 
 export class Series {
   private readonly ended = new AbortController();
@@ -36,7 +38,8 @@ export class Series {
   private nextBefore: number | undefined;
   private loading = false;
   private loaded = false;
-  private lastTrade = { ns: 0, ids: new Set<number>() };
+  /** Of the newest trade, where each is a bar. */
+  private newest = { ms: 0, ids: new Set<number>() };
 
   constructor(
     private instrument: Instrument,
@@ -64,7 +67,7 @@ export class Series {
     await this.again(async () => {
       const newest = this.store.last?.time ?? 0;
       if (this.timeframe === TRADES) {
-        this.take(await this.load(newest / 1000));
+        this.take(await this.load(this.newest.ms / 1000));
       } else {
         const missed = Math.ceil((Date.now() - newest) / this.bucket);
         // In a replay the clock is another: then as many as there may be.
@@ -112,6 +115,7 @@ export class Series {
       this.nextBefore = got.nextBefore;
       const newer = this.newerThan(got.fields.time.at(-1) ?? Infinity);
       this.store.replace(got);
+      this.newest = { ms: got.fields.time.at(-1) ?? 0, ids: new Set() };
       for (const bar of newer) this.store.put(bar);
       if (got.symbol === this.instrument.symbol) return;
       // The live feed calls it as its exchange does.
@@ -157,12 +161,18 @@ export class Series {
   }
 
   private take(got: Loaded): void {
-    const newest = this.store.last?.time ?? -Infinity;
+    const { ms } = this.newest;
     got.fields.time.forEach((time, at) => {
-      if (time <= newest) return;
-      const price = got.fields.close[at]!;
-      this.store.put({ time, open: price, high: price, low: price, close: price, volume: got.fields.volume[at]! });
+      if (time <= ms) return;
+      this.newest = { ms: time, ids: new Set() };
+      this.add(time, got.fields.close[at]!, got.fields.volume[at]!);
     });
+  }
+
+  /** A trade as a bar. Bars are told apart by their times: each of one moment has its own. */
+  private add(ms: number, price: number, volume: number): boolean {
+    const time = Math.max(ms, (this.store.last?.time ?? -Infinity) + APART);
+    return this.store.put({ time, open: price, high: price, low: price, close: price, volume });
   }
 
   private unsubscribeAll(): void {
@@ -205,14 +215,13 @@ export class Series {
 
   /** Ids tell trades of one moment apart. */
   private append({ ns, id, price, size }: Trade): boolean {
-    const last = this.store.last?.time ?? -Infinity;
-    if (ns < this.lastTrade.ns || ns / 1e6 < last) return false;
-    if (ns > this.lastTrade.ns) this.lastTrade = { ns, ids: new Set() };
+    const ms = ns / 1e6;
+    if (ms < this.newest.ms) return false;
+    if (ms > this.newest.ms) this.newest = { ms, ids: new Set() };
     // What was loaded has no ids: a trade of its last moment is taken to be among them.
-    if (this.lastTrade.ids.has(id) || (ns / 1e6 === last && this.lastTrade.ids.size === 0)) return false;
-    this.lastTrade.ids.add(id);
-    const time = Math.max(ns / 1e6, last + 1e-3);
-    return this.store.put({ time, open: price, high: price, low: price, close: price, volume: size });
+    else if (this.newest.ids.size === 0 || this.newest.ids.has(id)) return false;
+    this.newest.ids.add(id);
+    return this.add(ms, price, size);
   }
 
   private told(message: Message): void {
