@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from actors.live_hub import LiveHub
 from tests.browser import Visit, visit
 from tests.polling import until
 from tests.serve_apps.site import MINUTE, TOKEN, Site, opened
@@ -382,6 +383,82 @@ async def test_the_chart_of_trades_has_every_trade_of_one_moment(site: Site) -> 
             await site.trade("BTCUSDT", 60800.5, at_ns=now + 5_000_000)
         await site.start()
         await expect(chart).to_have_attribute("data-bars", "256", timeout=20_000)
+
+
+@asynccontextmanager
+async def answers_held(page: Page, pattern: str) -> AsyncIterator[asyncio.Event]:
+    """Inside, what the server answered comes no sooner than at the end; the event says that it has answered."""
+    answered, let = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        answer = await route.fetch()
+        answered.set()
+        await let.wait()
+        await route.fulfill(response=answer)
+
+    await page.route(pattern, hold)
+    yield answered
+    let.set()
+
+
+async def test_a_bar_that_closes_while_bars_are_loaded_is_shown_as_it_closed(site: Site) -> None:
+    now = time.time_ns()
+    await site.trade("BTCUSDT", 60300, at_ns=now)
+    async with visit() as here:
+        async with answers_held(here.page, "**/api/v1/charts/**") as answered:
+            await here.page.goto(f"{site.address}/chart{BTC}")
+            await answered.wait()
+            await expect_text(here.page, "#price", "60,300.00")
+            await site.trade("BTCUSDT", 61000.5, at_ns=now + 1_000_000)
+            await expect_text(here.page, "#price", "61,000.50")
+            await site.trade("BTCUSDT", 60600, 60600, at_ns=now + MINUTE)
+            # The server has told both bars: trades alone do not change the volume.
+            await expect_text(here.page, "#price", "60,600.00")
+            await expect_text(here.page, "#volume", "1")
+        await expect(here.page.locator("#chart:not([data-loading])")).to_be_visible()
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "126")
+        box = await here.page.locator("#chart").bounding_box()
+        assert box is not None
+        # From the newest bar to the left.
+        x, closes = box["x"] + box["width"], ["—"]
+        while len(set(closes) - {"—", "60,600.00"}) == 0:
+            x -= 3
+            await here.page.mouse.move(x, box["y"] + box["height"] / 3)
+            closes.append(await here.page.locator("#close").text_content() or "")
+        assert closes[-1] == "61,000.50"
+        assert here.errors == []
+
+
+async def test_trades_that_come_while_others_are_loaded_are_on_the_chart_of_trades(site: Site) -> None:
+    async with visit() as here:
+        async with answers_held(here.page, "**/api/data?**") as answered:
+            await here.page.goto(f"{site.address}/chart{BTC}&timeframe=trades")
+            await answered.wait()
+            await until(lambda: any(one.topic == "trades" for one in site.followed))
+            await site.trade("BTCUSDT", 60700.5, 60701.5, 60702.5)
+            await expect(here.page.locator("#tape tbody tr").first).to_contain_text("60,702.5")
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "251")
+        await site.trade("BTCUSDT", 60703.5)
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "252")
+        assert here.errors == []
+
+
+async def test_trades_that_nobody_remembers_to_tell_again_are_loaded(site: Site) -> None:
+    async with on_chart(site, f"{BTC}&timeframe=trades") as here:
+        chart = here.page.locator("#chart")
+        await expect(chart).to_have_attribute("data-bars", "248")
+        await expect_text(here.page, "#connection", "Live")
+        await site.stop()
+        await expect_text(here.page, "#connection", "Reconnecting")
+        await site.hub.stop()
+        site.hub = LiveHub(site.settings.live_feed, ["binance", "kraken"], site)
+        # More than a snapshot has.
+        await site.trade("BTCUSDT", *(60700.5 + n for n in range(150)))
+        async with answers_held(here.page, "**/api/data?**") as answered:
+            await site.start()
+            await answered.wait()
+            await expect(here.page.locator("#tape tbody tr").first).to_contain_text("60,849.5")
+        await expect(chart).to_have_attribute("data-bars", "398", timeout=20_000)
 
 
 async def test_the_page_says_that_the_server_is_gone_and_catches_up_by_itself(site: Site) -> None:

@@ -33,11 +33,13 @@ const APART = 1e-3;
 export class Series {
   private readonly ended = new AbortController();
   private unsubscribe: (() => void)[] = [];
-  private readonly open: OpenBar;
+  private open: OpenBar;
   private readonly bucket: number;
   private nextBefore: number | undefined;
   private loading = false;
-  private loaded = false;
+  /** What the feed says while bars are loaded: it may be newer than they are. */
+  private held: Message[] | undefined;
+  private missed = false;
   /** Of the newest trade, where each is a bar. */
   private newest = { ms: 0, ids: new Set<number>() };
 
@@ -62,28 +64,30 @@ export class Series {
 
   /** The feed has come back: bars may have been missed. */
   async catchUp(): Promise<void> {
-    if (!this.loaded || this.ended.signal.aborted) return;
+    this.missed = true;
+    // What is loaded now may be from before: it is done again after that.
+    if (this.held) return;
     let whole = false;
-    await this.again(async () => {
-      const newest = this.store.last?.time ?? 0;
-      if (this.timeframe === TRADES) {
-        this.take(await this.load(this.newest.ms / 1000));
-      } else {
-        const missed = Math.ceil((Date.now() - newest) / this.bucket);
-        // In a replay the clock is another: then as many as there may be.
-        const limit = missed > 0 && missed < LONGEST ? Math.max(RECENT, missed + RECENT) : LONGEST;
-        const got = await loadBars(this.instrument, this.timeframe, Math.min(LONGEST, limit), this.ended.signal);
-        // Nothing overlaps: there are more bars in between than are given at once.
-        whole = got.fields.time.length > 0 && got.fields.time[0]! > newest;
-        if (whole) {
-          this.nextBefore = got.nextBefore;
-          this.store.replace(got);
-        } else this.store.merge(got);
-      }
-    });
-    if (this.ended.signal.aborted) return;
-    if (whole) this.watcher.replaced();
-    else this.watcher.refilled();
+    await this.again(
+      async () => {
+        const newest = this.store.last?.time ?? 0;
+        if (this.timeframe === TRADES) {
+          this.take(await this.load(this.newest.ms / 1000));
+        } else {
+          const missed = Math.ceil((Date.now() - newest) / this.bucket);
+          // In a replay the clock is another: then as many as there may be.
+          const limit = missed > 0 && missed < LONGEST ? Math.max(RECENT, missed + RECENT) : LONGEST;
+          const got = await loadBars(this.instrument, this.timeframe, Math.min(LONGEST, limit), this.ended.signal);
+          // Nothing overlaps: there are more bars in between than are given at once.
+          whole = got.fields.time.length > 0 && got.fields.time[0]! > newest;
+          if (whole) {
+            this.nextBefore = got.nextBefore;
+            this.store.replace(got);
+          } else this.store.merge(got);
+        }
+      },
+      () => (whole ? this.watcher.replaced() : this.watcher.refilled()),
+    );
   }
 
   /** Loads older bars when the view comes near the first. */
@@ -104,53 +108,51 @@ export class Series {
   }
 
   private async start(): Promise<void> {
-    await this.again(async () => {
-      let got = await this.load();
-      while (got.fields.time.length === 0 && !this.ended.signal.aborted) {
-        if (this.store.length === 0) this.watcher.problem("empty", "");
-        await pause(1000, this.ended.signal);
-        got = await this.load();
-      }
-      if (this.ended.signal.aborted) return;
-      this.nextBefore = got.nextBefore;
-      const newer = this.newerThan(got.fields.time.at(-1) ?? Infinity);
-      this.store.replace(got);
-      this.newest = { ms: got.fields.time.at(-1) ?? 0, ids: new Set() };
-      for (const bar of newer) this.store.put(bar);
-      if (got.symbol === this.instrument.symbol) return;
-      // The live feed calls it as its exchange does.
-      this.instrument = { ...this.instrument, symbol: got.symbol };
-      this.unsubscribeAll();
-      this.subscribe();
-    });
-    if (this.ended.signal.aborted) return;
-    this.loaded = true;
-    this.watcher.replaced();
+    await this.again(
+      async () => {
+        let got = await this.load();
+        while (got.fields.time.length === 0 && !this.ended.signal.aborted) {
+          if (this.store.length === 0) this.watcher.problem("empty", "");
+          await pause(1000, this.ended.signal);
+          this.held = [];
+          got = await this.load();
+        }
+        if (this.ended.signal.aborted) return;
+        this.nextBefore = got.nextBefore;
+        this.store.replace(got);
+        this.newest = { ms: got.fields.time.at(-1) ?? 0, ids: new Set() };
+        if (got.symbol === this.instrument.symbol) return;
+        // The live feed calls it as its exchange does.
+        this.instrument = { ...this.instrument, symbol: got.symbol };
+        this.unsubscribeAll();
+        this.subscribe();
+      },
+      () => this.watcher.replaced(),
+    );
   }
 
-  /** Bars that came while others were loaded. */
-  private newerThan(time: number): Bar[] {
-    const found: Bar[] = [];
-    for (let place = this.store.place(time); place < this.store.end; place++) {
-      const bar = this.store.at(place)!;
-      if (bar.time > time) found.push(bar);
-    }
-    return found;
-  }
-
-  /** Until it succeeds; what fails is told. */
-  private async again(doing: () => Promise<void>): Promise<void> {
+  /** Until it succeeds, what fails is told; then what the feed said meanwhile is taken again. */
+  private async again(doing: () => Promise<void>, done: () => void): Promise<void> {
     for (let failures = 1; !this.ended.signal.aborted; failures++) {
+      this.held = [];
+      this.missed = false;
       try {
         await doing();
-        if (!this.ended.signal.aborted) this.watcher.problem("", "");
-        return;
+        break;
       } catch (error) {
         if (this.ended.signal.aborted) return;
         this.watcher.problem("away", error instanceof Refused ? error.detail : "");
         await pause(backOff(failures, error), this.ended.signal);
       }
     }
+    if (this.ended.signal.aborted) return;
+    this.watcher.problem("", "");
+    done();
+    const held = this.held ?? [];
+    this.held = undefined;
+    this.open = new OpenBar(this.bucket);
+    for (const message of held) this.heard(message);
+    if (this.missed) void this.catchUp();
   }
 
   private load(from?: number): Promise<Loaded> {
@@ -182,22 +184,30 @@ export class Series {
 
   private subscribe(): void {
     const { exchange, symbol } = this.instrument;
-    const traded = (message: Message): void => this.traded(message);
-    this.unsubscribe.push(this.feed.subscribe(`trades:${exchange}:${symbol}`, TRADE_RATE, { snapshot: traded, update: traded }));
+    const heard = (message: Message): void => this.heard(message);
+    this.unsubscribe.push(this.feed.subscribe(`trades:${exchange}:${symbol}`, TRADE_RATE, { snapshot: heard, update: heard }));
     if (this.timeframe === TRADES) return;
-    const told = (message: Message): void => this.told(message);
     this.unsubscribe.push(
-      this.feed.subscribe(`bars:${exchange}:${symbol}:${this.timeframe}`, RATE, { snapshot: told, update: told }),
-      this.feed.subscribe(`indicators:${exchange}:${symbol}:${this.timeframe}`, RATE, {
-        snapshot: () => undefined,
-        update: (message) => this.computed(message),
-      }),
+      this.feed.subscribe(`bars:${exchange}:${symbol}:${this.timeframe}`, RATE, { snapshot: heard, update: heard }),
+      this.feed.subscribe(`indicators:${exchange}:${symbol}:${this.timeframe}`, RATE, { snapshot: () => undefined, update: heard }),
     );
   }
 
+  private heard(message: Message): void {
+    this.held?.push(message);
+    if (message.topic === "trades") this.traded(message);
+    else if (message.topic === "bars") this.told(message);
+    else this.computed(message);
+  }
+
   private traded(message: Message): void {
+    if (this.timeframe === TRADES) {
+      if (this.held) return;
+      // It has a hundred trades: more may have been missed.
+      if (message.type === "snapshot") return void this.catchUp();
+    }
     // A bar that is begun by what just came would lack what came before.
-    if (!this.loaded && (this.timeframe === TRADES || this.store.length === 0)) return;
+    if (this.store.length === 0) return;
     const now = performance.now();
     let moved = false;
     for (const row of message.data) {
