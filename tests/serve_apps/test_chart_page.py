@@ -227,6 +227,20 @@ async def test_settings_survive_a_reload_and_a_bare_address(site: Site) -> None:
         assert here.errors == []
 
 
+async def test_a_browser_that_forbids_storage_only_loses_the_memory(site: Site) -> None:
+    async with visit() as here:
+        await here.page.add_init_script(
+            """for (const name of ["localStorage", "sessionStorage"])
+                Object.defineProperty(window, name, { get() { throw new DOMException("", "SecurityError"); } });"""
+        )
+        await here.page.goto(f"{site.address}/chart{BTC}")
+        await expect_text(here.page, "#price", "60,256.12")
+        await here.page.get_by_label("Token of the instance").fill(TOKEN)
+        await here.page.get_by_role("button", name="Show", exact=True).click()
+        await expect_text(here.page, "#alerts .note", "No alert is defined for this symbol.")
+        assert here.errors == []
+
+
 async def test_all_six_timeframes_and_thirteen_indicators_are_drawn(site: Site) -> None:
     async with on_chart(site) as here:
         page = here.page

@@ -1,16 +1,18 @@
-// What a page remembers in localStorage. A browser that forbids storage only loses the memory.
+// What a page remembers in localStorage, or for its tab alone. A browser that forbids storage only loses the memory.
 
-export function read(key: string): string | null {
+type Memory = "localStorage" | "sessionStorage";
+
+export function read(key: string, memory: Memory = "localStorage"): string | null {
   try {
-    return localStorage.getItem(key);
+    return window[memory].getItem(key);
   } catch {
     return null;
   }
 }
 
-export function write(key: string, value: string): void {
+export function write(key: string, value: string, memory: Memory = "localStorage"): void {
   try {
-    localStorage.setItem(key, value);
+    window[memory].setItem(key, value);
   } catch {
     // forbidden or full
   }

@@ -6,6 +6,7 @@ import { text } from "../language.ts";
 import type { LiveFeed, Message } from "../live/feed.ts";
 import { finite, getJson, isRecord, Refused, string } from "../requests.ts";
 import { Ring } from "../ring.ts";
+import { read, write } from "../storage.ts";
 
 const FIRED_SHOWN = 20;
 const TOKEN = "rayfeed.token";
@@ -29,10 +30,10 @@ export class AlertsPanel {
     this.firedList = section.querySelector<HTMLElement>(".fired")!;
     this.note = section.querySelector<HTMLElement>(".note")!;
     this.input = section.querySelector<HTMLInputElement>("input")!;
-    this.input.value = sessionStorage.getItem(TOKEN) ?? "";
+    this.input.value = read(TOKEN, "sessionStorage") ?? "";
     const use = (): void => {
       // For this tab only: it may do more than look.
-      sessionStorage.setItem(TOKEN, this.input.value.trim());
+      write(TOKEN, this.input.value.trim(), "sessionStorage");
       void this.ask();
     };
     section.querySelector("button")!.addEventListener("click", use);
