@@ -299,6 +299,28 @@ async def test_two_symbols_are_compared(site: Site) -> None:
         assert here.errors == []
 
 
+async def test_the_newest_trades_stay_the_newest_when_older_ones_are_told_again(site: Site) -> None:
+    async with on_chart(site) as here:
+        newest = here.page.locator("#tape tbody tr").first
+        await expect(newest).to_contain_text("60,256.12")
+        await here.page.evaluate(
+            """() => {
+                window.first = new Set();
+                new MutationObserver(() => first.add(document.querySelector("#tape tbody tr").textContent))
+                    .observe(document.querySelector("#tape"), { subtree: true, childList: true, characterData: true });
+            }"""
+        )
+        before = await newest.text_content()
+        # Another look at the same trades, which begins with a hundred of them.
+        await here.page.get_by_role("button", name="5m", exact=True).click()
+        await expect(here.page.locator("#chart:not([data-loading])")).to_be_visible()
+        await site.trade("BTCUSDT", 60700.5)
+        await expect(newest).to_contain_text("60,700.5")
+        after = await newest.text_content()
+        assert set(await here.page.evaluate("() => [...first]")) <= {before, after}
+        assert here.errors == []
+
+
 async def test_a_book_is_shown_while_it_can_be_trusted(site: Site) -> None:
     site.book("BTCUSDT", [(60000.5 - n, 1 + n) for n in range(25)], [(60001.5 + n, 2) for n in range(5)])
     async with on_chart(site) as here:

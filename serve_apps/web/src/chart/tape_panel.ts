@@ -4,7 +4,6 @@ import { clockSeconds, compact, decimalsOf, price } from "../format.ts";
 import type { Instrument } from "../instruments.ts";
 import { text } from "../language.ts";
 import type { LiveFeed, Message } from "../live/feed.ts";
-import { Ring } from "../ring.ts";
 
 const SHOWN = 24;
 
@@ -17,7 +16,8 @@ interface Traded {
 }
 
 export class TapePanel {
-  private readonly trades = new Ring<Traded>(SHOWN);
+  /** Ascending by time. */
+  private trades: readonly Traded[] = [];
   private readonly rows: { line: HTMLTableRowElement; cells: HTMLElement[] }[];
   private readonly note: HTMLElement;
   private unsubscribe = (): void => {};
@@ -38,24 +38,24 @@ export class TapePanel {
 
   follow({ exchange, symbol }: Instrument): void {
     this.unsubscribe();
-    this.trades.clear();
+    this.trades = [];
     this.decimals = 0;
     this.draw();
     const take = (message: Message): void => {
-      const shown = new Set(this.trades.newest().map(({ id }) => id));
-      for (const row of message.data) {
-        const trade = { id: String(row["trade_id"]), ms: Number(row["ts_event"]) / 1e6, price: Number(row["price"]), size: Number(row["size"]), side: String(row["side"] ?? "") };
-        if (shown.has(trade.id)) continue;
-        this.decimals = Math.max(this.decimals, decimalsOf(trade.price));
-        this.trades.push(trade);
-      }
+      const shown = new Set(this.trades.map(({ id }) => id));
+      const more = message.data
+        .map((row): Traded => ({ id: String(row["trade_id"]), ms: Number(row["ts_event"]) / 1e6, price: Number(row["price"]), size: Number(row["size"]), side: String(row["side"] ?? "") }))
+        .filter(({ id }) => !shown.has(id));
+      for (const trade of more) this.decimals = Math.max(this.decimals, decimalsOf(trade.price));
+      // A snapshot reaches further back than what is shown.
+      this.trades = [...this.trades, ...more].sort((a, b) => a.ms - b.ms).slice(-SHOWN);
       this.soon();
     };
     this.unsubscribe = this.feed.subscribe(`trades:${exchange}:${symbol}`, 0, { snapshot: take, update: take });
   }
 
   draw(): void {
-    const newest = this.trades.newest();
+    const newest = this.trades.toReversed();
     this.section.classList.toggle("without", newest.length === 0);
     this.note.hidden = newest.length > 0;
     write(this.note, newest.length > 0 ? "" : text("tape.none"));
