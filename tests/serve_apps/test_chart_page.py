@@ -335,6 +335,22 @@ async def test_a_book_is_shown_while_it_can_be_trusted(site: Site) -> None:
         assert here.errors == []
 
 
+async def test_what_was_trusted_is_not_while_nobody_says_so(site: Site) -> None:
+    site.book("BTCUSDT", [(60000.5, 1)], [(60001.5, 2)])
+    async with on_chart(site) as here:
+        page = here.page
+        await expect_text(page, "#badge", "synced")
+        await expect(page.locator("#book table")).to_be_visible()
+        await site.stop()
+        await expect_text(page, "#connection", "Reconnecting")
+        await expect(page.locator("#book .note")).to_contain_text("not shown until it can be trusted")
+        await expect(page.locator("#book table")).to_be_hidden()
+        await expect_text(page, "#badge", "unknown")
+        await site.start()
+        await expect_text(page, "#badge", "synced", within=20_000)
+        await expect(page.locator("#book table")).to_be_visible()
+
+
 async def test_the_badge_and_the_gaps_of_the_symbol_are_shown(site: Site) -> None:
     async with on_chart(site) as here:
         page = here.page

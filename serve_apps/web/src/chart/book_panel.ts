@@ -20,6 +20,8 @@ export class BookPanel {
   private readonly note: HTMLElement;
   private unsubscribe = (): void => {};
   private shown: Message | undefined;
+  /** The connection went away, and nothing has come since. */
+  private away = false;
   private drawing = false;
 
   constructor(
@@ -30,6 +32,11 @@ export class BookPanel {
     this.spread = section.querySelector<HTMLElement>(".spread")!;
     this.note = section.querySelector<HTMLElement>(".note")!;
     this.sides = { asks: rows(body("asks")), bids: rows(body("bids")) };
+    feed.onState((state) => {
+      if (state !== "reconnecting") return;
+      this.away = true;
+      this.draw();
+    });
   }
 
   follow({ exchange, symbol }: Instrument): void {
@@ -38,6 +45,7 @@ export class BookPanel {
     this.draw();
     const take = (message: Message): void => {
       this.shown = message;
+      this.away = false;
       this.soon();
     };
     this.unsubscribe = this.feed.subscribe(`book:${exchange}:${symbol}`, RATE, { snapshot: take, update: take });
@@ -47,7 +55,7 @@ export class BookPanel {
     const row = this.shown?.data.at(-1);
     const state = row?.["state"];
     const [bids, asks] = [readLevels(row?.["bids"], LEVELS), readLevels(row?.["asks"], LEVELS)];
-    const there = state === "synced" && bids.length > 0 && asks.length > 0;
+    const there = !this.away && state === "synced" && bids.length > 0 && asks.length > 0;
     this.section.classList.toggle("without", !there);
     write(this.note, there ? "" : !row ? text("book.none") : text("book.untrusted"));
     this.note.hidden = there;

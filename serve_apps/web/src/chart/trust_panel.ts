@@ -25,6 +25,11 @@ export class TrustPanel {
   ) {
     this.why = section.querySelector<HTMLElement>(".summary")!;
     this.body = section.querySelector<HTMLElement>("tbody")!;
+    feed.onState((state) => {
+      if (state !== "reconnecting") return;
+      this.trust = undefined;
+      this.draw();
+    });
   }
 
   follow(instrument: Instrument): void {

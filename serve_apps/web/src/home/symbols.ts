@@ -41,6 +41,11 @@ export class SymbolTable {
       this.rows.get(keyOf(trust))?.showTrust(trust);
     };
     feed.subscribe("integrity", 0, { snapshot: take, update: take });
+    feed.onState((state) => {
+      if (state !== "reconnecting") return;
+      this.trusts.clear();
+      for (const row of this.rows.values()) row.showTrust(undefined);
+    });
     setInterval(() => {
       if (!document.hidden) for (const row of this.rows.values()) if (row.inView) void row.ask();
     }, HISTORY_INTERVAL);
@@ -163,7 +168,7 @@ class Row {
     }
   }
 
-  showTrust(trust: Trust): void {
+  showTrust(trust: Trust | undefined): void {
     this.trust = trust;
     showBadge(this.badge, trust);
   }
