@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser import Visit, visit
+from tests.polling import until
 from tests.serve_apps.site import Site, opened
 
 STALE = {"source": "coingecko", "as_of": "2025-11-20T12:00:00Z", "stale": True}
@@ -122,6 +123,33 @@ async def test_every_symbol_is_listed_with_its_price_its_day_and_how_far_it_can_
         await rows.nth(1).get_by_role("link", name="BTC/USD").click()
         await expect(page).to_have_url(f"{site.address}/chart?symbol=BTC%2FUSD&exchange=kraken")
         assert here.errors == []
+
+
+async def test_a_reader_who_types_and_scrolls_stays_connected(site: Site) -> None:
+    site.collected += [("binance", f"S{number}USDT") for number in range(60)]
+    async with visit() as here:
+        page, closed = here.page, list[Any]()
+        page.on("websocket", lambda socket: socket.on("close", lambda gone: closed.append(gone)))
+        await page.goto(f"{site.address}/")
+        await expect(page.locator("#symbols tr")).to_have_count(62)
+        await page.locator("#filter").scroll_into_view_if_needed()
+        await expect(page.locator("#connection")).to_have_text("Live")
+        await page.evaluate(
+            """async () => {
+                const filter = document.getElementById("filter");
+                for (let round = 0; round < 20; round++)
+                    for (const typed of ["nothing", ""]) {
+                        filter.value = typed;
+                        filter.dispatchEvent(new Event("input"));
+                        for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+                    }
+            }"""
+        )
+        # What is in view at last is followed.
+        await until(lambda: any(one.topic == "bars" and one.symbol == "BTCUSDT" for one in site.followed))
+        await site.trade("BTCUSDT", 60700.5)
+        await expect(page.locator("#symbols tr").first).to_contain_text("60,700.50")
+        assert closed == []
 
 
 async def test_while_the_server_is_gone_the_last_figures_stay_and_are_said_to_be_old(site: Site) -> None:

@@ -33,6 +33,8 @@ const RESUMED = new Set(["trades", "alerts"]);
 const HEARTBEATS = 3;
 const FIRST_HEARTBEAT = 15;
 const TOO_MANY_MESSAGES = 1008;
+/** Between turns in which topics are begun and ended (ms): the server closes a connection that says too much. */
+const PACE = 250;
 
 export class LiveFeed {
   private readonly subscriptions = new Set<Subscription>();
@@ -43,7 +45,10 @@ export class LiveFeed {
   private newest = 0;
   private heardAt = 0;
   private silence = FIRST_HEARTBEAT * HEARTBEATS * 1000;
-  private gathered: Subscription[] = [];
+  private begun = new Set<Subscription>();
+  private left = new Set<string>();
+  private gathering = false;
+  private toldAt = -Infinity;
 
   constructor(private readonly address = liveAddress()) {
     void this.run();
@@ -60,11 +65,13 @@ export class LiveFeed {
   subscribe(topic: string, rate: number, listener: Listener): () => void {
     const subscription = { topic, parts: parts(topic), rate, listener };
     this.subscriptions.add(subscription);
-    if (this.open) this.gather(subscription);
+    this.begun.add(subscription);
+    this.gather();
     return () => {
       this.subscriptions.delete(subscription);
-      const others = [...this.subscriptions].some((other) => other.topic === topic);
-      if (this.open && !others) this.say({ type: "unsubscribe", topics: [topic] });
+      this.begun.delete(subscription);
+      this.left.add(topic);
+      this.gather();
     };
   }
 
@@ -105,7 +112,8 @@ export class LiveFeed {
   private welcomed(said: Record<string, unknown>): void {
     if (typeof said["heartbeat_s"] === "number") this.silence = said["heartbeat_s"] * HEARTBEATS * 1000;
     this.open = true;
-    this.gathered = [];
+    this.begun.clear();
+    this.left.clear();
     this.ask([...this.subscriptions], this.newest || undefined);
     this.change("live");
   }
@@ -135,14 +143,26 @@ export class LiveFeed {
     }
   }
 
-  /** Together with what else is asked for in this turn. */
-  private gather(subscription: Subscription): void {
-    if (this.gathered.push(subscription) > 1) return;
-    queueMicrotask(() => {
-      const asked = this.gathered;
-      this.gathered = [];
-      this.ask(asked.filter((one) => this.subscriptions.has(one)));
-    });
+  /** Says what begins and ends, together with what else does in this turn, or until the next may be told. */
+  private gather(): void {
+    if (!this.open || this.gathering) return;
+    this.gathering = true;
+    const wait = this.toldAt + PACE - performance.now();
+    if (wait > 0) setTimeout(() => this.tell(), wait);
+    else queueMicrotask(() => this.tell());
+  }
+
+  private tell(): void {
+    this.gathering = false;
+    if (!this.open) return;
+    this.toldAt = performance.now();
+    const followed = new Set([...this.subscriptions].map(({ topic }) => topic));
+    const left = [...this.left].filter((topic) => !followed.has(topic));
+    // Without topics it would be all of them.
+    if (left.length) this.say({ type: "unsubscribe", topics: left });
+    this.ask([...this.begun]);
+    this.begun.clear();
+    this.left.clear();
   }
 
   private ask(subscriptions: readonly Subscription[], since?: number): void {
