@@ -62,10 +62,11 @@ def reader[Answer](
 
     def whole(body: bytes) -> Readings:
         try:
-            answer = decode(body)
-        except UNREADABLE as error:
+            found = read(decode(body))
+        except (*UNREADABLE, OverflowError) as error:
+            # A whole number may have more digits than a float takes.
             raise Failed(f"an answer that cannot be read: {error}") from None
-        if not (found := read(answer)):
+        if not found:
             raise Failed("an answer without any number")
         return found
 

@@ -62,7 +62,7 @@ def restored(said: Mapping[str, Any]) -> Iterator[tuple[str, Known]]:
                     name,
                     Known(value if isinstance(value, Quote) else float(value), str(origin["source"]), as_of, True),
                 )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
 
 

@@ -116,6 +116,8 @@ def test_a_number_that_is_missing_or_zero_is_left_out_and_the_others_stay() -> N
         ("alternative.me", {"data": []}),
         ("alternative.me", {"data": [{"value": "greedy"}]}),
         ("alternative.me", {"data": [{"value": "40.5"}]}),
+        ("alternative.me", {"data": [{"value": 10**400}]}),
+        ("binance", [{"symbol": "BTCUSDT", "lastPrice": "1", "priceChangePercent": "1", "closeTime": 10**400}]),
         ("taapi", {"value": None}),
         ("taapi", {"value": "61"}),
         ("finnhub_SPY", {"c": 0, "d": None, "dp": None, "t": 0}),

@@ -92,5 +92,10 @@ def test_what_is_no_summary_is_passed_over(said: dict[str, object]) -> None:
         assert isinstance(known.value, float)
 
 
+def test_a_number_without_end_is_passed_over() -> None:
+    origin = {"source": "binance", "as_of": rfc3339(NOW), "stale": False}
+    assert list(restored({"btc_price_usd": 10**400, "fields": {"btc_price_usd": origin}})) == []
+
+
 def test_times_are_written_as_rfc_3339_says() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
