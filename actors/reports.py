@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import structlog
 
-from actors.report_book import LARGE_BYTES, LATEST, NotWritten, ReportBook, size_of
+from actors.report_book import LARGE_BYTES, LATEST, NotWritten, ReportBook, ReportError, size_of
 from config import Settings
 from storage.record_schema import REPORTS
 from storage.reports import Pages, Record, Report, ReportStore
@@ -164,16 +164,24 @@ class Reports:
 
     async def _complete(self) -> None:
         """Write to ClickHouse what it lacks."""
-        change = self._book.change
+        change, unreadable = self._book.change, list[ReportError]()
         try:
             found = await self._database.query.remote("SELECT id, revision, active FROM published_reports FINAL", {})
             there = {row["id"]: (row["revision"], bool(row["active"])) for row in found.to_pylist()}
             for report in self._book.reports:
                 if there.get(report.id) != (report.version, True):
-                    await self._insert(_row(report, (await self.report(report.id)).pages))
+                    try:
+                        pages = (await self.report(report.id)).pages
+                    except ReportError as error:
+                        # The others are copied all the same.
+                        unreadable.append(error)
+                    else:
+                        await self._insert(_row(report, pages))
             for removed in self._book.removed_ids:
                 if there.get(removed, (0, False))[1]:
                     await self._insert(_REMOVED_ROW | {"id": removed})
+            if unreadable:
+                raise unreadable[0]
             self._copied = change == self._book.change
         except Exception as error:  # noqa: BLE001 - ClickHouse has a copy, and is asked again
             log.debug("reports are not copied now", error=repr(error))

@@ -130,6 +130,24 @@ async def test_clickhouse_gets_what_there_is_also_what_it_missed(database: Datab
     await reports.stop()
 
 
+async def test_a_report_that_cannot_be_read_keeps_no_other_from_clickhouse(database: Database, tmp_path: Path) -> None:
+    alone = Reports(load(tmp_path / "own"))
+    await alone.publish(_ONE, "ada")
+    await alone.publish(_ONE | {"title_vi": "hai"}, "ada")
+    await alone.stop()
+    (tmp_path / "own" / "reports" / "pages" / "1.1.json").write_bytes(b"{}")
+    reports = Reports(load(tmp_path / "own"), Handle(database))
+
+    async def has_the_other() -> bool:
+        await database.flush(10)
+        return await rows(database) == [(2, "hai", 1, True)]
+
+    assert not (await reports.status())["copied"]
+    await until(has_the_other, 30)
+    assert not (await reports.status())["copied"]
+    await reports.stop()
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
