@@ -90,6 +90,8 @@ class AccountBook:
         self._own: defaultdict[str, dict[str, None]] = defaultdict(dict)
         #: When each can be forgotten.
         self._ended: dict[str, int] = {}
+        #: Users that were removed, as far back as the log goes.
+        self.removed: list[User] = []
         for record in records:
             self.apply(record)
 
@@ -129,6 +131,7 @@ class AccountBook:
             case UserRemoved(user_id):
                 if user := self._users.pop(user_id, None):
                     del self._by_name[user.name.lower()]
+                    self.removed.append(user)
                 self._keys = {key_id: key for key_id, key in self._keys.items() if key.user_id != user_id}
                 for session_id in self._own.pop(user_id, {}):
                     self._sessions.pop(session_id, None)
@@ -146,6 +149,7 @@ class AccountBook:
 
     def forget(self, now: int) -> None:
         """Drop what has expired."""
+        self.removed.clear()
         self._ended = {session_id: at for session_id, at in self._ended.items() if at > now}
         for session in [session for session in self._sessions.values() if session.expires_at <= now]:
             del self._sessions[session.session_id]

@@ -118,6 +118,8 @@ class Accounts:
         """users, keys, sessions, failures (sign-ins that were refused since my start), damaged (lines of the log)."""
         if not self._told_users and self._chronicle is not None:
             self._chronicle.users_are(self._book.users)
+            # `rayfeed user remove` may have been given while nothing ran.
+            self._chronicle.users_are(self._book.removed, active=False)
             self._told_users = True
         return {
             "actor": repr(self),

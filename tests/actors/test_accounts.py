@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from argon2 import PasswordHasher
 from hypothesis import HealthCheck, given, settings
@@ -376,6 +377,24 @@ async def test_nobody_registers_unless_the_operator_wants_it(tmp_path: Path, clo
         await opened.register({**given_user, "name": "eve9"}, CLIENT)
     await closed.stop()
     await opened.stop()
+
+
+async def test_who_was_removed_while_nothing_ran_is_no_longer_active_in_the_table(tmp_path: Path, clock: Clock) -> None:
+    alone = made(tmp_path, clock)
+    for name in ("ann", "bob"):
+        await alone.add_user({"name": name, "role": "user"}, PASSWORD, "root")
+    await alone.remove_user("bob", "root")
+    await alone.stop()
+    told: dict[str, bool] = {}
+
+    class Written:
+        async def insert(self, table: str, exchange: str | None, rows: pa.Table) -> None:
+            told.update(zip(rows["name"].to_pylist(), rows["active"].to_pylist(), strict=True))
+
+    accounts = made(tmp_path, clock, Handle(Written()))
+    await accounts.status()
+    await accounts.stop()
+    assert told == {"ann": True, "bob": False}
 
 
 async def test_who_signed_in_and_what_changed_is_in_the_tables_without_secrets(tmp_path: Path, clock: Clock) -> None:
