@@ -1,5 +1,7 @@
-"""The options every command of `rayfeed` takes."""
+"""The options every command of `rayfeed` takes, and who gives it."""
 
+import getpass
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,3 +14,11 @@ Exchange = Annotated[
     str, typer.Argument(help="As in the settings: binance, kraken, ...", autocompletion=completion.exchanges)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def operator() -> str:
+    """The name of the user, or the number of one that has none, as in containers that run as anybody."""
+    try:
+        return getpass.getuser()
+    except KeyError:
+        return f"uid {os.getuid()}"

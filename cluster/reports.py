@@ -2,7 +2,6 @@
 actor is asked, otherwise the same is done on the data folder, which nobody can start meanwhile.
 """
 
-import getpass
 import json
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from cluster.asking import Ask, running_actor, wherever
 from cluster.moments import text_of
-from cluster.options import AsJson, Data
+from cluster.options import AsJson, Data, operator
 from cluster.terminal import terminal
 from config import SettingsError
 
@@ -37,7 +36,7 @@ def publish(
     given = [_read(file) for file in files]
     with _reports(data) as ask:
         for one in given:
-            _say(ask("publish", keyed(one), _operator()), as_json)
+            _say(ask("publish", keyed(one), operator()), as_json)
 
 
 @app.command("list")
@@ -102,7 +101,7 @@ def generate(
         instruments = ask("query", SYMBOLS_SQL, {})
     given = daily_report(chosen, bars, gaps, instruments)
     with running_actor(data, REPORTS) as ask:
-        _say(ask("publish", given, _operator()), as_json)
+        _say(ask("publish", given, operator()), as_json)
 
 
 def _say(report: dict[str, Any], as_json: bool) -> None:
@@ -146,8 +145,3 @@ def _reports(data: Path) -> AbstractContextManager[Ask]:
     from actors.reports import Reports
 
     return wherever(data, REPORTS, Reports)
-
-
-def _operator() -> str:
-    """Who does it."""
-    return getpass.getuser()

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cluster.asking import Ask, wherever
 from cluster.moments import text_of
-from cluster.options import AsJson, Data
+from cluster.options import AsJson, Data, operator
 from cluster.terminal import terminal
 from config import SettingsError
 
@@ -167,4 +167,4 @@ def _new_password() -> str:
 
 def _operator() -> str:
     """Who does it, for the audit log."""
-    return f"{getpass.getuser()} (command)"
+    return f"{operator()} (command)"

@@ -14,6 +14,7 @@ from actors.account_book import Refused
 from actors.accounts import Accounts, digest
 from cluster import asking, users
 from cluster.instance import Instance, InstanceError
+from cluster.options import operator
 from config import SettingsError, load
 
 PASSWORD = "Correct-horse-7"
@@ -127,3 +128,12 @@ def test_an_instance_that_runs_is_asked(tmp_path: Path, monkeypatch: pytest.Monk
         instance.release()
     assert asked == [("accounts", "users")]
     assert not (tmp_path / "accounts").exists()
+
+
+def test_who_has_a_number_and_no_name_gives_commands_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    # No account of the system has it.
+    monkeypatch.setattr("os.getuid", lambda: 3_000_000_017)
+    assert operator() == "uid 3000000017"
+    invoke("add", "ann", "--data", str(tmp_path), typed=PASSWORD + "\n")
