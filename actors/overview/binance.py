@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from actors.overview.fields import COINS, change_of, price_of
-from actors.overview.question import Heard, Question, Readings, Whole, get, reader, seconds
+from actors.overview.question import Heard, Question, Readings, get, reader, seconds
 from config.overview_settings import BinanceSettings
 
 NAME: Final = "binance"
@@ -22,7 +22,7 @@ class _Ticker(msgspec.Struct, rename="camel"):
     symbol: str
     last_price: float
     price_change_percent: float
-    close_time: Whole | None = None
+    close_time: int | None = None
 
 
 _decode: Final = msgspec.json.Decoder(list[_Ticker], strict=False).decode

@@ -10,15 +10,15 @@ from typing import Final
 import msgspec
 
 from actors.overview.fields import FEAR_GREED
-from actors.overview.question import Heard, Question, Readings, Whole, get, reader, seconds
+from actors.overview.question import Heard, Question, Readings, get, reader, seconds
 from config.overview_settings import FearGreedSettings
 
 NAME: Final = "alternative.me"
 
 
 class _Day(msgspec.Struct):
-    value: Whole
-    timestamp: Whole | None = None
+    value: int
+    timestamp: int | None = None
 
 
 class _Answer(msgspec.Struct):

@@ -7,7 +7,7 @@ not matter (what is not asked for may be anything).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -33,8 +33,6 @@ class Heard:
 
 
 Readings = Mapping[str, Heard]
-#: A whole number that fits into 64 bits: JSON has larger ones, which no float can be made of.
-Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 @dataclass(frozen=True, slots=True)
