@@ -249,18 +249,20 @@ class MarketWatch:
         closed = False
         while True:
             closed = closed or await self._close_lost()
-            if closed:
-                await self._store()
-            await asyncio.sleep(TELL_INTERVAL_S if closed else RETRY_S)
+            stored = closed and await self._store()
+            await asyncio.sleep(TELL_INTERVAL_S if stored else RETRY_S)
 
-    async def _store(self) -> None:
+    async def _store(self) -> bool:
+        """Whether the database has all that changed."""
         changed = self._arbitrage.changed(self._book)
-        if changed.num_rows:
-            await self._insert(pa.Table.from_batches([changed]))
+        if changed.num_rows and not await self._insert(pa.Table.from_batches([changed])):
+            self._arbitrage.untold()
+            return False
+        return True
 
     async def _close_lost(self) -> bool:
         """Close the episodes that were open when I died, at the last time something is known of them; False when the
-        database cannot say which these are."""
+        database cannot say which these are, or does not take them."""
         try:
             lost: pa.Table = await self._database.query.remote(_LOST)
         except (DatabaseUnavailable, ray.exceptions.RayError):
@@ -268,15 +270,16 @@ class MarketWatch:
         rows = [
             {**row, "closed": row["peak"], "ended": "lost", "revision": row["revision"] + 1} for row in lost.to_pylist()
         ]
-        if rows:
-            await self._insert(pa.Table.from_pylist(rows, schema=ARBITRAGE))
-        return True
+        return not rows or await self._insert(pa.Table.from_pylist(rows, schema=ARBITRAGE))
 
-    async def _insert(self, rows: pa.Table) -> None:
+    async def _insert(self, rows: pa.Table) -> bool:
+        """Whether the database took them."""
         try:
             await self._database.insert.remote("arbitrage", None, rows)
         except ray.exceptions.RayError as error:
             log.warning("the database does not take episodes", rows=rows.num_rows, error=str(error))
+            return False
+        return True
 
     def _now_ns(self) -> int:
         return self._recorded_ns if self._recorded else self._clock()

@@ -102,6 +102,8 @@ class Arbitrage:
         #: Oldest first.
         self._closed: Array = np.zeros(0, EPISODE)
         self._untold: list[Array] = []
+        #: What `changed` gave last.
+        self._told: Array = np.zeros(0, EPISODE)
         #: By listing: its market (-1: none), and the fee of its exchange.
         self._market: Array = np.zeros(0, np.int64)
         self._fee = np.zeros(0)
@@ -156,8 +158,13 @@ class Arbitrage:
 
     def changed(self, book: Consolidated) -> pa.RecordBatch:
         """`storage.schema.ARBITRAGE` of what opened and closed since this was asked last."""
-        untold, self._untold = self._untold, []
-        return self._to_arrow(book, np.concatenate([np.zeros(0, EPISODE), *untold]))
+        self._told, self._untold = np.concatenate([np.zeros(0, EPISODE), *self._untold]), []
+        return self._to_arrow(book, self._told)
+
+    def untold(self) -> None:
+        """What `changed` gave last did not arrive: it is given again."""
+        self._untold.insert(0, self._told)
+        self._keep_within()
 
     def episodes(self, book: Consolidated) -> pa.RecordBatch:
         """`storage.schema.ARBITRAGE` of those that are open, the most profitable now first, and then of those that are
@@ -182,6 +189,9 @@ class Arbitrage:
         if not len(episodes):
             return
         self._untold.append(episodes.copy())
+        self._keep_within()
+
+    def _keep_within(self) -> None:
         while sum(map(len, self._untold)) > MOST and len(self._untold) > 1:
             self.unsaid += len(self._untold.pop(0))
 

@@ -74,6 +74,8 @@ class Told:
 
     def __init__(self) -> None:
         self.away = False
+        #: Rows of episodes that it was given meanwhile.
+        self.refused = 0
         self.best: list[tuple[list[dict[str, Any]], int]] = []
         self.stored: list[dict[str, Any]] = []
         self.open_before: list[dict[str, Any]] = []
@@ -83,6 +85,7 @@ class Told:
         self.best.append((best.to_pylist(), time_ns))
 
     async def insert(self, table: str, exchange: str | None, rows: pa.Table) -> None:
+        self.refused += rows.num_rows if self.away else 0
         self._check()
         assert (table, exchange) == ("arbitrage", None)
         assert rows.schema == ARBITRAGE
@@ -299,6 +302,22 @@ async def test_episodes_nobody_followed_to_their_end_are_closed_as_lost_once_the
         one.told.away = False
         await until(lambda: len(one.told.stored) == 1)
         assert one.told.stored[0] == {**lost, "closed": 7, "ended": "lost", "revision": 1}
+
+
+async def test_what_became_of_an_episode_while_the_database_was_away_is_stored_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.market_watch.RETRY_S", 0.1)
+    async with around(tmp_path) as one:
+        await until(lambda: one.living(0))
+        await one.quote("binance", 100.0, 101.0)
+        await one.quote("okx", 110.0, 111.0)
+        await until(lambda: [row["revision"] for row in one.told.stored] == [0])
+        one.told.away = True
+        await one.quote("okx", 100.0, 101.0)
+        await until(lambda: one.told.refused > 0)
+        one.told.away = False
+        await until(lambda: [row["ended"] for row in one.told.stored] == ["", "prices"])
 
 
 async def test_status_says_what_is_left_out_and_what_was_missed(tmp_path: Path) -> None:
