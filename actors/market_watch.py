@@ -202,12 +202,14 @@ class MarketWatch:
             await asyncio.sleep(ASK_INTERVAL_S)
 
     async def _read_list(self, exchange: str) -> None:
-        with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
+        instruments = None
+        # It may have ended since it said how it receives.
+        with contextlib.suppress(TimeoutError, ValueError, ray.exceptions.RayError):
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 instruments = await self._exchanges.instruments(exchange)
-            if instruments is not None:
-                self._book.list_is(exchange, instruments)
-                self._look()
+        if instruments is not None:
+            self._book.list_is(exchange, instruments)
+            self._look()
 
     def _lose(self, exchange: str, why: str) -> None:
         self._states[exchange] = why

@@ -52,6 +52,8 @@ class Said:
         self.answering = asyncio.Event()
         self.answering.set()
         self.gone: set[str] = set()
+        #: Those that end when they are asked for their list.
+        self.unlisted: set[str] = set()
         self.lists: dict[str, Any] = {exchange: instrument_table(LISTS[exchange]) for exchange in SYMBOL}
         self.asked: list[tuple[str, str]] = []
 
@@ -65,6 +67,8 @@ class Said:
 
     async def instruments(self, exchange: str) -> pa.Table | None:
         self.asked.append(("instruments", exchange))
+        if exchange in self.unlisted:
+            raise ValueError(f"no actor called collector:{exchange}")
         found: pa.Table | None = self.lists[exchange]
         return found
 
@@ -203,6 +207,18 @@ async def test_an_exchange_without_a_collector_costs_the_others_nothing(tmp_path
         assert await one.living(1)
         status = await one.watch.status()
         assert (status["running"], status["states"]["binance"]) == (True, "it has no collector")
+
+
+async def test_a_collector_that_ends_before_it_says_what_its_exchange_lists_costs_the_others_nothing(
+    tmp_path: Path,
+) -> None:
+    async with around(tmp_path) as one:
+        one.said.unlisted.add("binance")
+        await until(lambda: one.living(0))
+        await one.quote("okx", 100.0, 101.0)
+        await until(lambda: one.said.asked.count(("receptions", "binance")) > 1)
+        assert await one.living(1)
+        assert (await one.watch.status())["running"]
 
 
 async def test_a_quote_is_too_old_by_the_clock_also_where_nothing_comes_any_more(
