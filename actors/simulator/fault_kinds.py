@@ -2,6 +2,7 @@
 from. `actors.simulator.faults` makes them happen.
 """
 
+import http
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ MALFORMED: Final = ("cut", "garbage", "types")
 #: A fault that waits for something to happen to ends after this long without.
 _WAITS_S: Final = 30.0
 _LONGEST_S: Final = 24 * 3600.0
+
+_STATUSES: Final = frozenset(http.HTTPStatus)
+#: Of a message that closes a connection (RFC 6455, 5.5.1).
+_LONGEST_REASON: Final = 123
 
 
 class FaultError(ValueError):
@@ -225,6 +230,12 @@ class Fault:
         }
         if kind == "rest_limited" and read["status"] not in (418, 429):
             raise FaultError(f"status is {read['status']}: expected 418 or 429")
+        if kind == "refuse" and read["status"] not in _STATUSES:
+            raise FaultError(f"status is {read['status']}: expected one that HTTP has, such as 403, 429, 500 or 503")
+        if kind == "close" and not _can_be_sent(int(read["code"] or 0)):
+            raise FaultError(f"code is {read['code']}: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999")
+        if kind == "close" and len(str(read["reason"]).encode(errors="replace")) > _LONGEST_REASON:
+            raise FaultError(f"reason is too long: expected {_LONGEST_REASON} bytes at most")
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "options", read)
 
@@ -241,6 +252,11 @@ class Fault:
             return 0.0
         value = self.options["seconds"]
         return None if value is None else float(value)
+
+
+def _can_be_sent(code: int) -> bool:
+    """Some close codes are for those who were told none (RFC 6455, 7.4)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or code >= 3000
 
 
 def drawn(

@@ -75,6 +75,9 @@ async def test_a_mistake_says_what_is_possible(faults: Faults) -> None:
         (("silent", {"seconds": -1}), "seconds is -1"),
         (("drop", {"all": "maybe"}), "all is 'maybe': expected true or false"),
         (("rest_limited", {"status": 420}), "status is 420: expected 418 or 429"),
+        (("refuse", {"status": 460}), "status is 460: expected one that HTTP has, such as 403, 429, 500 or 503"),
+        (("close", {"code": 1006}), "code is 1006: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999"),
+        (("close", {"reason": "x" * 124}), "reason is too long: expected 123 bytes at most"),
         (("delist", {}), "delist needs symbol"),
         (("delist", {"symbol": "DOGE"}), "delist symbol=DOGE"),
     ):
