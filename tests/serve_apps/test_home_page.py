@@ -99,6 +99,19 @@ async def test_a_coin_of_our_own_feed_is_live_and_leads_to_its_chart(site: Site)
         assert here.errors == []
 
 
+async def test_a_price_of_our_own_that_is_old_says_so(site: Site) -> None:
+    noon = 1_763_640_000_000_000_000  # 2025-11-20 12:00 UTC
+    await site.history("ETHUSDT", [3000.5] * 60, until_ns=noon)
+    async with at_home(site) as here:
+        card = here.page.locator("[data-coin=eth]")
+        await expect(card).to_contain_text("$3,000.50")
+        await expect(card.locator(".age")).to_have_text(re.compile("^Stale since Nov 20, 2025, 11:"))
+        await site.trade("ETHUSDT", 3100.5)
+        await expect(card).to_contain_text("$3,100.50")
+        await expect(card.locator(".age")).to_have_text("Own feed")
+        assert here.errors == []
+
+
 async def test_every_symbol_is_listed_with_its_price_its_day_and_how_far_it_can_be_trusted(site: Site) -> None:
     async with at_home(site) as here:
         page = here.page

@@ -24,6 +24,8 @@ type Coin = keyof typeof COINS;
 const HISTORY_INTERVAL = 60_000;
 /** What is live is newer than what the summary says for as long (ms). */
 const FRESH = 15_000;
+/** A bar that began longer ago (ms) does not say what the price is now: two of a day's line. */
+const OLD = 1_800_000;
 const QUOTES = ["USDT", "USD", "USDC"];
 
 export class CoinCards {
@@ -124,7 +126,8 @@ class CoinCard {
     write(this.price, price === undefined ? "—" : money(price));
     write(this.change, ratio === undefined ? "" : percent(ratio));
     this.change.dataset["direction"] = direction(ratio ?? 0);
-    const figure: Figure | undefined = own === undefined ? said : { value: own, source: "own", asOf: undefined, stale: false };
+    const asOf = live === undefined ? this.history?.to : undefined;
+    const figure: Figure | undefined = own === undefined ? said : { value: own, source: "own", asOf, stale: asOf !== undefined && Date.now() - asOf > OLD };
     showAge(this.age, figure);
     this.drawLine();
     return price === undefined ? undefined : { price, ratio };

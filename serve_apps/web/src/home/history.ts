@@ -15,8 +15,9 @@ export interface History {
   readonly closes: Float64Array;
   /** Open of the first bar. */
   readonly open: number;
-  /** Begin of the first bar (ms). */
+  /** Begin of the first bar (ms), and of the last. */
   readonly from: number;
+  readonly to: number;
   readonly low: number;
   readonly high: number;
 }
@@ -54,7 +55,7 @@ async function bars(exchange: string, symbol: string, timeframe: string, limit: 
   // The first minutes of a symbol are better told by minutes.
   if (timeframe === "15m" && times.length - first < 4) return bars(exchange, symbol, "1m", 120);
   const part = (name: string): Float64Array => column(name).subarray(first);
-  return { closes: part("close"), open: part("open")[0]!, from: times[first]!, low: Math.min(...part("low")), high: Math.max(...part("high")) };
+  return { closes: part("close"), open: part("open")[0]!, from: times[first]!, to: newest, low: Math.min(...part("low")), high: Math.max(...part("high")) };
 }
 
 /** Of bars as the live feed says them. */
@@ -62,7 +63,7 @@ export function historyOf(bars: readonly Record<string, unknown>[]): History | u
   const column = (name: string): Float64Array => Float64Array.from(bars, (bar) => Number(bar[name]));
   const [times, closes] = [column("time"), column("close")];
   if (closes.length === 0) return undefined;
-  return { closes, open: column("open")[0]!, from: times[0]! / 1e6, low: Math.min(...column("low")), high: Math.max(...column("high")) };
+  return { closes, open: column("open")[0]!, from: times[0]! / 1e6, to: times.at(-1)! / 1e6, low: Math.min(...column("low")), high: Math.max(...column("high")) };
 }
 
 async function turn(): Promise<void> {
