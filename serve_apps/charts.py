@@ -164,7 +164,9 @@ class ChartsApp:
                 complete = False
         first = bars.column("time")[0].as_py() // _MS if bars.num_rows else None
         in_ms = bars.set_column(0, "time", pc.divide(bars.column("time"), _MS))
-        older = first if bars.num_rows == limit and series.timeframe in TIMEFRAMES else None
+        # Fewer than were asked for are all there are, unless the database does not say.
+        more = bars.num_rows == limit or not found.complete
+        older = first if more and series.timeframe in TIMEFRAMES else None
         return _Chart(series, in_ms, names, indicators, complete, older)
 
 

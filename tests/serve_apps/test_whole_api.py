@@ -90,6 +90,8 @@ def test_a_binary_chart_has_the_columns_of_the_json_one(api: WholeApi) -> None:
 def test_while_the_database_is_away_a_chart_says_that_it_is_not_complete(without_database: WholeApi) -> None:
     chart = without_database.json(f"{CHART}&limit=5000&indicators=sma_20")
     assert (len(chart["bars"]), chart["complete"]) == (HELD, False)
+    # Those that are older are where they were, and can be asked for once it answers.
+    assert chart["next_before"] == chart["bars"][0]["time"]
     assert chart["bars"][-1]["time"] == TIMES[-1]
     assert without_database.json(f"{CHART}&limit=10")["complete"]
     answer = without_database.ask(f"{CHART}&before={TIMES[10]}")
