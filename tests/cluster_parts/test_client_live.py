@@ -184,8 +184,10 @@ async def test_ctrl_c_ends_following_and_the_client_goes_on() -> None:
 
 
 _FOLLOWS = """
-import sys
+import signal, sys
 from cluster.client import connect
+# Who was started in the background of a script ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = connect(sys.argv[1])
 try:
     for update in client.live("trades"):
