@@ -174,6 +174,7 @@ def test_a_killed_store_fails_no_request(instance: Instance, title: str) -> None
     with asked(instance) as asking:
         store.kill()
         wait_until(lambda: asking.said.total() > 300)
+        wait_until(lambda: all(one["answers"] and one["pid"] != store.pid for one in instance.actors().values()), 60)
     assert not asking.failed
 
 
