@@ -58,27 +58,34 @@ export async function loadBars(
   };
 }
 
+export interface LoadedTrades extends Loaded {
+  /** Of each. */
+  readonly ids: Float64Array;
+}
+
 /** The trades from `start` to `end` (s), each a bar of one price. */
-export async function loadTrades({ exchange, symbol }: Instrument, start: number, end: number, signal: AbortSignal): Promise<Loaded> {
+export async function loadTrades({ exchange, symbol }: Instrument, start: number, end: number, signal: AbortSignal): Promise<LoadedTrades> {
   const query = new URLSearchParams({
     exchange,
     symbol: symbol.replaceAll("/", "_"),
     type: "TRADES",
     start: String(Math.floor(start)),
     end: String(Math.ceil(end)),
-    columns: "time,nanos,price64,size64",
+    columns: "time,nanos,id,price64,size64",
     max_points: String(MOST_TRADES),
     decimate: "minmax",
   });
   const { columns } = readColumns(await (await get(`/api/data?${query}`, signal)).arrayBuffer());
   const [seconds, nanos] = [columns.get("time"), columns.get("nanos")];
-  const [price, size] = [columns.get("price64"), columns.get("size64")];
-  if (!(price instanceof Float64Array && size instanceof Float64Array && seconds && nanos)) return nothing(symbol);
+  const [ids, price, size] = ["id", "price64", "size64"].map((name) => columns.get(name));
+  if (!(ids instanceof Float64Array && price instanceof Float64Array && size instanceof Float64Array && seconds && nanos))
+    return { ...nothing(symbol), ids: new Float64Array() };
   const time = new Float64Array(seconds.length);
   // Rounded as what the live feed says of the same trade is.
   for (let at = 0; at < time.length; at++) time[at] = (seconds[at]! * 1e9 + nanos[at]!) / 1e6;
   return {
     fields: { time, open: price, high: price, low: price, close: price, volume: size },
+    ids,
     indicators: new Map(),
     symbol,
     nextBefore: undefined,

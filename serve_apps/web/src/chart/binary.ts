@@ -26,9 +26,18 @@ export function readColumns(body: ArrayBuffer): Columns {
   for (const entry of (head["columns"] ?? []) as readonly Entry[]) {
     const bytes = body.slice(begin, begin + entry.data_length);
     if (bytes.byteLength !== entry.data_length) throw new SyntaxError(`${entry.name} is cut off`);
-    if (entry.record_size === 8) columns.set(entry.name, new Float64Array(bytes));
+    if (entry.name === "id") columns.set(entry.name, idsOf(bytes));
+    else if (entry.record_size === 8) columns.set(entry.name, new Float64Array(bytes));
     else if (WHOLE.has(entry.name)) columns.set(entry.name, new Uint32Array(bytes));
     begin += entry.data_length;
   }
   return { head, columns };
+}
+
+/** As those of the live feed are once parsed: beyond 2^53 the nearest that a number can be. */
+function idsOf(bytes: ArrayBuffer): Float64Array {
+  const halves = new Uint32Array(bytes);
+  const ids = new Float64Array(halves.length / 2);
+  for (let at = 0; at < ids.length; at++) ids[at] = halves[2 * at + 1]! * 2 ** 32 + halves[2 * at]!;
+  return ids;
 }

@@ -5,7 +5,7 @@ import type { LiveFeed, Message } from "../live/feed.ts";
 import { backOff, pause, Refused } from "../requests.ts";
 import type { Bar, BarStore } from "./bar_store.ts";
 import { NOTHING, PRICES } from "./bar_store.ts";
-import { loadBars, loadTrades, LONGEST, TIMEFRAMES, TRADES, type Loaded, type Timeframe } from "./bars_source.ts";
+import { loadBars, loadTrades, LONGEST, TIMEFRAMES, TRADES, type Loaded, type LoadedTrades, type Timeframe } from "./bars_source.ts";
 import { OpenBar, type Trade } from "./open_bar.ts";
 
 export type Problem = "" | "empty" | "away";
@@ -72,7 +72,7 @@ export class Series {
       async () => {
         const newest = this.store.last?.time ?? 0;
         if (this.timeframe === TRADES) {
-          this.take(await this.load(this.newest.ms / 1000));
+          this.take(await this.loadTrades(this.newest.ms / 1000));
         } else {
           const missed = Math.ceil((Date.now() - newest) / this.bucket);
           // In a replay the clock is another: then as many as there may be.
@@ -110,17 +110,21 @@ export class Series {
   private async start(): Promise<void> {
     await this.again(
       async () => {
-        let got = await this.load();
+        const load = (): Promise<Loaded | LoadedTrades> => (this.timeframe === TRADES ? this.loadTrades() : this.loadBars());
+        let got = await load();
         while (got.fields.time.length === 0 && !this.ended.signal.aborted) {
           if (this.store.length === 0) this.watcher.problem("empty", "");
           await pause(1000, this.ended.signal);
           this.held = [];
-          got = await this.load();
+          got = await load();
         }
         if (this.ended.signal.aborted) return;
         this.nextBefore = got.nextBefore;
         this.store.replace(got);
-        this.newest = { ms: got.fields.time.at(-1) ?? 0, ids: new Set() };
+        if ("ids" in got) {
+          const ms = got.fields.time.at(-1)!;
+          this.newest = { ms, ids: new Set(got.ids.subarray(got.fields.time.indexOf(ms))) };
+        }
         if (got.symbol === this.instrument.symbol) return;
         // The live feed calls it as its exchange does.
         this.instrument = { ...this.instrument, symbol: got.symbol };
@@ -155,20 +159,17 @@ export class Series {
     if (this.missed) void this.catchUp();
   }
 
-  private load(from?: number): Promise<Loaded> {
-    const { instrument, timeframe } = this;
-    if (timeframe !== TRADES) return loadBars(instrument, timeframe, AT_FIRST, this.ended.signal);
-    const now = Date.now() / 1000;
-    return loadTrades(instrument, from ?? now - TRADES_LOADED, now + 60, this.ended.signal);
+  private loadBars(): Promise<Loaded> {
+    return loadBars(this.instrument, this.timeframe, AT_FIRST, this.ended.signal);
   }
 
-  private take(got: Loaded): void {
-    const { ms } = this.newest;
-    got.fields.time.forEach((time, at) => {
-      if (time <= ms) return;
-      this.newest = { ms: time, ids: new Set() };
-      this.add(time, got.fields.close[at]!, got.fields.volume[at]!);
-    });
+  private loadTrades(from?: number): Promise<LoadedTrades> {
+    const now = Date.now() / 1000;
+    return loadTrades(this.instrument, from ?? now - TRADES_LOADED, now + 60, this.ended.signal);
+  }
+
+  private take({ fields, ids }: LoadedTrades): void {
+    fields.time.forEach((ms, at) => this.append(ms, ids[at]!, fields.close[at]!, fields.volume[at]!));
   }
 
   /** A trade as a bar. Bars are told apart by their times: each of one moment has its own. */
@@ -213,7 +214,7 @@ export class Series {
     for (const row of message.data) {
       const trade: Trade = { ns: Number(row["ts_event"]), id: Number(row["trade_id"]), price: Number(row["price"]), size: Number(row["size"]), side: String(row["side"]) };
       if (!Number.isFinite(trade.price)) continue;
-      moved = (this.timeframe === TRADES ? this.append(trade) : this.fold(trade, now)) || moved;
+      moved = (this.timeframe === TRADES ? this.append(trade.ns / 1e6, trade.id, trade.price, trade.size) : this.fold(trade, now)) || moved;
     }
     if (moved) this.watcher.moved();
   }
@@ -224,12 +225,10 @@ export class Series {
   }
 
   /** Ids tell trades of one moment apart. */
-  private append({ ns, id, price, size }: Trade): boolean {
-    const ms = ns / 1e6;
+  private append(ms: number, id: number, price: number, size: number): boolean {
     if (ms < this.newest.ms) return false;
     if (ms > this.newest.ms) this.newest = { ms, ids: new Set() };
-    // What was loaded has no ids: a trade of its last moment is taken to be among them.
-    else if (this.newest.ids.size === 0 || this.newest.ids.has(id)) return false;
+    else if (this.newest.ids.has(id)) return false;
     this.newest.ids.add(id);
     return this.add(ms, price, size);
   }
