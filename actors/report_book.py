@@ -142,8 +142,10 @@ class ReportBook:
         return report, pages, content
 
     def removed(self, report_id: int) -> ReportRemoved:
-        """`UnknownReport`."""
-        return ReportRemoved(id=self.report(report_id).id, change=self.change + 1)
+        """`UnknownReport`, for -1 too: asked for again it would be another one."""
+        if report_id not in self._reports:
+            raise UnknownReport(f"there is no report {report_id}")
+        return ReportRemoved(id=report_id, change=self.change + 1)
 
     def apply(self, record: Record) -> None:
         self.change = max(self.change, record.change)
@@ -175,6 +177,9 @@ def _check(given: Given) -> None:
         raise ReportError("a report needs title_vi and html_vi")
     if given.key and not _KEY.fullmatch(given.key):
         raise ReportError("key must have 1 to 100 letters, digits or . _ : - and begin with a letter or digit")
+    for name in Pages.__struct_fields__:
+        if not _is_text(getattr(given, name)):
+            raise ReportError(f"{name} has half of a character, which cannot be written in UTF-8")
     lengths: Sequence[tuple[str, int]] = (
         *((name, LONGEST_TITLE) for name in ("title_vi", "title_en")),
         *((name, LONGEST_SUMMARY) for name in ("summary_vi", "summary_en")),
@@ -185,3 +190,11 @@ def _check(given: Given) -> None:
             raise ReportError(f"{name} may have {most} characters at most")
         if _HIDDEN.search(value):
             raise ReportError(f"{name} has a character that cannot be shown")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

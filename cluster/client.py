@@ -85,6 +85,8 @@ class AsyncClient:
     ) -> AsyncGenerator[pa.Table]:
         """The same as `trades` or `quotes`, in tables of `span_s` seconds, those without rows left out: for ranges that
         do not fit in memory."""
+        if span_s < 1:
+            raise ValueError(f"span_s: expected a whole number of seconds, 1 or more, not {span_s}")
         begin, last = _ns(start), _ns(end, end=True)
         while begin <= last:
             until = min(last, (begin // 1_000_000_000 + span_s) * 1_000_000_000 - 1)

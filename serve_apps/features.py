@@ -88,7 +88,8 @@ class FeaturesApp:
                 raise BadRequest(400, "mode=batch needs start_time and end_time as 2026-01-31T12:00 (UTC).")
             if start >= end:
                 raise BadRequest(400, "start_time must be before end_time.")
-            if (end - start) // TIMEFRAMES[timeframe] > LONGEST:
+            bars = -(-end // TIMEFRAMES[timeframe]) + -start // TIMEFRAMES[timeframe]
+            if bars > LONGEST:
                 raise BadRequest(400, f"That are more than {LONGEST} bars of {timeframe}; ask for a shorter range.")
             span = start, end
         as_arrow = FORMAT.of(query) == "arrow"

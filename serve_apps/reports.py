@@ -8,6 +8,7 @@ which language it is follows from the address, or else from the reader: then the
 
 import asyncio
 import bisect
+import contextlib
 import hashlib
 import re
 import time
@@ -242,8 +243,9 @@ class ReportsApp:
             for report in listed.reports:
                 summary = report.summary_vi if language == "vi" else report.summary_en
                 if not summary:
-                    # Megabytes take seconds.
-                    summary = await asyncio.to_thread(summary_of, await self._source.report(report.id), language)
+                    with contextlib.suppress(ReportError):
+                        # Megabytes take seconds. One whose pages are damaged takes no other out of the feed.
+                        summary = await asyncio.to_thread(summary_of, await self._source.report(report.id), language)
                 said.append(summary)
             return _kept(self._views.rss(list(zip(listed.reports, said, strict=True)), language))
 

@@ -73,7 +73,7 @@ ROUTES: Final = (
         REPORTS + "/{id}",
         "Remove a report",
         method="DELETE",
-        segments=_ID,
+        segments={"id": "The number of a report."},
         status=204,
         errors=(400, 401, 403, 404, 503),
         needs_token=True,

@@ -162,7 +162,13 @@ class Views:
         addresses = {one: f"{self.base_url}{path}{joined}lang={one}" for one in LANGUAGES} if path else {}
         other = next(one for one in LANGUAGES if one != language)
         return self._environment.get_template(template).render(
-            t=texts(language), language=language, other=other, path=path, addresses=addresses, **said
+            t=texts(language),
+            language=language,
+            other=other,
+            switch=f"{path or ''}{joined}lang={other}",
+            path=path,
+            addresses=addresses,
+            **said,
         )
 
     def _document(self, template: str, found: Found, language: Language, **said: Any) -> str:

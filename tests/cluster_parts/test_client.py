@@ -103,6 +103,8 @@ def test_batches_of_a_range_are_the_whole_of_it(client: Client, stored: Stored) 
     assert len(tables) == 6
     together = pa.concat_tables(tables)
     assert together.equals(client.trades("coinbase", "BTC-USD", DAY * SECOND, end))
+    with pytest.raises(ValueError, match="1 or more"):
+        next(client.batches("trades", "coinbase", "BTC-USD", DAY * SECOND, end, span_s=0))
 
 
 def test_a_refusal_is_an_error_with_its_status_and_reason(client: Client) -> None:

@@ -54,7 +54,13 @@ def test_titles_are_listed_as_they_are_whatever_signs_they_hold(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "no JSON"), ("[]", "JSON object"), ({"title_vi": "x"}, "html_vi"), ("x" * (17 << 20), "too large")],
+    [
+        ("{", "no JSON"),
+        ("[]", "JSON object"),
+        ({"title_vi": "x"}, "html_vi"),
+        ("x" * (17 << 20), "too large"),
+        (_ONE | {"html_vi": "\ud83d"}, "html_vi has half of a character"),
+    ],
 )
 def test_what_is_no_report_is_said(tmp_path: Path, content: Any, said: str) -> None:
     with pytest.raises((SettingsError, ReportError), match=said):

@@ -241,6 +241,12 @@ async def test_a_browser_that_forbids_storage_only_loses_the_memory(site: Site) 
         assert here.errors == []
 
 
+async def test_an_address_with_no_timeframe_of_ours_shows_the_one_that_was_chosen(site: Site) -> None:
+    async with on_chart(site, f"{BTC}&timeframe=constructor") as here:
+        await expect(here.page.locator("#timeframes [aria-pressed=true]")).to_have_text("1m")
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "124")
+
+
 async def test_all_six_timeframes_and_thirteen_indicators_are_drawn(site: Site) -> None:
     async with on_chart(site) as here:
         page = here.page

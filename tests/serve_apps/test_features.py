@@ -72,6 +72,8 @@ async def test_the_features_of_a_range_as_json_and_as_arrow(app: MarketApp) -> N
         (f"{PATH}?mode=batch&start_time=2024-01-01&end_time=2023-01-01", 400, "before"),
         (f"{PATH}?mode=batch&start_time=0001-01-01&end_time=2023-01-01", 400, "2000 to 2099"),
         (f"{PATH}?mode=batch&start_time=2020-01-01&end_time=2023-01-01", 400, "shorter range"),
+        (f"{PATH}?mode=batch&start_time=2024-01-01&end_time=2024-01-04T11:20:01", 400, "shorter range"),
+        (f"{PATH}?mode=batch&start_time=2025-01-01T00:00:30&end_time=2025-01-04T11:21", 404, "No bar of 1m"),
         (f"{PATH}?timeframe=1d&{BATCH}", 422, "That needs more than 7 trades"),
         (f"{PATH}?mode=batch&start_time=2025-01-01&end_time=2025-01-02", 404, "No bar of 1m of BTC/USD"),
         (f"{FEATURES}NOPE", 404, "/api/symbols"),

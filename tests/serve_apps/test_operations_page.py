@@ -48,6 +48,17 @@ async def test_feeds_actors_and_caches_are_shown_and_what_is_wrong_is_said(site:
         assert here.errors == []
 
 
+async def test_who_is_sent_away_is_not_told_that_the_feeds_are(site: Site) -> None:
+    async with on_operations(site) as here:
+        page = here.page
+        await expect_text(page, "#status", "Everything works")
+        await expect(page.locator("#feed-rows tr")).to_have_count(2)
+        problem = {"type": "about:blank", "status": 429, "detail": "Too many requests."}
+        await page.route("**/api/v1/health", lambda route: route.fulfill(status=429, json=problem))
+        await expect_text(page, "#status", "The server does not answer")
+        await expect(page.locator("#feed-rows tr")).to_have_count(2)
+
+
 async def test_a_fault_is_seen_to_happen_and_to_heal(site: Site) -> None:
     async with on_operations(site) as here:
         page = here.page

@@ -57,7 +57,9 @@ async def test_the_latest_report_has_addresses_of_its_own(tmp_path: Path, path: 
         answer = await made.get(path)
         assert "<h1>second</h1>" in answer.body.decode()
         assert f'<link rel="canonical" href="{BASE}/crypto_report/2?lang=vi">' in answer.body.decode()
-        assert "<h1>first</h1>" in (await made.get("/crypto_report?id=1")).body.decode()
+        first = (await made.get("/crypto_report?id=1&lang=vi")).body.decode()
+        assert "<h1>first</h1>" in first
+        assert 'href="/crypto_report/1?lang=en"' in first
 
 
 async def test_what_somebody_has_is_not_sent_again_until_it_changes(tmp_path: Path) -> None:
@@ -113,6 +115,7 @@ async def test_the_list_has_pages_and_a_page_behind_the_last_is_the_last(tmp_pat
         assert re.findall(r"<h2>(report-\d+)</h2>", first) == [f"report-{n}" for n in range(22, 12, -1)]
         assert "<dd>1 / 3</dd>" in first
         last = (await made.get("/crypto_reports_list?page=3")).body.decode()
+        assert 'href="/crypto_reports_list?page=3&amp;lang=en"' in last
         assert re.findall(r"<h2>(report-\d+)</h2>", last) == ["report-2", "report-1", "report-0"]
         assert (await made.get("/crypto_reports_list?page=999")).body.decode() == last
 
@@ -161,6 +164,15 @@ async def test_the_feed_says_what_is_in_a_report_without_its_scripts(tmp_path: P
         english = ElementTree.fromstring((await made.get("/rss?lang=en")).body)
         assert english.findtext("channel/language") == "en"
         assert (await made.get("/rss")).body == answer.body
+
+
+async def test_a_report_whose_pages_are_damaged_takes_no_other_out_of_the_feed(tmp_path: Path) -> None:
+    async with world(tmp_path) as made:
+        number = await made.publish("một")
+        await made.publish("hai", html_vi="<p>Giá lên</p>")
+        (tmp_path / "reports" / "pages" / f"{number}.1.json").write_bytes(b"{}")
+        items = ElementTree.fromstring((await made.get("/rss.xml")).body).findall("channel/item")
+        assert [item.findtext("description") for item in items] == ["Giá lên", ""]
 
 
 async def test_others_are_answered_while_large_reports_are_read_for_the_feed(

@@ -49,6 +49,9 @@ async def test_an_admin_publishes_and_anybody_reads(api: Api) -> None:
         read = await api.send("GET", f"{REPORTS}/{number}")
         assert read.json["pages"]["html_en"] == "<p>price</p>"
     assert (await api.publish(token, key="daily")).json["version"] == 2
+    # Asked for again, as after an answer that was lost, it would take the one before away.
+    assert (await api.send("DELETE", f"{REPORTS}/-1", None, token)).status == 404
+    assert (await api.send("GET", REPORTS)).json["total"] == 1
 
 
 @pytest.mark.parametrize(("name", "status"), [("uma", 403), ("rita", 403), (None, 401)])

@@ -28,7 +28,7 @@ export function remember(settings: Settings): void {
 }
 
 export function isTimeframe(name: string): name is Timeframe {
-  return name in TIMEFRAMES || name === TRADES;
+  return Object.hasOwn(TIMEFRAMES, name) || name === TRADES;
 }
 
 export function chosenIndicators({ indicators }: Settings): string[] {

@@ -42,10 +42,11 @@ void follow(SLOW_INTERVAL, async () => {
   drawSlow();
 });
 
-/** The answer whatever its status, which says how bad it is; undefined where there is none. */
+/** The answer, of 503 too, which says how bad it is; undefined where there is none. */
 async function anyStatus(path: string): Promise<unknown> {
   try {
-    return await (await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(SLOW_INTERVAL) })).json();
+    const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(SLOW_INTERVAL) });
+    return response.ok || response.status === 503 ? await response.json() : undefined;
   } catch {
     return undefined;
   }
