@@ -4,8 +4,10 @@ goes stays there, as it finds out by itself who answers, and a new configuration
 
 import asyncio
 import contextlib
+import fcntl
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +27,26 @@ _HOSTS: Final = "hosts.json"
 log = structlog.get_logger(__name__)
 
 
-def go_on(settings: Settings, ports: Mapping[str, int], folder: Path, others: Sequence[str] | None = None) -> None:
-    """Have the front door of `folder` go on with the settings as they are in their file now, and these hosts, or those
-    it has. What listens where stays: only a start can change it. EdgeError, CertificateError, SettingsError."""
+def go_on(settings: Settings, ports: Mapping[str, int], folder: Path, more: Iterable[str] = ()) -> None:
+    """Have the front door of `folder` go on with the settings as they are in their file now, and with the hosts it has
+    and these. What listens where stays: only a start can change it. EdgeError, CertificateError, SettingsError."""
     where = {name: getattr(settings, name) for name in ("host", "port", "tls_port")}
-    hosts = known_hosts(folder) if others is None else others
-    reload(front_door(load(settings.data, where), ports, hosts), folder)
+    with _alone(folder):
+        hosts = sorted({*known_hosts(folder), *more})
+        reload(front_door(load(settings.data, where), ports, hosts), folder)
+        if more:
+            (folder / _HOSTS).write_text(json.dumps(hosts), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Whoever comes second, as `rayfeed edge reload` beside the instance, goes on from what the first has made."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def known_hosts(folder: Path) -> list[str]:
@@ -45,7 +61,7 @@ def known_hosts(folder: Path) -> list[str]:
 @contextlib.asynccontextmanager
 async def following(settings: Settings, ports: Mapping[str, int], folder: Path) -> AsyncIterator[None]:
     """Inside, hosts that come are found."""
-    task = asyncio.create_task(follow(_others, lambda hosts: go_on(settings, ports, folder, hosts), folder))
+    task = asyncio.create_task(follow(_others, lambda more: go_on(settings, ports, folder, more), folder))
     try:
         yield
     finally:
@@ -54,15 +70,12 @@ async def following(settings: Settings, ports: Mapping[str, int], folder: Path) 
             await task
 
 
-async def follow(look: Callable[[], Iterable[str]], go_on_with: Callable[[list[str]], None], folder: Path) -> None:
-    """`look` gives the hosts there are now, `go_on_with` is told all that there ever were when one is new."""
+async def follow(look: Callable[[], Iterable[str]], go_on_with: Callable[[set[str]], None], folder: Path) -> None:
+    """`look` gives the hosts there are now, `go_on_with` is told which of them are new."""
     while True:
         try:
-            known = set(known_hosts(folder))
-            if more := {*await asyncio.to_thread(look)} - known:
-                hosts = sorted(known | more)
-                await asyncio.to_thread(go_on_with, hosts)
-                (folder / _HOSTS).write_text(json.dumps(hosts), encoding="utf-8")
+            if more := {*await asyncio.to_thread(look)} - {*known_hosts(folder)}:
+                await asyncio.to_thread(go_on_with, more)
         except (OSError, ValueError, InstanceError, ray.exceptions.RayError) as error:
             log.warning("the front door does not know a new host yet", error=str(error))
         await asyncio.sleep(LOOK_S)
