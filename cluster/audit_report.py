@@ -14,8 +14,6 @@ from storage.audit import MOST_EXAMPLES
 from storage.audit_symbol import Row
 from storage.ledger_log import Gap
 
-#: Characters of a line that is not shown on a terminal, and of one that has room for everything.
-_WIDE: Final = 240
 _ROOM: Final = 130
 
 #: How it is known, by `Proof`.
@@ -53,8 +51,6 @@ def show(rows: Sequence[Row], not_audited: Sequence[str], as_json: bool, compare
     if not rows:
         return
     console = terminal()
-    if not console.is_terminal:
-        console.width = _WIDE
     console.print(_counts(rows, console.width >= _ROOM))
     if compared:
         console.print()
