@@ -6,6 +6,9 @@ import { readColumns } from "../src/chart/binary.ts";
 import { asOf, candles, factorFor, lastOfEach, windowFor } from "../src/chart/candles.ts";
 import { readLevels } from "../src/chart/levels.ts";
 import { OpenBar } from "../src/chart/open_bar.ts";
+import { MOST_TRADES } from "../src/chart/bars_source.ts";
+import { Series } from "../src/chart/series.ts";
+import type { Message } from "../src/live/feed.ts";
 import { found } from "../src/chart/symbol_search.ts";
 import { atLatest, latest, moved, showsLatest, zoomed } from "../src/chart/view.ts";
 import { moment, readSummary } from "../src/home/summary.ts";
@@ -15,6 +18,8 @@ import { Ring } from "../src/ring.ts";
 import { path } from "../src/sparkline.ts";
 import { en } from "../src/texts/en.ts";
 import { vi } from "../src/texts/vi.ts";
+
+let series: Series | undefined;
 
 function block(times: number[], closes = times, indicators: Record<string, number[]> = {}): Block {
   const fields = Object.fromEntries(FIELDS.map((field) => [field, Float64Array.from(field === "time" ? times : closes)]));
@@ -43,6 +48,60 @@ test("bars keep their place when older ones come before them", () => {
   assert.equal(store.at(place)?.time, 40);
   assert.equal(store.at(store.begin)?.time, 10);
   assert.deepEqual([...store.column("time")], [10, 20, 30, 40]);
+});
+
+test("the oldest bars are forgotten, and the others stay where they are", () => {
+  const store = new BarStore();
+  store.replace(block([10, 20, 30, 40], [1, 2, 3, 4], { rsi: [50, 60, 70, 80] }));
+  const place = store.place(30);
+  store.forget(2);
+  assert.equal(store.at(place)?.close, 3);
+  assert.deepEqual([store.begin, store.end, store.length], [2, 4, 2]);
+  assert.ok(store.put(bar(50, 5)));
+  assert.deepEqual([...store.column("time")], [30, 40, 50]);
+  assert.deepEqual([...store.indicator("rsi")!], [70, 80, NaN]);
+  store.prepend(block([20]));
+  assert.equal(store.at(place)?.time, 30);
+});
+
+test("a chart of trades that is left open has a bounded number of them", async () => {
+  const loaded = MOST_TRADES;
+  const head = JSON.stringify({
+    columns: [["time", 4], ["nanos", 4], ["id", 8], ["price64", 8], ["size64", 8]].map(([name, size]) => ({ name, record_size: size, data_length: loaded * Number(size) })),
+  });
+  const whole = (value: (at: number) => number): ArrayBuffer => Uint32Array.from({ length: loaded }, (_, at) => value(at)).buffer;
+  const floats = new Float64Array(loaded).fill(7).buffer;
+  const ids = BigUint64Array.from({ length: loaded }, (_, at) => BigInt(at)).buffer;
+  const body = new Blob([`${head}\n`, whole((at) => 1_000 + Math.floor(at / 1000)), whole((at) => (at % 1000) * 1000), ids, floats, floats]);
+  const fetched = globalThis.fetch;
+  globalThis.fetch = async () => new Response(body);
+  try {
+    let heard: ((message: Message) => void) | undefined;
+    const feed = { subscribe: (_: string, __: number, { update }: { update: (message: Message) => void }) => ((heard = update), () => undefined) };
+    const drawn = new Promise<void>((resolve) => {
+      const watcher = { replaced: resolve, refilled: () => undefined, moved: () => undefined, problem: () => undefined };
+      series = new Series({ exchange: "binance", symbol: "BTCUSDT" } as never, "trades", new BarStore(), feed as never, watcher);
+    });
+    await drawn;
+    await Promise.resolve();
+    const { store } = series!;
+    assert.equal(store.length, loaded);
+    const newest = store.last!.time;
+    const told = (from: number, count: number): unknown[] =>
+      Array.from({ length: count }, (_, at) => ({ ts_event: newest * 1e6 + (from + at) * 1000, trade_id: loaded + from + at, price: 8, size: 1, side: "buy" }));
+    const say = (data: unknown[]): void => heard!({ topic: "trades", type: "update", data } as never);
+    // What was loaded is known by its id.
+    say([{ ts_event: newest * 1e6, trade_id: loaded - 1, price: 7, size: 7, side: "buy" }]);
+    assert.equal(store.length, loaded);
+    say(told(1, loaded / 4));
+    assert.equal(store.length, loaded * 1.25);
+    const before = store.end;
+    say(told(1 + loaded / 4, 10));
+    assert.deepEqual([store.length, store.end, store.last!.close], [loaded + 9, before + 10, 8]);
+  } finally {
+    series?.end();
+    globalThis.fetch = fetched;
+  }
 });
 
 test("bars are added at the end, replaced where they are, and merged in between", () => {

@@ -104,6 +104,14 @@ export class BarStore {
     this.first -= more;
   }
 
+  /** Without so many of the oldest; what there is keeps its place. */
+  forget(oldest: number): void {
+    this.columns = this.shared((field) => this.columns.get(field)!.slice(oldest, this.count));
+    this.own = new Map([...this.own].map(([name, column]) => [name, column.slice(oldest, this.count)]));
+    this.first += oldest;
+    this.count -= oldest;
+  }
+
   /** Newer bars at the end, and others instead of those of the same time. */
   merge(block: Block): void {
     const { time } = block.fields;

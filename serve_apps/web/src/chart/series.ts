@@ -5,7 +5,7 @@ import type { LiveFeed, Message } from "../live/feed.ts";
 import { backOff, pause, Refused } from "../requests.ts";
 import type { Bar, BarStore } from "./bar_store.ts";
 import { NOTHING, PRICES } from "./bar_store.ts";
-import { loadBars, loadTrades, LONGEST, TIMEFRAMES, TRADES, type Loaded, type LoadedTrades, type Timeframe } from "./bars_source.ts";
+import { loadBars, loadTrades, LONGEST, MOST_TRADES, TIMEFRAMES, TRADES, type Loaded, type LoadedTrades, type Timeframe } from "./bars_source.ts";
 import { OpenBar, type Trade } from "./open_bar.ts";
 
 export type Problem = "" | "empty" | "away";
@@ -31,6 +31,11 @@ const TRADE_RATE = 0;
 const APART = 1e-3;
 
 export class Series {
+  readonly timeframe: Timeframe;
+  readonly store: BarStore;
+  private instrument: Instrument;
+  private readonly feed: LiveFeed;
+  private readonly watcher: Watcher;
   private readonly ended = new AbortController();
   private unsubscribe: (() => void)[] = [];
   private open: OpenBar;
@@ -43,13 +48,12 @@ export class Series {
   /** Of the newest trade, where each is a bar. */
   private newest = { ms: 0, ids: new Set<number>() };
 
-  constructor(
-    private instrument: Instrument,
-    readonly timeframe: Timeframe,
-    readonly store: BarStore,
-    private readonly feed: LiveFeed,
-    private readonly watcher: Watcher,
-  ) {
+  constructor(instrument: Instrument, timeframe: Timeframe, store: BarStore, feed: LiveFeed, watcher: Watcher) {
+    this.instrument = instrument;
+    this.timeframe = timeframe;
+    this.store = store;
+    this.feed = feed;
+    this.watcher = watcher;
     this.bucket = timeframe === TRADES ? 1 : TIMEFRAMES[timeframe];
     this.open = new OpenBar(this.bucket);
     store.replace(NOTHING);
@@ -172,10 +176,16 @@ export class Series {
     fields.time.forEach((ms, at) => this.append(ms, ids[at]!, fields.close[at]!, fields.volume[at]!));
   }
 
-  /** A trade as a bar. Bars are told apart by their times: each of one moment has its own. */
+  /** A trade as a bar. Bars are told apart by their times: each of one moment has its own. A chart that is left open for
+   * days has no more of them than one that is opened anew, and a quarter. */
   private add(ms: number, price: number, volume: number): boolean {
     const time = Math.max(ms, (this.store.last?.time ?? -Infinity) + APART);
-    return this.store.put({ time, open: price, high: price, low: price, close: price, volume });
+    const added = this.store.put({ time, open: price, high: price, low: price, close: price, volume });
+    if (this.store.length > MOST_TRADES * 1.25) {
+      this.store.forget(this.store.length - MOST_TRADES);
+      this.watcher.refilled();
+    }
+    return added;
   }
 
   private unsubscribeAll(): void {
