@@ -36,6 +36,8 @@ GAP_S: Final = 5.0
 AT_ONCE: Final = 50
 #: The newest of each key is kept for those who are not told every update for so long, which is longer than between two.
 KEPT_S: Final = 30.0
+#: Trades are told before they are stored: for so long a snapshot may lack them.
+STORED_S: Final = 2.0
 #: Questions for a snapshot wait this long for others with the same question.
 GATHER_S: Final = 0.02
 MOST_CHANNELS: Final = 50_000
@@ -78,6 +80,9 @@ class Group:
         self.topic = topic
         self.every: set[Subscription] = set()
         self.paced: set[Subscription] = set()
+        self._of_trades = topic.channel if topic.topic == "trades" else None
+        #: Trades that may not be stored yet: when they came, their number, and the rows.
+        self._recent: deque[tuple[float, int, Sequence[dict[str, Any]]]] = deque()
         #: By key, with when it came; what came last is last.
         self._newest: OrderedDict[object, tuple[float, Update]] = OrderedDict()
 
@@ -87,11 +92,28 @@ class Group:
     def take(self, update: Update, now: float) -> None:
         for subscription in self.every:
             subscription.give(update)
+        if self._of_trades is not None:
+            self._recent.append((now, update.seq, update.rows))
+            while now - self._recent[0][0] > STORED_S:
+                self._recent.popleft()
         if self.paced:
             self._newest[update.key] = (now, update)
             self._newest.move_to_end(update.key)
             while now - next(iter(self._newest.values()))[0] > KEPT_S:
                 self._newest.popitem(last=False)
+
+    def with_recent(self, stored: Rows, seq: int) -> Rows:
+        """What is stored of the symbol, and the trades up to a number that are not there yet."""
+        if self._of_trades is None or not self._recent:
+            return stored
+        rows = stored[0][1] if stored else []
+        known = {row["trade_id"] for row in rows}
+        more = [
+            row for _, number, told in self._recent if number <= seq for row in told if row["trade_id"] not in known
+        ]
+        # Of those that are older it has the newest alone.
+        more = [row for row in more if not rows or row["ts_event"] >= rows[0]["ts_event"]]
+        return [(self._of_trades, sorted([*rows, *more], key=lambda row: (row["ts_event"], row["trade_id"])))]
 
     def newest(self, after: int) -> list[Update]:
         """Of each key the newest after a number, oldest first."""
@@ -253,7 +275,9 @@ class Feed:
         # Whoever asks from now on may have missed something by then.
         del self._asked[topic]
         seq = self.seq
-        return seq, await self._source.snapshot(topic)
+        rows = await self._source.snapshot(topic)
+        group = self._groups.get(topic)
+        return seq, rows if group is None else group.with_recent(rows, seq)
 
     async def _follow(self, wanted: Iterable[Wanted]) -> None:
         """Have the hub tell this, from here on at the latest."""

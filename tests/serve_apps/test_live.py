@@ -345,6 +345,25 @@ async def test_many_who_ask_at_once_ask_the_actors_once() -> None:
         assert len(world.asked) <= 2
 
 
+async def test_trades_that_were_told_and_are_not_stored_yet_are_in_a_snapshot() -> None:
+    world = World()
+    topic = "trades:binance:BTCUSDT"
+    async with world.serving() as (port, _), connected(port) as first, connected(port) as second:
+        await first.subscribe(topic)
+        await world.trade("BTCUSDT", count=3)
+        told = (await first.read("update"))["data"]
+        # Storing has come to the first of them, and knows one from before.
+        older = {**told[0], "trade_id": 0, "ts_event": told[0]["ts_event"] - 1}
+        world.snapshots["trades"] = [(Channel("trades", "binance", "BTCUSDT", ""), [older, told[0]])]
+        await second.send(type="subscribe", topics=[topic])
+        snapshot = await second.read("snapshot")
+        assert [row["trade_id"] for row in snapshot["data"]] == [0, 1, 2, 3]
+        await world.trade("ETHUSDT", "BTCUSDT")
+        update = await second.read("update")
+        assert [row["trade_id"] for row in update["data"]] == [5]
+        assert update["seq"] > snapshot["seq"]
+
+
 async def test_another_topic_that_covers_it_takes_no_trade_away() -> None:
     world = World()
     async with world.serving() as (port, _), connected(port) as client:

@@ -66,8 +66,8 @@ export class Series {
     this.unsubscribeAll();
   }
 
-  /** The feed has come back: bars may have been missed. */
-  async catchUp(): Promise<void> {
+  /** The feed has come back: bars may have been missed. `told` comes after what is loaded. */
+  async catchUp(told: readonly Message[] = []): Promise<void> {
     this.missed = true;
     // What is loaded now may be from before: it is done again after that.
     if (this.held) return;
@@ -91,6 +91,7 @@ export class Series {
         }
       },
       () => (whole ? this.watcher.replaced() : this.watcher.refilled()),
+      told,
     );
   }
 
@@ -140,9 +141,9 @@ export class Series {
   }
 
   /** Until it succeeds, what fails is told; then what the feed said meanwhile is taken again. */
-  private async again(doing: () => Promise<void>, done: () => void): Promise<void> {
+  private async again(doing: () => Promise<void>, done: () => void, told: readonly Message[] = []): Promise<void> {
     for (let failures = 1; !this.ended.signal.aborted; failures++) {
-      this.held = [];
+      this.held = [...told];
       this.missed = false;
       try {
         await doing();
@@ -214,8 +215,10 @@ export class Series {
   private traded(message: Message): void {
     if (this.timeframe === TRADES) {
       if (this.held) return;
-      // It has a hundred trades: more may have been missed.
-      if (message.type === "snapshot") return void this.catchUp();
+      if (message.type === "snapshot") {
+        // It has a hundred trades: more may have been missed. Those that are loaded may lack its newest, which are told first.
+        return void this.catchUp([{ ...message, type: "update" }]);
+      }
     }
     // A bar that is begun by what just came would lack what came before.
     if (this.store.length === 0) return;
