@@ -1,6 +1,5 @@
 """Where commands write what people read."""
 
-import os
 from typing import Final
 
 from rich.console import Console
@@ -12,6 +11,6 @@ _WHOLE: Final = 1000
 def terminal(stderr: bool = False) -> Console:
     """Shows texts as they are: what exchanges, servers and users said may hold brackets and colons."""
     console = Console(stderr=stderr, markup=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if not console.is_terminal:
         console.width = _WHOLE
     return console

@@ -55,7 +55,7 @@ def test_titles_are_listed_as_they_are_whatever_signs_they_hold(tmp_path: Path) 
 def test_who_reads_the_list_from_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
     title = "Bitcoin and others " * 10
     invoke("publish", written(tmp_path, "a.json", _ONE | {"title_en": title}), "--data", str(tmp_path))
-    done = CliRunner().invoke(reports.app, ["list", "--data", str(tmp_path)], env={"COLUMNS": None})
+    done = CliRunner().invoke(reports.app, ["list", "--data", str(tmp_path)], env={"COLUMNS": "80"})
     assert done.stdout.splitlines()[1].endswith(title.strip())
 
 
