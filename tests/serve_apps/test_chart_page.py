@@ -444,6 +444,18 @@ async def test_the_chart_of_trades_has_every_trade_of_one_moment(site: Site) -> 
         await expect(chart).to_have_attribute("data-bars", "257", timeout=20_000)
 
 
+async def test_the_chart_of_trades_shows_those_of_another_day(site: Site) -> None:
+    """As those of a replay, or of what is seldom traded."""
+    before = time.time_ns() - 3 * 24 * 60 * MINUTE
+    await site.history("OLDUSDT", [1.0, 2.0, 3.0], until_ns=before)
+    async with on_chart(site, "?symbol=OLDUSDT&exchange=binance&timeframe=trades") as here:
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "6", timeout=10_000)
+        await expect(here.page.locator("#message")).to_be_hidden()
+        await site.trade("OLDUSDT", 4.0, at_ns=before + MINUTE)
+        await expect(here.page.locator("#chart")).to_have_attribute("data-bars", "7")
+        assert here.errors == []
+
+
 @asynccontextmanager
 async def answers_held(page: Page, pattern: str) -> AsyncIterator[asyncio.Event]:
     """Inside, what the server answered comes no sooner than at the end; the event says that it has answered."""

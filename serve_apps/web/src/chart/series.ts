@@ -2,7 +2,7 @@
 // then moved by the live feed, and caught up over HTTP whenever that was away. One that is replaced by another just ends.
 import type { Instrument } from "../instruments.ts";
 import type { LiveFeed, Message } from "../live/feed.ts";
-import { backOff, pause, Refused } from "../requests.ts";
+import { backOff, finite, pause, Refused } from "../requests.ts";
 import type { Bar, BarStore } from "./bar_store.ts";
 import { NOTHING, PRICES } from "./bar_store.ts";
 import { loadBars, loadTrades, LONGEST, MOST_TRADES, TIMEFRAMES, TRADES, type Loaded, type LoadedTrades, type Timeframe } from "./bars_source.ts";
@@ -45,6 +45,8 @@ export class Series {
   /** What the feed says while bars are loaded: it may be newer than they are. */
   private held: Message[] | undefined;
   private missed = false;
+  /** When the newest trade was that the feed has told (s). */
+  private toldAt = 0;
   /** Of the newest trade, where each is a bar. */
   private newest = { ms: 0, ids: new Set<number>() };
 
@@ -170,7 +172,9 @@ export class Series {
 
   private loadTrades(from?: number): Promise<LoadedTrades> {
     const now = Date.now() / 1000;
-    return loadTrades(this.instrument, from ?? now - TRADES_LOADED, now + 60, this.ended.signal);
+    // In a replay the clock is another, and some symbols were not traded for days.
+    const newest = this.toldAt > 0 ? Math.min(this.toldAt, now) : now;
+    return loadTrades(this.instrument, from ?? newest - TRADES_LOADED, now + 60, this.ended.signal);
   }
 
   private take({ fields, ids }: LoadedTrades): void {
@@ -214,6 +218,7 @@ export class Series {
 
   private traded(message: Message): void {
     if (this.timeframe === TRADES) {
+      this.toldAt = Math.max(this.toldAt, (finite(message.data.at(-1)?.["ts_event"]) ?? 0) / 1e9);
       if (this.held) return;
       if (message.type === "snapshot") {
         // It has a hundred trades: more may have been missed. Those that are loaded may lack its newest, which are told first.
