@@ -20,6 +20,8 @@ LONGEST_SUMMARY: Final = 1000
 LATEST: Final = -1
 #: Controls, what turns the direction of writing around, and what XML cannot hold.
 _HIDDEN: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+#: Of a character; JSON can hold it, UTF-8 cannot.
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 
@@ -178,7 +180,7 @@ def _check(given: Given) -> None:
     if given.key and not _KEY.fullmatch(given.key):
         raise ReportError("key must have 1 to 100 letters, digits or . _ : - and begin with a letter or digit")
     for name in Pages.__struct_fields__:
-        if not _is_text(getattr(given, name)):
+        if _HALF.search(getattr(given, name)):
             raise ReportError(f"{name} has half of a character, which cannot be written in UTF-8")
     lengths: Sequence[tuple[str, int]] = (
         *((name, LONGEST_TITLE) for name in ("title_vi", "title_en")),
@@ -190,11 +192,3 @@ def _check(given: Given) -> None:
             raise ReportError(f"{name} may have {most} characters at most")
         if _HIDDEN.search(value):
             raise ReportError(f"{name} has a character that cannot be shown")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from storage.audit import MOST_EXAMPLES
 from storage.audit_symbol import Row
 from storage.ledger_log import Gap
 
+#: Characters of a line that has room for everything.
 _ROOM: Final = 130
 
 #: How it is known, by `Proof`.

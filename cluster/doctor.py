@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from cluster import doctor_instance
 from cluster.asking import supervisor
@@ -24,6 +23,7 @@ from cluster.doctor_machine import machine
 from cluster.instance import Details, Instance, InstanceError, RunningInstance
 from cluster.options import AsJson, Data
 from cluster.serving import replicas
+from cluster.terminal import terminal
 from config import Settings, SettingsError, load
 
 #: All parts together have so long.
@@ -46,7 +46,7 @@ def doctor(
         typer.echo(json.dumps(as_dict(findings, running is not None)))
     else:
         what = f"rayfeed at {running.url} on {data}" if running else f"nothing runs on {data}"
-        Console().print(shown(findings, what))
+        terminal().print(shown(findings, what))
     sys.stdout.flush()
     # A part that hangs would keep us, in calls no exception reaches.
     code = int(worst(findings) == "wrong")

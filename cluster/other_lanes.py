@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ _HOSTS: Final = "hosts.json"
 log = structlog.get_logger(__name__)
 
 
-def go_on(settings: Settings, ports: Mapping[str, int], folder: Path, more: Iterable[str] = ()) -> None:
+def go_on(settings: Settings, ports: Mapping[str, int], folder: Path, more: Collection[str] = ()) -> None:
     """Have the front door of `folder` go on with the settings as they are in their file now, and with the hosts it has
     and these. What listens where stays: only a start can change it. EdgeError, CertificateError, SettingsError."""
     where = {name: getattr(settings, name) for name in ("host", "port", "tls_port")}

@@ -38,6 +38,8 @@ AT_ONCE: Final = 50
 KEPT_S: Final = 30.0
 #: Trades are told before they are stored: for so long a snapshot may lack them.
 STORED_S: Final = 2.0
+#: Updates of one symbol that are kept for that.
+MOST_RECENT: Final = 1_000
 #: Questions for a snapshot wait this long for others with the same question.
 GATHER_S: Final = 0.02
 MOST_CHANNELS: Final = 50_000
@@ -82,7 +84,7 @@ class Group:
         self.paced: set[Subscription] = set()
         self._of_trades = topic.channel if topic.topic == "trades" else None
         #: Trades that may not be stored yet: when they came, their number, and the rows.
-        self._recent: deque[tuple[float, int, Sequence[dict[str, Any]]]] = deque()
+        self._recent: deque[tuple[float, int, Sequence[dict[str, Any]]]] = deque(maxlen=MOST_RECENT)
         #: By key, with when it came; what came last is last.
         self._newest: OrderedDict[object, tuple[float, Update]] = OrderedDict()
 

@@ -19,8 +19,6 @@ import { path } from "../src/sparkline.ts";
 import { en } from "../src/texts/en.ts";
 import { vi } from "../src/texts/vi.ts";
 
-let series: Series | undefined;
-
 function block(times: number[], closes = times, indicators: Record<string, number[]> = {}): Block {
   const fields = Object.fromEntries(FIELDS.map((field) => [field, Float64Array.from(field === "time" ? times : closes)]));
   return { fields: fields as Record<Field, Float64Array>, indicators: new Map(Object.entries(indicators).map(([name, values]) => [name, Float64Array.from(values)])) };
@@ -78,13 +76,12 @@ test("a chart of trades that is left open has a bounded number of them", async (
   try {
     let heard: ((message: Message) => void) | undefined;
     const feed = { subscribe: (_: string, __: number, { update }: { update: (message: Message) => void }) => ((heard = update), () => undefined) };
-    const drawn = new Promise<void>((resolve) => {
-      const watcher = { replaced: resolve, refilled: () => undefined, moved: () => undefined, problem: () => undefined };
-      series = new Series({ exchange: "binance", symbol: "BTCUSDT" } as never, "trades", new BarStore(), feed as never, watcher);
-    });
+    const { promise: drawn, resolve } = Promise.withResolvers<void>();
+    const watcher = { replaced: resolve, refilled: () => undefined, moved: () => undefined, problem: () => undefined };
+    const store = new BarStore();
+    const series = new Series({ exchange: "binance", symbol: "BTCUSDT" } as never, "trades", store, feed as never, watcher);
     await drawn;
     await Promise.resolve();
-    const { store } = series!;
     assert.equal(store.length, loaded);
     const newest = store.last!.time;
     const told = (from: number, count: number): unknown[] =>
@@ -98,8 +95,8 @@ test("a chart of trades that is left open has a bounded number of them", async (
     const before = store.end;
     say(told(1 + loaded / 4, 10));
     assert.deepEqual([store.length, store.end, store.last!.close], [loaded + 9, before + 10, 8]);
+    series.end();
   } finally {
-    series?.end();
     globalThis.fetch = fetched;
   }
 });
@@ -205,13 +202,16 @@ test("a trade moves the open bar at once, and what the server says of it later d
   assert.equal(open.withTrade(late, { ns: 120e9, id: 2, price: 20, size: 1, side: "buy" }, 1400)!.time, 120_000);
 });
 
-test("binary answers are read as they are, and one that is cut off is refused", () => {
+test("binary answers are read as they are, and one that is cut off is refused", async () => {
   const head = JSON.stringify({ columns: [{ name: "time", record_size: 4, data_length: 8 }, { name: "close", record_size: 8, data_length: 16 }], next_before: 7 });
   const body = new Uint8Array([...new TextEncoder().encode(`${head}\n`), ...new Uint8Array(Uint32Array.of(1, 2).buffer), ...new Uint8Array(Float64Array.of(1.5, NaN).buffer)]);
   const { head: said, columns } = readColumns(body.buffer);
   assert.equal(said["next_before"], 7);
   assert.deepEqual([...columns.get("time")!], [1, 2]);
   assert.deepEqual([...columns.get("close")!], [1.5, NaN]);
+  const ids = [7n, 2n ** 53n + 1n, 2n ** 63n - 1n];
+  const ofIds = new Blob([JSON.stringify({ columns: [{ name: "id", record_size: 8, data_length: 24 }] }), "\n", BigUint64Array.from(ids)]);
+  assert.deepEqual([...readColumns(await ofIds.arrayBuffer()).columns.get("id")!], ids.map(Number));
   assert.throws(() => readColumns(body.slice(0, -3).buffer), SyntaxError);
   assert.throws(() => readColumns(new Uint8Array([1, 2]).buffer), SyntaxError);
 });
