@@ -1,7 +1,6 @@
 """The options every command of `rayfeed` takes, and who gives it."""
 
 import getpass
-import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +14,6 @@ Exchange = Annotated[
     str, typer.Argument(help="As in the settings: binance, kraken, ...", autocompletion=completion.exchanges)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-
-
-def finite(value: float | None) -> float | None:
-    """Of an option; `nan` is within every bound."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no number that can be counted with")
-    return value
 
 
 def operator() -> str:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cluster import completion
 from cluster.asking import supervisor
-from cluster.options import AsJson, Data, finite
+from cluster.options import AsJson, Data
 from cluster.terminal import terminal
 from config import SettingsError
 
@@ -129,9 +129,7 @@ def record(
     exchanges: Annotated[
         str | None, typer.Option(help="Only these, separated by commas.", autocompletion=completion.exchanges)
     ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0.0, callback=finite, help="Stop after this long; else at Ctrl-C.")
-    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this long; else at Ctrl-C.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write every frame a running instance receives to its journal, until Ctrl-C."""

@@ -13,7 +13,7 @@ import typer
 
 from cluster.asking import Ask, supervisor
 from cluster.instance import Details, Instance, InstanceError, RunningInstance
-from cluster.options import AsJson, Data, finite
+from cluster.options import AsJson, Data
 from cluster.status import table
 from cluster.terminal import terminal
 
@@ -25,9 +25,7 @@ _SECRET: Final = ("redis_url", "clickhouse_url")
 def status(
     data: Data = Path("data"),
     watch: Annotated[bool, typer.Option("--watch", help="A screen that follows it, until q.")] = False,
-    every: Annotated[
-        float, typer.Option(min=0.2, max=3600, callback=finite, help="Seconds between two looks of --watch.")
-    ] = 1.0,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks of --watch.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """What runs: actors, symbols, integrity, lag; with --watch --json a line of JSON each time."""
