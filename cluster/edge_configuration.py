@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-from cluster.edge_pages import BODY_RULES, PAGE_RULES
+from cluster.edge_pages import BODY_RULES, PAGE_RULES, PATH_RULES
 from cluster.instance import InstanceError
 from config.edge_settings import EdgeSettings
 
@@ -26,7 +26,7 @@ _TEXT_TYPES = (
     "application/javascript application/xml application/rss+xml application/manifest+json image/svg+xml"
 )
 _BACKEND = """\
-backend $name
+backend $name from servers
     log global
     option httpchk GET $health_path
     http-check expect status 200
@@ -118,6 +118,7 @@ def configuration(edge: Edge, threads: int, max_connections: int) -> str:
         compression=_COMPRESSION if settings.compression else "",
         client_rules="\n".join(_client_rules(settings)),
         report_body_rules=BODY_RULES,
+        path_rules=PATH_RULES,
         page_rules=PAGE_RULES,
         scheme_rules="\n".join(_scheme_rules(settings)),
         metrics_port=edge.metrics_port,
@@ -183,7 +184,7 @@ def _client_rules(settings: EdgeSettings) -> list[str]:
         # A connection of HTTP/2 carries a hundred requests at a time, one of a proxy those of all its clients, and each
         # request holds a connection to a server.
         only = "" if settings.trusted_proxies else " { fc_http_major 2 }"
-        rules.append(f"    http-request track-sc2 {_CLIENT} table ongoing if !unlimited{only}")
+        rules.append(f"    http-request track-sc2 {_CLIENT} table ongoing if{only} !unlimited")
         rules.append(f"    http-request return {_TOO_MANY_ONGOING % most} if {{ sc2_conn_cur gt {most} }}")
     if (most := settings.requests_per_second) is not None:
         rules.append(f"    http-request track-sc1 {_CLIENT} table requests unless unlimited")
@@ -202,10 +203,10 @@ def _scheme_rules(settings: EdgeSettings) -> list[str]:
 def _tables(settings: EdgeSettings) -> list[str]:
     tables = []
     if settings.connections_per_client is not None:
-        tables.append(f"backend connections\n    {_TABLE} conn_cur\n")
-        tables.append(f"backend ongoing\n    {_TABLE} conn_cur\n")
+        tables.append(f"backend connections from common\n    {_TABLE} conn_cur\n")
+        tables.append(f"backend ongoing from common\n    {_TABLE} conn_cur\n")
     if settings.requests_per_second is not None:
-        tables.append(f"backend requests\n    {_TABLE} http_req_rate(1s)\n")
+        tables.append(f"backend requests from common\n    {_TABLE} http_req_rate(1s)\n")
     return tables
 
 

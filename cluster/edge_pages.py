@@ -30,34 +30,40 @@ BODY_RULES: Final = "\n".join(
     ]
 )
 
-_PAGE: Final = "{ var(txn.page) -m bool }"
 _NEGOTIATED: Final = "{ var(txn.negotiated) -m bool }"
 _UNKNOWN: Final = "!{ var(txn.language) -m found }"
 #: What addresses of pages may say besides their language.
 _PARAMETERS: Final = ("page", "id", "token")
 
-PAGE_RULES: Final = "\n".join(
+#: What says `page` of a request for one.
+PATH_RULES: Final = "\n".join(
     f"    {rule}"
     for rule in (
         "http-request replace-path ^/api/crypto_reports/([^/]+)/(sandboxed|shadow_dom)$ /crypto_report/\\1/frame"
         " if { path_beg /api/crypto_reports/ }",
-        "http-request set-var(txn.page) bool(true) if { path /crypto_report /crypto_reports_list }"
-        " || { path_beg /crypto_report/ /pdf-template/ }",
-        f"http-request set-var(txn.language) url_param(lang) if {_PAGE} {{ url_param(lang) vi en }}",
-        f"http-request set-var(txn.negotiated) bool(true) if {_PAGE} {_UNKNOWN}",
+        "acl page path /crypto_report /crypto_reports_list",
+        "acl page path_beg /crypto_report/ /pdf-template/",
+    )
+)
+
+#: Of pages alone.
+PAGE_RULES: Final = "\n".join(
+    f"    {rule}"
+    for rule in (
+        "http-request set-var(txn.language) url_param(lang) if { url_param(lang) vi en }",
+        f"http-request set-var(txn.negotiated) bool(true) if {_UNKNOWN}",
         f"http-request set-var(txn.language) req.cook(preferred_language) if {_NEGOTIATED}"
         " { req.cook(preferred_language) vi en }",
         f"http-request set-var(txn.language) req.fhdr(Accept-Language),lower,language(vi;en,vi) if {_NEGOTIATED}"
         f" {_UNKNOWN}",
         f"http-request set-var(txn.language) str(vi) if {_NEGOTIATED} {_UNKNOWN}",
         *(
-            f"http-request set-var(txn.said_{name}) url_param({name}) if {_PAGE} {{ url_param({name}) -m found }}"
+            f"http-request set-var(txn.said_{name}) url_param({name}) if {{ url_param({name}) -m found }}"
             for name in _PARAMETERS
         ),
-        f"http-request set-query lang=%[var(txn.language)] if {_PAGE}",
+        "http-request set-query lang=%[var(txn.language)]",
         *(
-            f"http-request set-query %[query]&{name}=%[var(txn.said_{name})] if {_PAGE}"
-            f" {{ var(txn.said_{name}) -m found }}"
+            f"http-request set-query %[query]&{name}=%[var(txn.said_{name})] if {{ var(txn.said_{name}) -m found }}"
             for name in _PARAMETERS
         ),
         f'http-after-response add-header Vary "Accept-Language, Cookie" if {_NEGOTIATED}',

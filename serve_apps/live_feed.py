@@ -384,7 +384,7 @@ class Feed:
                 if told >= AT_ONCE:
                     told = 0
                     await asyncio.sleep(0)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(TICK_S if self._due else CHECK_S)
 
     def _tell(self, subscription: Subscription) -> int:
         # Who has not taken what it was told before gets newer things later.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,3 +209,23 @@ async def test_the_lane_is_closed_when_serve_hears_that_the_replica_has_stopped(
         given.put_nowait({"type": f"lifespan.{event}"})
     await asyncio.wait_for(lane({"type": "lifespan"}, given.get, told), 10)
     assert open_when_told == [("lifespan.startup.complete", True), ("lifespan.shutdown.complete", False)]
+
+
+def test_what_a_lane_sends_on_its_own_host_is_not_paced(opened: tuple[Counted, int, int]) -> None:
+    """Where BBR is the host's choice, 12 MB take twice as long."""
+    _, _, lane = opened
+    with socket.create_connection(("127.0.0.1", lane)) as client:
+        client.sendall(f"GET {target(DAY, DAY + 9)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        (chosen,) = [pacing(one) for one in Path("/proc/self/fd").iterdir() if peer(one) == client.getsockname()]
+        assert chosen == b"reno"
+
+
+def peer(descriptor: Path) -> Any:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as one:
+        return one.getpeername()
+
+
+def pacing(descriptor: Path) -> bytes:
+    with socket.socket(fileno=os.dup(int(descriptor.name))) as one:
+        return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
