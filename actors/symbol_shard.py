@@ -49,8 +49,11 @@ from storage.schema import COLUMNS
 #: To write to a file lets other threads run, a commit does that a thousand times, and one that computes features keeps
 #: the interpreter for as long as this each time.
 SWITCH_S = 0.0002
-#: Bars are looked at this often, so that one closes within 100 ms of its end plus the grace.
+#: Bars of a recorded clock, which may go faster, are looked at this often.
 CLOSE_INTERVAL_S = 0.02
+#: To wake up before a bar is over would be in vain.
+_SURELY_OVER_S = 0.001
+_SECOND_NS = 1_000_000_000
 #: The ledger's log is looked at this often.
 COMPACT_INTERVAL_S = 10.0
 #: Open bars go to the sinks this often, and when the shard stops.
@@ -161,21 +164,22 @@ class SymbolShard:
 
     async def start(self) -> None:
         """Begin the timers; does nothing when they run already."""
-        if not self._tasks:
-            self._tasks = [
-                asyncio.create_task(self._every(interval, step))
-                for interval, step in (
-                    (self._settings.shard.commit_interval_ms / 1000, self._commit),
-                    (self._settings.shard.share_interval_ms / 1000, self._share_new),
-                    (self._settings.shard.share_interval_ms / 1000, self._make_features),
-                    (CLOSE_INTERVAL_S, self._close_bars),
-                    (HISTORY_INTERVAL_S, self._keep_history),
-                    (HISTORY_INTERVAL_S, self._keep_days),
-                    (COMPACT_INTERVAL_S, self._compact),
-                    (RECONCILE_INTERVAL_S, self._reconcile),
-                    *((interval, self._sync) for interval in (self._settings.shard.sync_interval_s,) if interval),
-                )
-            ]
+        if self._tasks:
+            return
+        settings = self._settings.shard
+        steps: list[tuple[float | Callable[[], float], Callable[[], Awaitable[None]]]] = [
+            (settings.commit_interval_ms / 1000, self._commit),
+            (settings.share_interval_ms / 1000, self._share_new),
+            (settings.share_interval_ms / 1000, self._make_features),
+            (self._until_bars_close, self._close_bars),
+            (HISTORY_INTERVAL_S, self._keep_history),
+            (HISTORY_INTERVAL_S, self._keep_days),
+            (COMPACT_INTERVAL_S, self._compact),
+            (RECONCILE_INTERVAL_S, self._reconcile),
+        ]
+        if settings.sync_interval_s:
+            steps.append((settings.sync_interval_s, self._sync))
+        self._tasks = [asyncio.create_task(self._every(*step)) for step in steps]
 
     async def stop(self) -> None:
         """Write and share what is pending, wait for the sinks, close the files."""
@@ -325,10 +329,10 @@ class SymbolShard:
         gone = set(symbols)
         self._featureless = {one for one in self._featureless if one[:2] not in gone}
 
-    async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, wait_s: float | Callable[[], float], step: Callable[[], Awaitable[None]]) -> None:
         name = step.__name__.lstrip("_")
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(wait_s() if callable(wait_s) else wait_s)
             began = time.perf_counter()
             try:
                 await step()
@@ -372,6 +376,16 @@ class SymbolShard:
                 self._intake.pass_on(exchange, one.batches)
                 if not one.written.done():
                     one.written.set_result(self._ledger.open_gaps(exchange))
+        if pending:
+            # The first trade of a bar may come when that is over.
+            await self._close_bars()
+
+    def _until_bars_close(self) -> float:
+        """Seconds until the next whole one and the grace are over: every bar but one of late trades closes then."""
+        if self._recorded:
+            return CLOSE_INTERVAL_S
+        since_ns = (time.time_ns() - self._settings.bars.grace_ms * 1_000_000) % _SECOND_NS
+        return (_SECOND_NS - since_ns) * 1e-9 + _SURELY_OVER_S
 
     async def _close_bars(self) -> None:
         self._bars.close(self._now_ns)

@@ -4,12 +4,16 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.stored_bars import StoredBars
+from actors.symbol_shard import SymbolShard
 from config import Settings, load
 from storage.column_reader import BeingRewritten, ColumnReader
 from storage.column_writer import ColumnWriter
@@ -270,6 +274,31 @@ async def test_the_clock_of_a_replay_closes_bars_and_the_wall_clock_does_not(set
         return (await shard.bars("binance", "BTCUSDT", "1m", 1)).column("closed").to_pylist() == [True]
 
     await until(closed)
+    await shard.stop()
+
+
+@given(now_ns=st.integers(0, 2**61), grace_ms=st.sampled_from([0, 50, 2000]))
+def test_bars_are_looked_at_a_moment_after_they_are_over(
+    tmp_path_factory: pytest.TempPathFactory, now_ns: int, grace_ms: int
+) -> None:
+    settings = load(tmp_path_factory.getbasetemp(), {"shards": 1, "bars": {"grace_ms": grace_ms}})
+    shard = SymbolShard.__new__(SymbolShard)
+    shard._settings, shard._recorded = settings, False
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: now_ns)
+        woken_ns = now_ns + int(shard._until_bars_close() * 1e9)
+    over_ns = (now_ns - grace_ms * 1_000_000) // SECOND * SECOND + SECOND + grace_ms * 1_000_000
+    assert over_ns < woken_ns < over_ns + SECOND // 500
+
+
+async def test_a_bar_that_is_over_when_its_first_trade_comes_is_closed_with_it(settings: Settings) -> None:
+    shard = Shard(settings, Taken(), recorded=False)
+    over_ns = time.time_ns() // SECOND * SECOND - 5 * SECOND
+    for number in range(20):
+        await shard.send(
+            "binance", {"trades": trades([("BTCUSDT", over_ns - number * SECOND, number, 1.0, 1.0, 0)])}, over_ns
+        )
+        assert all((await shard.bars("binance", "BTCUSDT", "1s", 100)).column("closed").to_pylist())
     await shard.stop()
 
 
