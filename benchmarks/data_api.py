@@ -85,9 +85,7 @@ def rows() -> list[Row]:
 def measured(door: str, lane: str, peer_door: str, flight: str, folder: Path) -> list[Row]:
     large = target(DAY, LARGE_S)
     ranges = random_ranges(path(), DAY_S - SMALL_S)
-    # The format is said: what an Accept header chooses, the edge cannot keep.
-    kept = f"{path(SEALED)}&format=binary"
-    repeated = random_ranges(kept, REPEATED - 1)
+    repeated = random_ranges(path(SEALED), REPEATED - 1)
 
     def any_range(chance: random.Random) -> tuple[int, int]:
         start = DAY + chance.randrange(DAY_S - SMALL_S)
