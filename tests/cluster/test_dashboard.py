@@ -120,6 +120,23 @@ async def test_a_trade_moves_the_chart_within_250_ms(simulated: Instance) -> Non
         assert max(delays) < 4 * SEEN_MS, delays
 
 
+async def test_an_alert_made_beside_the_chart_fires_there(simulated: Instance) -> None:
+    async with visit() as here:
+        page = here.page
+        await page.goto(simulated.url + CHART)
+        await settled(page)
+        await page.get_by_label("Token of the instance").fill((simulated.data / "secrets" / "api_token").read_text())
+        await page.keyboard.press("Enter")
+        await page.get_by_label("Threshold").fill("1.5")
+        await page.get_by_label("once only").check()
+        await page.get_by_role("button", name="Add", exact=True).click()
+        await expect(page.locator("#alerts .fired li")).to_contain_text(["BTCUSDT: price"], timeout=15_000)
+        await expect(page.locator("#alerts .defined li > span")).to_have_text(["price above 1.5 inactive"])
+        await page.get_by_role("button", name="Remove: price above 1.5").click()
+        await expect(page.locator("#alerts .note")).to_have_text("No alert is defined for this symbol.")
+        assert unexpected(simulated, here.errors) == []
+
+
 @asynccontextmanager
 async def trades_told(instance: Instance, topic: str) -> AsyncIterator[dict[str, float]]:
     """By the price of the last trade of each update, when (ms) it was told; more as they come."""

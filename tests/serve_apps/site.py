@@ -15,6 +15,7 @@ import pyarrow as pa
 import uvicorn
 
 import serve_apps
+from actors.alerting.definitions import Rules, changed_alert, new_alert, placed, shown
 from actors.live_hub import LiveHub, Wanted
 from actors.live_log import Entry
 from actors.live_offers import RECEIVED_TRADES
@@ -32,6 +33,7 @@ from serve_apps.live_updates import rows_of
 from serve_apps.market import MarketApp
 from serve_apps.market_resources import Actors, resources
 from serve_apps.pages import PagesApp
+from storage.alert_log import Alert
 from storage.column_reader import ColumnReader
 from storage.schema import ARBITRAGE, BARS, CONSOLIDATED, DEPTH, INDICATORS, INSTRUMENTS
 from tests.actors.batches import trades
@@ -50,6 +52,8 @@ INSTRUMENT = {
     "BTC/USD": "BTC-USD",
     "SOL/USD": "SOL-USD",
 }
+#: What alerts may be, and where their events begin.
+_RULES, _BEFORE = Rules(most=100, log_rows=10, mail=False, private_targets=False, recorded=False), (0, 0)
 _SHOWN = ("state", "lag_ms", "last_error", "failure")
 
 
@@ -66,7 +70,7 @@ class Site:
         self.integrity_rows: dict[tuple[str, str], dict[str, Any]] = {}
         self.gaps_rows: list[dict[str, Any]] = []
         self.summary: dict[str, Any] | None = None
-        self.alerts_defined: list[dict[str, Any]] = []
+        self.defined: dict[str, Alert] = {}
         self.feeds: dict[str, dict[str, Any]] = {}
         #: What the pages look at.
         self.followed: frozenset[Wanted] = frozenset()
@@ -273,7 +277,20 @@ class Site:
         ]
 
     async def alerts(self) -> list[dict[str, Any]]:
-        return self.alerts_defined
+        return [shown(alert) for alert in self.defined.values()]
+
+    async def add_alert(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        alert_id = f"alert-{len(self.defined)}"
+        collected = {exchange: [symbol for at, symbol in self.collected if at == exchange] for exchange in self.feeds}
+        self.defined[alert_id] = new_alert(placed(given, collected), alert_id, time.time_ns(), _BEFORE, _RULES)
+        return shown(self.defined[alert_id])
+
+    async def change_alert(self, alert_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        self.defined[alert_id] = changed_alert(self.defined[alert_id], given, _BEFORE, _RULES)
+        return shown(self.defined[alert_id])
+
+    async def remove_alert(self, alert_id: str) -> None:
+        del self.defined[alert_id]
 
     def __getattr__(self, name: str) -> Any:
         """Of the supervisor and the alerter the pages ask for no more than there is here."""

@@ -12,6 +12,7 @@ from playwright.async_api import Page, Route, expect
 
 from actors.live_hub import LiveHub
 from tests.browser import Visit, visit
+from tests.page_checks import serious_violations
 from tests.polling import until
 from tests.serve_apps.site import MINUTE, TOKEN, Site, opened
 
@@ -381,8 +382,9 @@ async def test_the_badge_and_the_gaps_of_the_symbol_are_shown(site: Site) -> Non
 
 
 async def test_alerts_appear_when_they_fire_and_those_defined_with_the_token(site: Site) -> None:
-    alert = {"alert_id": "a", "exchange": "binance", "symbol": "BTCUSDT", "condition": "price_above", "threshold": 1.0}
-    site.alerts_defined = [alert | {"is_active": True}, alert | {"symbol": "ETHUSDT", "is_active": True}]
+    alert = {"exchange": "binance", "symbol": "BTCUSDT", "condition": "price_above", "threshold": 1.0}
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        await site.add_alert(alert | {"symbol": symbol, "channels": ["websocket"]})
     fired = alert | {"message": "BTCUSDT: price 2 is above 1", "fired_at": time.time_ns(), "delivery_id": "a:1"}
     # Before anybody looks at it.
     await site.hub.tell("alerts", [fired])
@@ -393,13 +395,81 @@ async def test_alerts_appear_when_they_fire_and_those_defined_with_the_token(sit
         await until(lambda: any(one.topic == "alerts" for one in site.followed))
         await site.hub.tell("alerts", [fired | {"message": "BTCUSDT: price 3 is above 1", "delivery_id": "a:2"}])
         await expect(page.locator("#alerts .fired li")).to_contain_text(["price 3 is above 1", "price 2 is above 1"])
+        await expect(page.locator("#alerts form")).to_be_hidden()
         assert here.errors == []
-        await page.get_by_label("Token of the instance").fill("wrong")
-        await page.get_by_role("button", name="Show", exact=True).click()
+        await show_alerts(page, "wrong")
         await expect(page.locator("#alerts .note")).to_have_text("That token is not accepted.")
-        await page.get_by_label("Token of the instance").fill(TOKEN)
+        await show_alerts(page, TOKEN)
+        await expect(page.locator("#alerts .defined li > span")).to_have_text(["price above 1"])
+        await expect(page.locator("#chart")).to_have_attribute("data-marked", "1")
+        # Fired by itself, it is inactive if it is one for once.
+        await site.change_alert("alert-0", {"is_active": False})
+        await site.hub.tell("alerts", [fired | {"message": "BTCUSDT: price 4 is above 1", "delivery_id": "a:3"}])
+        await expect(page.locator("#alerts .defined li > span")).to_have_text(["price above 1 inactive"])
+        await expect(page.locator("#chart")).to_have_attribute("data-marked", "")
+
+
+async def test_alerts_are_made_paused_and_removed_beside_the_chart(site: Site) -> None:
+    async with on_chart(site) as here:
+        page = here.page
+        await expect_text(page, "#price", "60,256.12")
+        await show_alerts(page, TOKEN)
+        await expect(page.locator("#alerts .note")).to_have_text("No alert is defined for this symbol.")
+        threshold = page.get_by_label("Threshold")
+        await expect(threshold).to_have_value("60256.12")
+        await threshold.fill("70000.5")
+        await page.get_by_label("once only").check()
+        # Whatever comes meanwhile, what was typed stays.
+        await site.trade("BTCUSDT", 60100.5)
+        await expect_text(page, "#price", "60,100.50")
+        await page.get_by_role("button", name="Add", exact=True).click()
+        said = page.locator("#alerts .defined li > span")
+        await expect(said).to_have_text(["price above 70,000.5"])
+        await expect(page.locator("#chart")).to_have_attribute("data-marked", "70000.5")
+        made = site.defined["alert-0"]
+        assert (made.exchange, made.symbol, made.threshold) == ("binance", "BTCUSDT", 70000.5)
+        assert (made.channels, made.one_time) == (("websocket",), True)
+        await page.get_by_role("button", name="5m", exact=True).click()
+        for wanted, begins in (
+            ("RSI above", " 70"),
+            ("MACD crosses downwards", ""),
+            ("close above the upper band", ""),
+        ):
+            await page.get_by_label("Tell me when").select_option(wanted)
+            if begins:
+                await expect(threshold).to_have_value(begins.strip())
+            else:
+                await expect(threshold).to_be_hidden()
+            await page.get_by_role("button", name="Add", exact=True).click()
+            await expect(said.filter(has_text=wanted)).to_have_text([f"{wanted}{begins} · 5m"])
+        assert [(one.condition, one.threshold, one.timeframe) for one in list(site.defined.values())[1:]] == [
+            ("rsi_above", 70.0, "5m"),
+            ("macd_crossover", 0.0, "5m"),
+            ("bollinger_above", None, "5m"),
+        ]
+        assert await serious_violations(page) == []
+        # With the keyboard: who pauses one is still at its button.
+        pause = page.get_by_role("button", name="Pause: price above 70,000.5")
+        await pause.focus()
         await page.keyboard.press("Enter")
-        await expect(page.locator("#alerts .defined li")).to_have_text(["price_above 1 active"])
+        await expect(page.get_by_role("button", name="Resume: price above 70,000.5")).to_be_focused()
+        assert not site.defined["alert-0"].is_active
+        await expect(page.locator("#chart")).to_have_attribute("data-marked", "")
+        await page.get_by_role("button", name="Remove: price above 70,000.5").click()
+        await expect(said).to_have_count(3)
+        assert "alert-0" not in site.defined
+        assert here.errors == []
+        # What cannot be is said as the server says it.
+        await page.get_by_label("Tell me when").select_option("RSI below")
+        await threshold.fill("101")
+        await page.get_by_role("button", name="Add", exact=True).click()
+        await expect(page.locator("#alerts .note")).to_contain_text("threshold is 101: expected a number from 0 to 100")
+        await expect(said).to_have_count(3)
+
+
+async def show_alerts(page: Page, token: str) -> None:
+    await page.get_by_label("Token of the instance").fill(token)
+    await page.keyboard.press("Enter")
 
 
 async def test_tiny_prices_keep_their_decimals_and_fit_a_phone_in_local_time(site: Site) -> None:

@@ -34,6 +34,18 @@ export async function getJson(path: string, signal?: AbortSignal, headers?: Head
   return (await get(path, signal, headers)).json();
 }
 
+/** Asks for a change, with `body` as JSON. */
+export async function send(method: string, path: string, headers: Readonly<Record<string, string>>, body?: object): Promise<void> {
+  const kind = body && { "content-type": "application/json" };
+  const response = await fetch(path, {
+    method,
+    headers: { ...headers, ...kind },
+    ...(body && { body: JSON.stringify(body) }),
+    signal: AbortSignal.timeout(REQUEST_TIMEOUT),
+  });
+  if (!response.ok) throw await refusal(response);
+}
+
 async function refusal(response: Response): Promise<Refused> {
   const retryAfter = Number(response.headers.get("retry-after")) || 0;
   let detail = "";

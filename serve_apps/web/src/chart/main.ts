@@ -60,7 +60,11 @@ const otherChooser = new SymbolChooser(element("other-chooser"), (wanted) => com
 const book = new BookPanel(element("book"), feed);
 const tape = new TapePanel(element("tape"), feed);
 const trust = new TrustPanel(element("trust"), [element("badge"), element("trust-badge")], feed);
-const alerts = new AlertsPanel(element("alerts"), feed);
+const alerts = new AlertsPanel(element("alerts"), feed, {
+  last: () => store.last?.close,
+  timeframe: () => settings.timeframe,
+  mark: (levels) => plot.mark(levels),
+});
 const menu = new IndicatorMenu(element("indicators"), chosenIndicators(settings), (names) => {
   settings.indicators = names.join();
   remember(settings);
@@ -184,6 +188,7 @@ function follow(): void {
       endSeen = store.end;
       useIndicators();
       plot.reset(view);
+      alerts.ready();
       looked();
     },
     refilled: () => {

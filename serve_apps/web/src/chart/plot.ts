@@ -9,12 +9,14 @@ import {
   LineStyle,
   PriceScaleMode,
   type IChartApiBase,
+  type IPriceLine,
   type ISeriesApi,
   type SeriesType,
   type Time,
   type UTCTimestamp,
 } from "lightweight-charts";
 import { clockMilliseconds, compact, decimal, decimalsOfAll, moment, percent, price } from "../format.ts";
+import type { Level } from "./alerts_panel.ts";
 import type { Bar, BarStore } from "./bar_store.ts";
 import { asOf, candle, candles, lastOfEach, windowFor, type Window } from "./candles.ts";
 import { INDICATORS, type Indicator, type Line, type Pane } from "./indicators.ts";
@@ -43,6 +45,7 @@ export class Plot {
   private volume: ISeriesApi<"Histogram", Time> | undefined;
   private other: ISeriesApi<"Line", Time> | undefined;
   private drawn: Drawn[] = [];
+  private marked: IPriceLine[] = [];
   private window: Window | undefined;
   private times: number[] = [];
   private precise = false;
@@ -125,6 +128,15 @@ export class Plot {
     }
     this.scale();
     this.fillCompared();
+  }
+
+  /** Draws a line at each price that an alert waits for. */
+  mark(levels: readonly Level[]): void {
+    for (const line of this.marked) this.candles.removePriceLine(line);
+    this.marked = levels.map(({ price, above }) =>
+      this.candles.createPriceLine({ price, title: above ? "↑" : "↓", color: this.theme.colour("--accent"), lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: true }),
+    );
+    this.container.dataset["marked"] = levels.map(({ price }) => price).join();
   }
 
   /** What is compared is compared in percent; the other panes keep what they have. */
@@ -214,6 +226,7 @@ export class Plot {
     this.candles.applyOptions({ upColor: up, wickUpColor: up, downColor: down, wickDownColor: down });
     for (const { line, series } of this.drawn) series.applyOptions({ color: theme.colour(line.colour) });
     this.other?.applyOptions({ color: theme.colour("--compared") });
+    for (const line of this.marked) line.applyOptions({ color: theme.colour("--accent") });
     this.fill();
   }
 

@@ -29,6 +29,6 @@ export class Theme {
 }
 
 const NAMES = [
-  ...["--surface", "--line", "--grid", "--hover", "--muted", "--label", "--up", "--down", "--compared"],
+  ...["--surface", "--line", "--grid", "--hover", "--muted", "--label", "--up", "--down", "--compared", "--accent"],
   ...Array.from({ length: 9 }, (_, at) => `--series-${at + 1}`),
 ];
