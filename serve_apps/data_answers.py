@@ -2,14 +2,15 @@
 
 A request runs on the event loop while it can only touch little: a short range to select and few pages to
 answer from. What may read much from disk goes through a thread, because a page fault in a mapped file blocks
-whoever touches it: the selection over many days, the gathering of decimated rows, and, for a large reply,
-loading its pages a window ahead of the socket, which then sends them from the page cache without a copy.
+whoever touches it: the selection over many days, the gathering of decimated rows, and, for a large reply, loading
+those of its pages that are not in memory, a window ahead of the socket, which sends them from there without a copy.
 """
 
 import asyncio
 import errno
 import itertools
-from collections.abc import Buffer, Iterator, Sequence
+from collections.abc import AsyncGenerator, Buffer, Iterator, Sequence
+from contextlib import aclosing
 from functools import cache, lru_cache
 from typing import Final
 
@@ -41,6 +42,7 @@ from serve_apps.data_formats import CONTENT_TYPES, ENCODINGS, Encoding, compress
 from serve_apps.data_query import BadOption, BadRequest, DataQuery, Format, parse, parse_again
 from serve_apps.data_rows import PAGE, joined, pages_to_read, rows_of, stored_columns, windows
 from serve_apps.other_nodes import Elsewhere, NodeAway
+from storage.column_map import in_memory
 from storage.column_reader import BeingRewritten, ColumnReader, DayState, MissingColumn, Selection
 from storage.thinned_rows import Rows, Values
 
@@ -188,7 +190,7 @@ class DataAnswers:
             await send_head(send, 200, headers)
             return
         steps = _encoded_steps(query, rows, header, form, encoding)
-        await send_steps(receive, send, 200, headers, steps)
+        await send_steps(receive, send, 200, headers, _taken_in_a_thread(steps))
 
     async def _send_binary(
         self, query: DataQuery, rows: Rows, header: bytes, length: int, said: Conditions, tag: bytes,
@@ -211,7 +213,7 @@ class DataAnswers:
         parts = [part for name in query.columns for part in rows.parts(name)]
         if length > WHOLE_REPLY_BYTES:
             headers.append((b"content-length", b"%d" % (last - first + 1)))
-            await send_steps(receive, send, status, headers, binary_steps(header, parts, first, last))
+            await send_steps(receive, send, status, headers, _loaded(binary_steps(header, parts, first, last)))
             return
         if pages_to_read(rows, query.record_sizes) <= INLINE_PAGE_BYTES:
             body = joined(header, parts)
@@ -258,40 +260,64 @@ def header_line(columns: Sequence[str], record_sizes: Sequence[int], rows: int) 
     return f'{{"columns":[{",".join(entries)}]}}\n'.encode()
 
 
-def binary_steps(header: bytes, parts: Sequence[Values], first: int, last: int) -> Iterator[list[Buffer]]:
-    """The bytes `first` to `last` of the body; each step loads a window of it, without a copy where it can be."""
-    place = len(header)
-    if first < place:
-        yield [header[first : last + 1]]
-    for window in windows(parts):
+#: Of a window of values, which of its bytes.
+Step = tuple[Values, int, int]
+
+
+def binary_steps(header: bytes, parts: Sequence[Values], first: int, last: int) -> Iterator[Step]:
+    """The windows that have the bytes `first` to `last` of the body."""
+    place = 0
+    for window in windows([np.frombuffer(header, np.uint8), *parts]):
         size = len(window) * window.itemsize
         if first < place + size and place <= last:
-            yield loaded(window, max(0, first - place), min(size, last + 1 - place))
+            yield window, max(0, first - place), min(size, last + 1 - place)
         place += size
 
 
-def loaded(window: Values, first: int, end: int) -> list[Buffer]:
-    """These bytes of a window in pieces, after their pages were read from disk."""
+def pieces(window: Values, first: int, end: int) -> list[Buffer]:
+    """These bytes of a window, without a copy where it can be."""
     view = np.ascontiguousarray(window).view(np.uint8)[first:end]
-    view[::PAGE].max()
     return [memoryview(view[low : low + PIECE_BYTES]) for low in range(0, len(view), PIECE_BYTES)]
 
 
+def loaded(window: Values, first: int, end: int) -> list[Buffer]:
+    """The same, after their pages were read from disk."""
+    found = pieces(window, first, end)
+    for piece in found:
+        np.frombuffer(piece, np.uint8)[::PAGE].max()
+    return found
+
+
+async def _loaded(steps: Iterator[Step]) -> AsyncGenerator[Sequence[Buffer]]:
+    """A thread reads what is not in memory."""
+    for window, first, end in steps:
+        if isinstance(window, np.ndarray) and window.flags.c_contiguous and in_memory(window):
+            yield pieces(window, first, end)
+        else:
+            yield await asyncio.to_thread(loaded, window, first, end)
+
+
+async def _taken_in_a_thread(steps: Iterator[Sequence[Buffer]]) -> AsyncGenerator[Sequence[Buffer]]:
+    while (step := await asyncio.to_thread(next, steps, None)) is not None:
+        yield step
+
+
 async def send_steps(
-    receive: Receive, send: Send, status: int, headers: Headers, steps: Iterator[Sequence[Buffer]]
+    receive: Receive, send: Send, status: int, headers: Headers, steps: AsyncGenerator[Sequence[Buffer]]
 ) -> None:
-    """Send the body a piece at a time, each step taken in a thread, while the client is there.
+    """Send the body a piece at a time, while the client is there.
 
     Leaves the answer unfinished when the client has gone away, which the server notices itself.
     """
     gone = asyncio.create_task(disconnected(receive))
     try:
         await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-        while (pieces := await asyncio.to_thread(next, steps, None)) is not None:
-            for piece in pieces:
-                if gone.done():
-                    return
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with aclosing(steps):
+            async for step in steps:
+                for piece in step:
+                    if gone.done():
+                        return
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:
         gone.cancel()
@@ -304,9 +330,9 @@ def _encoded_steps(
     if form == "binary":
         parts = [part for name in query.columns for part in rows.parts(name)]
         every_byte = header, parts, 0, len(header) + rows.count * sum(query.record_sizes)
-        pieces: Iterator[Buffer] = itertools.chain.from_iterable(binary_steps(*every_byte))
+        body: Iterator[Buffer] = itertools.chain.from_iterable(itertools.starmap(loaded, binary_steps(*every_byte)))
     else:
-        pieces = encoded(form, query.columns, rows)
+        body = encoded(form, query.columns, rows)
     if encoding is not None:
-        pieces = compressed(encoding, pieces)
-    return ([piece] for piece in pieces)
+        body = compressed(encoding, body)
+    return ([piece] for piece in body)

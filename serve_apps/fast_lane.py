@@ -23,6 +23,8 @@ LOOPBACK = "127.0.0.1"
 MAX_CONNECTIONS = 2000
 #: When the lane closes, whoever asks within this time is told to come on another connection.
 POLITE_S = 0.5
+#: So much of an answer waits for the edge on the same host: it reads it while it is in the processor's caches.
+SEND_BUFFER_BYTES = 256 * 1024
 #: A connection whose other side takes nothing for so long is closed by the kernel, whoever waits for it.
 STUCK_MS = 30_000
 
@@ -91,9 +93,11 @@ class FastLane:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MS)
-        if self._host == LOOPBACK and hasattr(socket, "TCP_CONGESTION"):
-            # Nothing is lost and nobody is in the way there: what a host's BBR paces arrives half as fast.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+        if self._host == LOOPBACK:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_CONGESTION"):
+                # Nothing is lost and nobody is in the way there: what a host's BBR paces arrives half as fast.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         listener.bind((self._host, self._port))
         config = uvicorn.Config(
             self._app,

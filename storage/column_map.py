@@ -17,6 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
 class _Map:
@@ -43,3 +44,13 @@ class _Map:
 def mapped_column(descriptor: int, dtype: np.dtype[Any], rows: int) -> Column:
     """The first `rows` values of a file, read-only; of those beyond its end none may be touched. OSError."""
     return np.asarray(_Map(descriptor, dtype, rows))
+
+
+def in_memory(values: Column) -> bool:
+    """Whether nobody who reads these values (contiguous ones) waits for a disk."""
+    address: int = values.ctypes.data
+    begin = address - address % mmap.PAGESIZE
+    size = address + values.nbytes - begin
+    pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
+    # Only the lowest bit of each says anything.
+    return _libc.mincore(begin, size, pages) == 0 and bool((np.frombuffer(pages, np.uint8) & 1).all())

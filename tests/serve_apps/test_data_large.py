@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import pickle
 import socket
 import struct
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from serve_apps.asgi import Asgi
-from serve_apps.data_answers import PIECE_BYTES, WHOLE_REPLY_BYTES
+from serve_apps.data_answers import PIECE_BYTES, WHOLE_REPLY_BYTES, loaded
 from serve_apps.data_rows import windows
 from serve_apps.fast_lane import ThroughServe
 from serve_apps.scaling import Measured
@@ -83,12 +84,42 @@ async def test_a_small_reply_is_one_message_and_a_large_one_is_pieces_of_the_map
     assert len(whole["body"]) <= WHOLE_REPLY_BYTES
     start, header, *pieces, last = await messages(app, large_query())
     assert start["status"] == 200
-    assert header["body"].endswith(b"}\n")
+    assert bytes(header["body"]).endswith(b"}\n")
     assert all(isinstance(piece["body"], memoryview) for piece in pieces)
     assert all(piece["more_body"] and len(piece["body"]) <= PIECE_BYTES for piece in pieces)
     assert not last.get("more_body")
     # The bytes are those of the files, not a copy: whoever holds them cannot write them.
     assert all(piece["body"].readonly for piece in pieces)
+
+
+async def test_a_thread_reads_what_is_not_in_memory_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ColumnWriter(tmp_path, 64)
+    rows = made_rows("TRADES", DAY + np.arange(300_000) // 5)
+    writer.append("coinbase", "LARGE-USD", "TRADES", rows)
+    writer.close()
+    hops = []
+    to_thread = asyncio.to_thread
+
+    async def counted(function: Any, *arguments: Any) -> Any:
+        hops.append(function)
+        return await to_thread(function, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    app = data_app(ColumnReader(tmp_path), LIMIT)
+    query = target(DAY, DAY + 70_000, "price64,size64", "LARGE-USD").partition("?")[2]
+    await messages(app, query)
+    assert hops == []
+    for path in (tmp_path / "coinbase" / "LARGE-USD" / "TRADES").glob("size64.*"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            # A page that somebody has mapped stays, whoever wishes it away.
+            app = data_app(ColumnReader(tmp_path), LIMIT)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    body = b"".join(bytes(message.get("body", b"")) for message in await messages(app, query))
+    assert hops == [loaded]
+    assert body.partition(b"\n")[2] == expected(rows, ["price64", "size64"], DAY, DAY + 70_000)
 
 
 async def test_a_client_that_goes_away_ends_its_reply(stored: Stored) -> None:
