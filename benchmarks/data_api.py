@@ -41,20 +41,28 @@ LARGE_CONNECTIONS = 4
 SMALL_CONNECTIONS = 32
 #: So many ranges of the sealed day are asked for again and again.
 REPEATED = 100
+#: So many ranges, of 86,321, are asked for in turn.
+WRITTEN = 50_000
 
-#: Each request asks for a random range of its own, so nothing can be answered from memory of an earlier one.
+#: Random ranges, so that nothing of a whole day can be answered from memory of an earlier one. They are written before the
+#: load begins: to write each when it is sent would take the processors that who answers has.
 _RANDOM_RANGES = """
 local seed = 0
 function setup(thread)
     seed = seed + 1
     thread:set("seed", seed)
 end
+local asked, at = {{}}, 0
 function init(args)
     math.randomseed(seed + os.time())
+    for number = 1, {written} do
+        local start = {first} + math.random(0, {choices})
+        asked[number] = wrk.format("GET", "{path}" .. "&start=" .. start .. "&end=" .. (start + {last}))
+    end
 end
 function request()
-    local start = {first} + math.random(0, {choices})
-    return wrk.format("GET", "{path}" .. "&start=" .. start .. "&end=" .. (start + {last}))
+    at = at % {written} + 1
+    return asked[at]
 end
 """
 
@@ -210,7 +218,7 @@ def symbol_day() -> dict[str, Column]:
 
 def random_ranges(asked: str, latest: int) -> str:
     """A script for wrk: `SMALL_S` seconds of the day from second 0 to `latest` on."""
-    return _RANDOM_RANGES.format(first=DAY, choices=latest, path=asked, last=SMALL_S - 1)
+    return _RANDOM_RANGES.format(first=DAY, choices=latest, path=asked, last=SMALL_S - 1, written=WRITTEN)
 
 
 def path(symbol: str = SYMBOL) -> str:

@@ -42,7 +42,7 @@ def rows() -> list[Row]:
         peer = folder / "nginx"
         (peer / "files").mkdir(parents=True)
         with origin(folder / "data") as port, edge(port, folder) as door, nginx(peer) as peer_door:
-            range_of_all = f"{path(SEALED)}&format=binary&start={DAY}&end={DAY + SMALL_S - 1}"
+            range_of_all = f"{path(SEALED)}&start={DAY}&end={DAY + SMALL_S - 1}"
             for name, asked, accepted in (
                 ("page", "/", "identity"), ("page.gz", "/", "gzip"), ("rows", range_of_all, "identity")
             ):  # fmt: skip
@@ -54,7 +54,7 @@ def rows() -> list[Row]:
 
 
 def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
-    ranges = random_ranges(f"{path(SEALED)}&format=binary", REPEATED - 1)
+    ranges = random_ranges(path(SEALED), REPEATED - 1)
     cases = {
         "rows": asking(door, FEW, folder, ranges),
         "rows nginx": asking(f"{peer_door}/rows", FEW, folder),
