@@ -51,9 +51,16 @@ class Metrics:
         return f"Metrics({len(self._registry)} sources)"
 
     async def status(self) -> dict[str, Any]:
-        """`sources`: processes that tell what they count."""
+        """`sources`: processes that tell what they count; `replicas`: how many of each application do."""
         self._start()
-        return {"actor": repr(self), "pid": os.getpid(), "failure": self._failure, "sources": len(self._registry)}
+        replicas = {labels[0]: int(count) for labels, count in sorted(self._registry.gauge("rayfeed_replicas").items())}
+        return {
+            "actor": repr(self),
+            "pid": os.getpid(),
+            "failure": self._failure,
+            "sources": len(self._registry),
+            "replicas": replicas,
+        }
 
     async def report(self, source: str, samples: Samples) -> None:
         """A process that is no actor of the supervisor tells everything it counts; again every few seconds."""

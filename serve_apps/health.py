@@ -18,7 +18,7 @@ _VITAL: Final = ("shard:",)
 _SHOWN: Final = (
     *("kind", "version", "available", "pending", "spooled_bytes", "rows_written", "tables_dropped", "tables_rejected"),
     *("state", "lag_ms", "heard_s", "data_s", "symbols", "book_states", "batches_in_flight"),
-    *("blocked", "duplicates", "dropped", "bytes_pending", "last_error"),
+    *("blocked", "duplicates", "dropped", "bytes_pending", "last_error", "replicas"),
 )
 
 ROUTE: Final = Route(

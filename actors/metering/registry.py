@@ -97,6 +97,15 @@ class Registry:
         found["rayfeed_metrics_sources"] = {(): float(len(self._sources))}
         return [(BY_NAME[name], found[name]) for name in BY_NAME if name in found]
 
+    def gauge(self, name: str) -> dict[Labels, float]:
+        """Of those who are there, added up; for one that is not shared."""
+        found: dict[Labels, float] = {}
+        for source in self._sources.values():
+            for (told, labels), value in source.told.items():
+                if told == name and not isinstance(value, list):
+                    found[labels] = found.get(labels, 0.0) + value
+        return found
+
     def _grow(
         self, metric: Metric, labels: Labels, value: float | list[float], last: float | list[float] | None
     ) -> None:

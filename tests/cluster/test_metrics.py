@@ -106,6 +106,8 @@ def test_the_text_is_what_prometheus_wants_and_tells_of_every_part(instance: Ins
             assert value(instance, "rayfeed_lag_seconds_count", exchange=exchange, stage=stage) > 0
     assert value(instance, "rayfeed_stored_rows_total", kind="trades") > 0
     assert value(instance, "rayfeed_replicas") == 4
+    told = instance.json("/api/v1/health")["components"]["metrics"]["replicas"]
+    assert told == {"data": 1, "live": 1, "market": 1, "pages": 1}
     assert value(instance, "rayfeed_edge_requests_total") > 5
     wait_until(lambda: value(instance, "rayfeed_actor_up") == len(instance.actors()))
     assert {"rayfeed up", "edge", "redis", "supervisor", "shard:0", "collector:kraken", "data", "metrics"} <= {

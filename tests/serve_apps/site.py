@@ -269,7 +269,8 @@ class Site:
             f"collector:{exchange}": {"exchange": exchange, "data_s": 0.2, **feed, **answers}
             for exchange, feed in self.feeds.items()
         }
-        return {"shard:0": {**await self.shard.status(), **answers}, **collectors}
+        metrics = {"replicas": {"data": 2, "pages": 1}, **answers}
+        return {"shard:0": {**await self.shard.status(), **answers}, "metrics": metrics, **collectors}
 
     async def gaps(self, exchange: str | None, symbol: str | None, open_only: bool) -> list[dict[str, Any]]:
         return [

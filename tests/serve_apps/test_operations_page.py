@@ -39,7 +39,12 @@ async def test_feeds_actors_and_caches_are_shown_and_what_is_wrong_is_said(site:
         first = page.locator("#feed-rows tr").first
         await expect(first).to_contain_text("binance")
         await expect(first.locator("td").nth(1)).to_have_text("12 ms")
-        await expect(page.locator("#actor-rows th")).to_have_text(["collector:binance", "collector:kraken", "shard:0"])
+        await expect(page.locator("#actor-rows th")).to_have_text(
+            ["collector:binance", "collector:kraken", "metrics", "shard:0"]
+        )
+        await expect(page.locator("#replicas div")).to_have_text(
+            ["Serving data2", "Serving pages1", "Ready for requestsyes", "Not answeringnobody"]
+        )
         await expect(page.locator("#cache")).to_contain_text("Hit rate")
         site.feeds["kraken"] |= {"state": "waiting", "last_error": "<i>refused</i>"}
         await expect_text(page, "#status", "Something is away or late")

@@ -40,9 +40,9 @@ def test_gauges_of_several_processes_add_up_until_one_is_silent() -> None:
     registry = Registry()
     registry.take("one", {(MEMORY, ("data",)): 5.0}, 0.0)
     registry.take("two", {(MEMORY, ("data",)): 7.0}, SILENT_S)
-    assert series(registry, MEMORY) == {("data",): 12.0}
+    assert series(registry, MEMORY) == registry.gauge(MEMORY) == {("data",): 12.0}
     registry.forget_silent(SILENT_S + 1)
-    assert series(registry, MEMORY) == {("data",): 7.0}
+    assert series(registry, MEMORY) == registry.gauge(MEMORY) == {("data",): 7.0}
 
 
 def test_who_is_to_tell_seldom_is_there_between() -> None:

@@ -99,11 +99,14 @@ export function showCache(stats: unknown): void {
   showFacts(element("cache"), facts);
 }
 
-export function showReplicas(stats: unknown, ready: unknown): void {
+export function showReplicas(health: unknown, ready: unknown): void {
+  const components = isRecord(health) && isRecord(health["components"]) ? health["components"] : {};
+  const told = isRecord(components["metrics"]) ? components["metrics"]["replicas"] : undefined;
   const silent = isRecord(ready) && Array.isArray(ready["not_answering"]) ? ready["not_answering"].map(String) : [];
   const status = isRecord(ready) ? string(ready["status"]) : "";
+  const replicas = Object.entries(isRecord(told) ? told : {}).map(([name, number]): [string, string] => [text("operations.of", { name }), count(number)]);
   showFacts(element("replicas"), [
-    [text("operations.told"), count(isRecord(stats) ? stats["replicas"] : undefined)],
+    ...(replicas.length ? replicas : [[text("operations.no_counts"), ""] as [string, string]]),
     [text("operations.ready"), status === "" ? "—" : text(status === "starting" ? "operations.no" : "operations.yes")],
     [text("operations.silent"), silent.length ? silent.join(", ") : text("operations.nobody")],
   ]);

@@ -65,11 +65,11 @@ function draw(): void {
   if (said.health === undefined) return;
   showFeedRows(said.health, said.status);
   showActorRows(said.health);
+  showReplicas(said.health, said.ready);
 }
 
 function drawSlow(): void {
   showCache(said.cache);
-  showReplicas(said.cache, said.ready);
   const rows = (said.gaps ?? []).map((gap) => gapRow(gap, true));
   const none = make("tr", {}, make("td", { class: "note", text: text(said.gaps ? "gaps.none" : "gaps.unknown"), attributes: { colspan: "7" } }));
   element("gap-rows").replaceChildren(...(rows.length ? rows : [none]));

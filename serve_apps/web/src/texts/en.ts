@@ -242,7 +242,7 @@ export const en = {
   "operations.no": "no",
   "operations.count_of": "{name}",
   "operations.no_counts": "No replica has said anything yet.",
-  "operations.told": "Replicas of pages and API that tell of themselves",
+  "operations.of": "Serving {name}",
   "operations.ready": "Ready for requests",
   "operations.silent": "Not answering",
   "operations.nobody": "nobody",

@@ -243,7 +243,7 @@ export const vi: Readonly<Record<keyof typeof en, string>> = {
   "operations.no": "không",
   "operations.count_of": "{name}",
   "operations.no_counts": "Chưa bản sao nào báo số liệu.",
-  "operations.told": "Bản sao của trang và API có báo về mình",
+  "operations.of": "Phục vụ {name}",
   "operations.ready": "Sẵn sàng nhận yêu cầu",
   "operations.silent": "Không trả lời",
   "operations.nobody": "không có",
