@@ -44,8 +44,8 @@ REPEATED = 100
 #: So many ranges, of 86,321, are asked for in turn.
 WRITTEN = 50_000
 
-#: Random ranges, so that nothing of a whole day can be answered from memory of an earlier one. They are written before the
-#: load begins: to write each when it is sent would take the processors that who answers has.
+#: Random ranges, so that nothing of a whole day can be answered from memory of an earlier one. They are written before
+#: the load begins: to write each when it is sent would take the processors that who answers has.
 _RANDOM_RANGES = """
 local seed = 0
 function setup(thread)

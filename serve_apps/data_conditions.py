@@ -78,9 +78,10 @@ def _digest(form: str, encoding: str | None, said: tuple[tuple[int | str, ...], 
 
 def all_sealed(start_ns: int, end_ns: int, states: Sequence[DayState]) -> bool:
     """Whether each day of the range is stored and sealed."""
-    if not states or any(state.seal is None for state in states):
-        return False
-    return len(states) == end_ns // NANOS_PER_DAY - start_ns // NANOS_PER_DAY + 1
+    for state in states:
+        if state.seal is None:
+            return False
+    return bool(states) and len(states) == end_ns // NANOS_PER_DAY - start_ns // NANOS_PER_DAY + 1
 
 
 def byte_range(text: str, length: int) -> tuple[int, int] | None:

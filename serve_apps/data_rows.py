@@ -28,6 +28,8 @@ def rows_of(query: DataQuery, selection: Selection) -> Rows:
 
 def pages_to_read(rows: Rows, record_sizes: Iterable[int]) -> int:
     """About so many bytes of the files are touched to answer."""
+    if rows.sparse_by == 1:
+        return rows.count * sum(record_sizes)
     return rows.count * sum([min(size * rows.sparse_by, PAGE) for size in record_sizes])
 
 

@@ -310,8 +310,8 @@ def test_only_a_range_of_sealed_days_is_immutable(tmp_path: Path) -> None:
     immutable = "public, max-age=3600, immutable"
     sealed = cached(0, 1)
     assert [cached(*span)[0] for span in ((0, 0), (1, 0), (0, 1))] == [immutable] * 3
-    # The open day, one that is not there, both with sealed ones.
-    assert [cached(*span)[0] for span in ((2, 0), (-1, 0), (1, 1), (-1, 1))] == ["no-cache"] * 4
+    # The open day, one that is not there, both with sealed ones, and a range that ends before it begins.
+    assert [cached(*span)[0] for span in ((2, 0), (-1, 0), (1, 1), (-1, 1), (1, -1))] == ["no-cache"] * 5
     for path in folder.glob("time.*"):
         path.touch()
     assert cached(0, 1) == sealed
