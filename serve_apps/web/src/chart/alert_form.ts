@@ -61,7 +61,7 @@ export class AlertForm {
   ) {
     this.draw();
     this.condition.addEventListener("change", () => this.begin());
-    this.threshold.addEventListener("input", () => (this.typed = true));
+    form.addEventListener("input", () => (this.typed = true));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const button = form.querySelector("button")!;
