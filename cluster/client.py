@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
+from concurrent.futures import Future
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, SupportsIndex
@@ -205,20 +206,37 @@ class Client:
         return self._run(self._client.get(path, **query))
 
     def _run[Result](self, work: Awaitable[Result]) -> Result:
+        answer: Future[Result] = Future()
         ended = threading.Event()
+        task: asyncio.Task[None] | None = None
 
-        async def wait() -> Result:
+        async def wait() -> None:
             try:
-                return await work
-            finally:
-                ended.set()
+                answer.set_result(await work)
+            except BaseException as error:
+                answer.set_exception(error)
+                if not isinstance(error, Exception | asyncio.CancelledError):
+                    raise
 
-        answer = asyncio.run_coroutine_threadsafe(wait(), self._loop)
+        def begin() -> None:
+            nonlocal task
+            task = self._loop.create_task(wait())
+            # One that is cancelled before its first step never gets to its end.
+            task.add_done_callback(lambda _: ended.set())
+
+        def stop() -> None:
+            if task is None:
+                ended.set()
+            else:
+                task.cancel()
+
         try:
+            # Ctrl-C may come while this is said, and it may be under way then or not.
+            self._loop.call_soon_threadsafe(begin)
             return answer.result()
         except KeyboardInterrupt:
             # Nobody waits for it any more, and what still runs cannot be closed.
-            answer.cancel()
+            self._loop.call_soon_threadsafe(stop)
             ended.wait(ENDS_S)
             raise
 

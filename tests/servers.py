@@ -104,13 +104,13 @@ class ClickHouseServer(Server):
         `address`, for its whole /24."""
         assert CLICKHOUSE_SERVER is not None
         folder.mkdir(parents=True, exist_ok=True)
-        port = free_port()
+        # One by one, two of them may be the same.
+        port, http_port, secure_port = free_ports(3)
         (folder / "users.xml").write_text(
             f"""<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default>
             <password>{PASSWORD}</password><networks><ip>{address}/24</ip></networks>
             <profile>default</profile><quota>default</quota></default></users></yandex>"""
         )
-        secure_port = free_port()
         secure = (
             f"""<tcp_port_secure>{secure_port}</tcp_port_secure><openSSL><server>
             <certificateFile>{certificate}</certificateFile><privateKeyFile>{certificate}</privateKeyFile>
@@ -120,7 +120,7 @@ class ClickHouseServer(Server):
         )
         (folder / "config.xml").write_text(
             f"""<yandex>{secure}<logger><level>warning</level><console>1</console></logger>
-            <tcp_port>{port}</tcp_port><http_port>{free_port()}</http_port><listen_host>{address}</listen_host>
+            <tcp_port>{port}</tcp_port><http_port>{http_port}</http_port><listen_host>{address}</listen_host>
             <path>{folder}/data/</path><tmp_path>{folder}/data/tmp/</tmp_path>
             <users_config>{folder}/users.xml</users_config><mark_cache_size>67108864</mark_cache_size>
             <default_profile>default</default_profile><default_database>default</default_database></yandex>"""

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from cluster import client as module
-from cluster.client import AsyncClient, FeedError
+from cluster.client import AsyncClient, FeedError, connect
 from cluster.client_live import Following
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -181,6 +181,35 @@ async def test_ctrl_c_ends_following_and_the_client_goes_on() -> None:
         said, wrong = await process.communicate()
         await left.wait()
     assert (said, wrong) == (b"interrupted, still asked\n", b"")
+
+
+@pytest.mark.parametrize("said_before", [False, True])
+async def test_ctrl_c_while_a_thread_is_asked_ends_following_too(
+    monkeypatch: pytest.MonkeyPatch, said_before: bool
+) -> None:
+    async def handler(socket: ServerConnection, _: dict[str, Any]) -> None:
+        await begin(socket)
+        await socket.wait_closed()
+
+    def follow(url: str) -> None:
+        with connect(url) as client:
+            say = client._loop.call_soon_threadsafe
+            interrupts = iter([True])
+
+            def interrupted(callback: Any, *arguments: Any, **options: Any) -> Any:
+                interrupt = next(interrupts, False)
+                if not interrupt or said_before:
+                    say(callback, *arguments, **options)
+                if interrupt:
+                    raise KeyboardInterrupt
+
+            monkeypatch.setattr(client._loop, "call_soon_threadsafe", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(iter(client.live("trades")))
+            assert client._run(asyncio.sleep(0, "still asked")) == "still asked"
+
+    async with feed(handler) as url:
+        await asyncio.to_thread(follow, url)
 
 
 _FOLLOWS = """
