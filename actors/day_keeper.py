@@ -5,7 +5,7 @@ later they become Parquet in the archive, and at last they go.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import structlog
@@ -24,6 +24,9 @@ _HOUR_NS: Final = 3600 * 1_000_000_000
 #: So many days that could not be kept as they should are named in the status.
 _MOST_FAILURES: Final = 5
 
+#: Exchange, symbol, day since the epoch, and what makes files survive a power cut.
+LetGo = Callable[[str, str, int, Callable[[], Awaitable[None]]], Awaitable[None]]
+
 log = structlog.get_logger(__name__)
 
 
@@ -31,13 +34,15 @@ class DayKeeper:
     """Keeps the days that `writer` writes; no other one changes them."""
 
     def __init__(
-        self, settings: Settings, writer: ColumnWriter, durability: Durability, archived: ArchivedDays
+        self, settings: Settings, writer: ColumnWriter, durability: Durability, archived: ArchivedDays, let_go: LetGo
     ) -> None:
+        """`let_go` is told of each day of trades before it goes. OSError: it stays."""
         self._settings = settings
         self._policy = settings.columns_policy
         self._writer = writer
         self._durability = durability
         self._archived = archived
+        self._let_go = let_go
         self._counts: Counter[str] = Counter()
         self._failures: dict[str, str] = {}
 
@@ -88,6 +93,8 @@ class DayKeeper:
         if gone or to_archive:
             if not gone:
                 await asyncio.to_thread(self._archived.archive.put, exchange, symbol, day, seal)
+            if day.row_type == "TRADES":
+                await self._let_go(exchange, symbol, day.day, self._durability.sync)
             if not day.seal.exists():
                 return "open"  # a late row came meanwhile
             self._writer.forget(day)

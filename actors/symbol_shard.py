@@ -127,7 +127,7 @@ class SymbolShard:
         #: By the step that failed when it was last taken, why.
         self._failures: dict[str, str] = {}
         self._durability = Durability(self._writer, (settings.columns, settings.data / "ledger"))
-        self._days = DayKeeper(settings, self._writer, self._durability, archived)
+        self._days = DayKeeper(settings, self._writer, self._durability, archived, self._keeper.let_go)
         for exchange, symbol in self._held.stored():
             if (untold := self._bars.untold_trades(exchange, symbol)).num_rows:
                 self._telling.add("trades", exchange, untold)

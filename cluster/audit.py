@@ -248,8 +248,9 @@ class _Audit:
     def _ledger(self, name: Series) -> Known:
         ledger = self._known.get(name) or Known()
         ledger.proof = ledger.proof or _proof(self._settings, *name)
-        if ledger.first_ns is not None and ledger.first_ns < _kept_since_ns(self._settings):
-            # The first days went as the policy says, and are not missing: what counts begins with what is stored.
+        kept_since = max(_kept_since_ns(self._settings), ledger.kept_from * NANOS_PER_DAY)
+        if ledger.first_ns is not None and ledger.first_ns < kept_since:
+            # The first days went by the policy, and are not missing: what counts begins with what is stored.
             ledger.first_id = None
         return ledger
 

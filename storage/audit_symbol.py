@@ -25,6 +25,8 @@ class Known:
     #: When the first trade was made, where that is known (ns).
     first_ns: int | None = None
     through_id: int | None = None
+    #: Days since the epoch before this one went by the policy of then.
+    kept_from: int = 0
     open_gaps: list[Gap] = field(default_factory=list)
     gaps_closed: int = 0
     fills: Mapping[int, int] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class Known:
         if (checkpoint := logged.checkpoint) is not None:
             known.proof, known.first_id = checkpoint.proof, checkpoint.first_id
             known.first_ns, known.through_id = checkpoint.first_ns, checkpoint.through_id
+            known.kept_from = checkpoint.kept_from
         return known
 
 

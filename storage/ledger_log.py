@@ -69,6 +69,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     doubled: int
     since: int
     rows: int | None = None
+    #: Days since the epoch before this one went by `columns_policy`, whatever it says since.
+    kept_from: int = 0
 
 
 Record = Gap | Merged | Checkpoint

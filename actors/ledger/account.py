@@ -42,6 +42,8 @@ class Account:
         self.open: dict[int, Gap] = {}
         #: Every row in the files, those before the promise too.
         self.rows = 0
+        #: Days since the epoch before this one went by the policy.
+        self.kept_from = 0
         self._changed = changed
         self._series = Series()
         self._first_ns = self._last_ns = 0
@@ -218,6 +220,7 @@ class Account:
             doubled=self._doubled,
             since=self._since,
             rows=self.rows,
+            kept_from=self.kept_from,
         )
 
     # ---- after a crash
@@ -234,6 +237,7 @@ class Account:
             self._first_ns, self._last_ns = checkpoint.first_ns, checkpoint.last_ns
             self._last_gap_id = checkpoint.last_gap_id
             self._closed, self._doubled, self._since = checkpoint.gaps_closed, checkpoint.doubled, checkpoint.since
+            self.kept_from = checkpoint.kept_from
         self.open = {gap.gap_id: gap for gap in gaps if gap.closed is None}
         self._closed = max(self._closed, sum(gap.closed is not None for gap in gaps))
         self._last_gap_id = max([self._last_gap_id, *(gap.gap_id for gap in gaps)])

@@ -7,7 +7,7 @@ after, as the files show them again. At a start only days that changed since the
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -164,6 +164,18 @@ class Keeper:
             account.attempted(gap_id, covered, note, now_ns)
             with suppress(OSError):  # written with the next commit otherwise
                 self._write([])
+
+    async def let_go(self, exchange: str, symbol: str, day: int, sync: Callable[[], Awaitable[None]]) -> None:
+        """Write down that a day of trades is about to go by the policy; `sync` returns when a power cut leaves what was
+        written before. OSError: it may not go."""
+        if (account := self.ledger.of(exchange).get(symbol)) is None:
+            return
+        account.kept_from = max(account.kept_from, day + 1)
+        # From before the sync: it must not speak of rows that come meanwhile.
+        checkpoint = account.checkpoint(self._clock())
+        await sync()
+        self._log.append([checkpoint])
+        self._log.sync()
 
     # ---- the log
 

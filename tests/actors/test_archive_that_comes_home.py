@@ -9,15 +9,18 @@ from actors.data_node import DataNode
 from actors.day_keeper import DayKeeper
 from actors.durability import Durability
 from actors.handover import fetched
+from actors.ledger.keeper import Keeper
 from config import load
 from storage.column_archive import Archive
 from storage.column_layout import NANOS_PER_DAY
+from storage.column_reader import ColumnReader
 from storage.column_writer import ColumnWriter
 from storage.symbol_files import Arrivals
 from tests.actors.exchanges import Handle
 from tests.storage.test_column_files import columns_of
 
 TODAY = time.time_ns() // NANOS_PER_DAY
+MINE = (lambda *_: True, time.time_ns)
 ONE = ("sim", "BTC-USD")
 
 
@@ -26,7 +29,9 @@ class Disk:
         self.settings = load(data, {"columns_policy": {"archive_after_days": 3}})
         archived = ArchivedDays(self.settings)
         self.writer = ColumnWriter(self.settings.columns, 64, archived.bring_back)
-        self.keeper = DayKeeper(self.settings, self.writer, Durability(self.writer, (self.settings.columns,)), archived)
+        durability = Durability(self.writer, (self.settings.columns,))
+        ledger = Keeper(data / "ledger", "one", ColumnReader(self.settings.columns), self.settings.columns, *MINE)
+        self.keeper = DayKeeper(self.settings, self.writer, durability, archived, ledger.let_go)
 
     def append(self, day: int, *numbers: int) -> None:
         rows = [(day * NANOS_PER_DAY + n * 10**9, n, n) for n in numbers]

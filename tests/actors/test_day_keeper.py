@@ -14,7 +14,7 @@ from actors.durability import Durability
 from config import Settings, load
 from storage import column_archive
 from storage.column_archive import Archive
-from storage.column_layout import NANOS_PER_DAY
+from storage.column_layout import NANOS_PER_DAY, day_name
 from storage.column_verify import verify
 from storage.column_writer import ColumnWriter
 from storage.day_files import Day
@@ -37,7 +37,18 @@ class Kept:
         self.root = self.settings.columns
         archived = ArchivedDays(self.settings)
         self.writer = ColumnWriter(self.root, 64, archived.bring_back)
-        self.keeper = DayKeeper(self.settings, self.writer, Durability(self.writer, (self.root,)), archived)
+        durability = Durability(self.writer, (self.root,))
+        self.keeper = DayKeeper(self.settings, self.writer, durability, archived, self.let_go)
+        #: Days of trades that were said to go.
+        self.gone: list[int] = []
+        self.full = False
+
+    async def let_go(self, exchange: str, symbol: str, day: int, _: object) -> None:
+        assert (exchange, symbol) == SYMBOLS[0]
+        assert self.day(day).seal.exists(), "it must be told before"
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.gone.append(day)
 
     def append(self, *rows: Row) -> None:
         self.writer.append("sim", "BTC-USD", "TRADES", columns_of("TRADES", rows))
@@ -180,6 +191,22 @@ async def test_a_late_row_of_a_day_that_was_archived_under_another_policy_loses_
     archived = Archive(str(tmp_path / "archive")).get("sim", "BTC-USD", "TRADES", old)
     assert archived is not None
     assert len(archived["id"]) == 1001
+
+
+@pytest.mark.parametrize("policy", [{"archive_after_days": 3}, {"keep_days": {"TRADES": 3}}])
+async def test_a_day_goes_once_that_is_written_down(tmp_path: Path, policy: dict[str, Any]) -> None:
+    kept, old = Kept(tmp_path, **policy), TODAY - 10
+    kept.append(row(old, 1), row(TODAY, 1))
+    kept.full = True
+    assert await kept.keep() == {"open": 1, "failed": 1}
+    assert kept.keeper.status()["days_failed"] == {
+        f"sim BTC-USD TRADES {day_name(old)}": "[Errno 28] No space left on device"
+    }
+    assert everything(kept.root) == [row(old, 1), row(TODAY, 1)]
+    kept.full = False
+    await kept.keep()
+    assert (kept.gone, everything(kept.root)) == ([old], [row(TODAY, 1)])
+    kept.writer.close()
 
 
 async def test_an_archive_that_is_away_for_a_moment_holds_nothing_up(
