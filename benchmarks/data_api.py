@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.flight_peer import fetched_rows, flight_load, flight_server
 from benchmarks.instance import ports, quiet, running_instance
 from benchmarks.table import Bound, Row
-from benchmarks.web_load import ANSWERS, Load, Loads, asking, nginx, program
+from benchmarks.web_load import ANSWERS, FAST, Load, Loads, asking, nginx, program
 from storage.column_layout import Column
 from storage.column_writer import ColumnWriter
 from storage.day_files import Day
@@ -100,8 +100,8 @@ def measured(door: str, lane: str, peer_door: str, flight: str, folder: Path) ->
         return start, start + SMALL_S - 1
 
     cases: dict[str, Callable[[int], Load]] = {
-        "large": asking(door + large, LARGE_CONNECTIONS, folder),
-        "large nginx": asking(f"{peer_door}/large", LARGE_CONNECTIONS, folder),
+        "large": asking(door + large, LARGE_CONNECTIONS, folder, threads=FAST),
+        "large nginx": asking(f"{peer_door}/large", LARGE_CONNECTIONS, folder, threads=FAST),
         "small": asking(door, SMALL_CONNECTIONS, folder, ranges),
         "small nginx": asking(f"{peer_door}/small", SMALL_CONNECTIONS, folder),
         "small flight": lambda seconds: flight_load(flight, SMALL_CONNECTIONS, seconds, any_range),
@@ -110,7 +110,7 @@ def measured(door: str, lane: str, peer_door: str, flight: str, folder: Path) ->
         ),
         "one": asking(door, 1, folder, ranges),
         "one flight": lambda seconds: flight_load(flight, 1, seconds, any_range),
-        "repeated": asking(door, SMALL_CONNECTIONS, folder, repeated),
+        "repeated": asking(door, SMALL_CONNECTIONS, folder, repeated, FAST),
         "small lane": asking(lane, SMALL_CONNECTIONS, folder, ranges),
     }
     loads = Loads(cases)

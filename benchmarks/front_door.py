@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.data_api import EXCHANGE, SYMBOL, fetched, symbol_day
 from benchmarks.instance import COMMAND, quiet, running_instance
 from benchmarks.table import Bound, Row, UnavailableError
-from benchmarks.web_load import ANSWERS, Loads, asking, nginx, program
+from benchmarks.web_load import ANSWERS, Loads, asking, kept, nginx, program
 from cluster.instance import free_ports
 from storage.column_writer import ColumnWriter
 
@@ -64,11 +64,11 @@ def measured(door: str, peer_door: str, folder: Path) -> list[Row]:
     """The last row is that of JSON, still without its peer."""
     cases = {"json": asking(door + "/healthz", JSON_CONNECTIONS, folder)}
     for connections in (FEW, MANY):
-        cases[f"page {connections}"] = asking(door + "/", connections, folder)
-        cases[f"page nginx {connections}"] = asking(peer_door + "/page", connections, folder)
+        cases[f"page {connections}"] = kept(door + "/", connections, folder)
+        cases[f"page nginx {connections}"] = kept(peer_door + "/page", connections, folder)
     pages = [path for path in PAGES if answers(door + path)]
     for path in pages:
-        cases[path] = asking(door + path, MANY, folder, AS_A_BROWSER)
+        cases[path] = kept(door + path, MANY, folder, AS_A_BROWSER)
     loads = Loads(cases)
     bound = Bound(at_least=100_000)
     return [
