@@ -20,7 +20,6 @@ from tests.actors.exchanges import Handle
 from tests.storage.test_column_files import columns_of
 
 TODAY = time.time_ns() // NANOS_PER_DAY
-MINE = (lambda *_: True, time.time_ns)
 ONE = ("sim", "BTC-USD")
 
 
@@ -30,7 +29,8 @@ class Disk:
         archived = ArchivedDays(self.settings)
         self.writer = ColumnWriter(self.settings.columns, 64, archived.bring_back)
         durability = Durability(self.writer, (self.settings.columns,))
-        ledger = Keeper(data / "ledger", "one", ColumnReader(self.settings.columns), self.settings.columns, *MINE)
+        columns = self.settings.columns
+        ledger = Keeper(data / "ledger", "one", ColumnReader(columns), columns, lambda *_: True, time.time_ns)
         self.keeper = DayKeeper(self.settings, self.writer, durability, archived, ledger.let_go)
 
     def append(self, day: int, *numbers: int) -> None:
